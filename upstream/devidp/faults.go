@@ -1,0 +1,136 @@
+package devidp
+
+import (
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// A Fault is what a request meets instead of the right answer.
+type Fault struct {
+	Status int // 0 means 200
+	Header http.Header
+	Body   string
+	// Drop cuts the connection without an answer.
+	Drop bool
+	// AfterCommit lets the request take effect first: what was redeemed is redeemed, only the answer is lost.
+	AfterCommit bool
+}
+
+type fault struct {
+	path string
+	n    int
+	Fault
+}
+
+// FailNext makes the next n requests to the path meet the fault: "/login/oauth/access_token", "/api/v3/user".
+func (s *Server) FailNext(path string, n int, f Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = append(s.faults, fault{path, n, f})
+}
+
+// RevokeTokens ends a person's authorization and all tokens, as they may at any time in GitHub's settings.
+func (s *Server) RevokeTokens(login string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.removeTokens(func(t token) bool { return t.Login == login })
+	delete(s.state.Authorized, login)
+	return s.save()
+}
+
+// An IssMode says what the iss parameter of callbacks is (RFC 9207). GitHub began to send it in 2026.
+type IssMode int
+
+// The ways to send iss.
+const (
+	IssRight IssMode = iota
+	IssAbsent
+	IssWrong
+)
+
+// SetIss changes the iss parameter of the callbacks to come.
+func (s *Server) SetIss(m IssMode) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.iss = m
+}
+
+// A Call is a request that was received. It holds no values that could be secret.
+type Call struct {
+	Method string
+	Path   string
+	Params []string // names of query and form parameters, sorted
+	Auth   string   // where the credentials were: "none", "basic", "bearer" or "form"
+}
+
+// Calls returns the last thousand requests, the oldest first.
+func (s *Server) Calls() []Call {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.calls)
+}
+
+// record parses the form, too, which nothing else reads as a stream.
+func (s *Server) record(r *http.Request) {
+	r.ParseForm() // a malformed form is an incomplete one
+	call := Call{Method: r.Method, Path: r.URL.Path, Params: slices.Sorted(maps.Keys(r.Form)), Auth: "none"}
+	scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	switch strings.ToLower(scheme) {
+	case "basic":
+		call.Auth = "basic"
+	case "bearer", "token":
+		call.Auth = "bearer"
+	case "":
+		if r.PostForm.Has("client_secret") {
+			call.Auth = "form"
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	const keep = 1000
+	s.calls = append(s.calls, call)
+	s.calls = s.calls[max(0, len(s.calls)-keep):]
+}
+
+func (s *Server) serveFault(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	f, ok := s.nextFault(r.URL)
+	if !ok {
+		next.ServeHTTP(w, r)
+		return
+	}
+	if f.AfterCommit {
+		next.ServeHTTP(nowhere{}, r)
+	}
+	if f.Drop {
+		panic(http.ErrAbortHandler)
+	}
+	maps.Copy(w.Header(), f.Header)
+	w.WriteHeader(max(f.Status, http.StatusOK))
+	io.WriteString(w, f.Body)
+}
+
+func (s *Server) nextFault(u *url.URL) (Fault, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.faults, func(f fault) bool { return f.path == u.Path })
+	if i < 0 {
+		return Fault{}, false
+	}
+	f := &s.faults[i]
+	answer := f.Fault
+	if f.n--; f.n <= 0 {
+		s.faults = slices.Delete(s.faults, i, i+1)
+	}
+	return answer, true
+}
+
+// nowhere takes the answer that a fault replaces.
+type nowhere struct{}
+
+func (nowhere) Header() http.Header         { return http.Header{} }
+func (nowhere) Write(b []byte) (int, error) { return len(b), nil }
+func (nowhere) WriteHeader(int)             {}

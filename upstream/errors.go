@@ -1,0 +1,134 @@
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+
+	"golang.org/x/oauth2"
+)
+
+var (
+	// ErrUnavailable is what a failure is when it says nothing about the person or their sign-in: a time-out, a broken
+	// connection, a 5xx, a rate limit, an answer that is not the provider's. Trying again later may work.
+	ErrUnavailable = errors.New("the identity provider cannot be reached")
+	// ErrMisconfigured is what a failure is when the operator can mend it: a wrong client id, secret, address or
+	// registered redirect URI.
+	ErrMisconfigured = errors.New("the identity provider is not configured correctly")
+)
+
+// An Error is a failure at an identity provider. Match its kind with errors.Is and [ErrUnavailable] or
+// [ErrMisconfigured]; if it is neither, this one sign-in failed. It never holds a token, a code, a secret or a body.
+type Error struct {
+	Provider string // Provider.ID
+	Op       string // what was attempted: "exchanging the code"
+	Code     string // the provider's error code, such as bad_verification_code; empty if it gave none
+	Status   int    // of the HTTP answer; 0 if there was none
+	Reason   string // what we make of it; empty if Code says it all
+
+	kind error // ErrUnavailable, ErrMisconfigured or nil
+}
+
+func (e *Error) Error() string {
+	s := e.Provider + ": " + e.Op
+	for _, detail := range []string{e.Code, e.Reason} {
+		if detail != "" {
+			s += ": " + detail
+		}
+	}
+	if e.Status != 0 {
+		s += fmt.Sprintf(" (HTTP %d)", e.Status)
+	}
+	return s
+}
+
+// Unwrap returns the kind of the failure.
+func (e *Error) Unwrap() error { return e.kind }
+
+// tokenError makes an [Error] of what x/oauth2 returned. Its own message would print the body when there is no code.
+func (p *Provider) tokenError(err error) error {
+	e := &Error{Provider: p.ID, Op: "exchanging the code"}
+	var answer *oauth2.RetrieveError
+	if !errors.As(err, &answer) {
+		e.kind, e.Reason = ErrUnavailable, describe(err)
+		return e
+	}
+	e.Status = answer.Response.StatusCode
+	e.Code = errorCode(answer.ErrorCode)
+	switch e.Code {
+	case "incorrect_client_credentials", "invalid_client":
+		env := strings.ToUpper(p.ID)
+		e.kind, e.Reason = ErrMisconfigured, "check "+env+"_CLIENT_ID and "+env+"_CLIENT_SECRET"
+	case "redirect_uri_mismatch":
+		e.kind, e.Reason = ErrMisconfigured, "register BASE_URL/callback/"+p.ID+" as the callback there"
+	case "too_many_requests", "server_error", "temporarily_unavailable":
+		e.kind = ErrUnavailable
+	case "":
+		e.Reason, e.kind = kindOf(e.Status, answer.Response.Header, answer.Body)
+		if e.kind == nil {
+			// No word on what is wrong with the code, so nothing is: a firewall in between, perhaps.
+			e.kind, e.Reason = ErrUnavailable, "the answer carries no error code"
+		}
+	default:
+		if e.Status >= 500 || e.Status == http.StatusTooManyRequests {
+			e.kind = ErrUnavailable
+		}
+	}
+	return e
+}
+
+// kindOf judges an answer that carries no OAuth error code.
+func kindOf(status int, h http.Header, body []byte) (reason string, kind error) {
+	switch {
+	case status >= 500:
+		return "the provider has a problem", ErrUnavailable
+	case status == http.StatusTooManyRequests, status == http.StatusForbidden && rateLimited(h, body):
+		return "rate limit", ErrUnavailable
+	case status >= 300 && status < 400:
+		return "it answered with a redirect, which is not followed; check its address", ErrMisconfigured
+	case status == http.StatusNotFound:
+		return "there is nothing here; check its address and the client id", ErrMisconfigured
+	}
+	return "", nil
+}
+
+// rateLimited tells GitHub's rate limits from its other reasons for a 403. A secondary limit may show in nothing but
+// the message.
+func rateLimited(h http.Header, body []byte) bool {
+	return h.Get("X-RateLimit-Remaining") == "0" || h.Get("Retry-After") != "" ||
+		strings.Contains(strings.ToLower(string(body)), "rate limit")
+}
+
+// errorCode returns the code if it looks like one, so that no other text from outside reaches a log.
+func errorCode(code string) string {
+	odd := func(r rune) bool { return (r < 'a' || r > 'z') && r != '_' }
+	if len(code) > 64 || strings.ContainsFunc(code, odd) {
+		return "unrecognised_error"
+	}
+	return code
+}
+
+// describe says why there was no answer, without repeating anything that the other side may have sent.
+func describe(err error) string {
+	var netErr net.Error
+	var opErr *net.OpError
+	var dnsErr *net.DNSError
+	var certErr *tls.CertificateVerificationError
+	switch {
+	case errors.Is(err, context.Canceled):
+		return "cancelled"
+	case errors.As(err, &netErr) && netErr.Timeout(), errors.Is(err, context.DeadlineExceeded):
+		return "timed out"
+	case errors.As(err, &dnsErr):
+		return dnsErr.Error()
+	case errors.As(err, &certErr):
+		return certErr.Error()
+	case errors.As(err, &opErr):
+		return opErr.Error()
+	}
+	return "the answer is not one of an identity provider, or broke off"
+}

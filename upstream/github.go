@@ -1,0 +1,290 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/oauth2"
+)
+
+// GitHubConfig describes an OAuth App at github.com, at SUB.ghe.com, or on a GitHub Enterprise Server.
+type GitHubConfig struct {
+	ClientID     string // required
+	ClientSecret string // required
+	URL          string // the web address, an origin; empty: https://github.com
+	APIURL       string // empty: derived from URL as GitHub documents it
+}
+
+// GitHub returns the provider for an OAuth App. GitHub has no discovery document that holds on every edition, and no
+// ID tokens: addresses follow from the host, and the person is whoever the API says.
+//
+// Its errors name the environment variable that is wrong, all of them at once, with an example.
+func GitHub(c GitHubConfig) (*Provider, error) {
+	var errs []error
+	if c.ClientID == "" {
+		errs = append(errs, errors.New("GITHUB_CLIENT_ID is empty; a client id looks like Ov23liAbCdEfGhIjKlMn"))
+	}
+	if c.ClientSecret == "" {
+		errs = append(errs, errors.New("GITHUB_CLIENT_SECRET is empty; generate one on the page of your OAuth App"))
+	}
+	if c.URL == "" {
+		c.URL = "https://github.com"
+	}
+	web, err := parseBase(c.URL)
+	if err == nil && web.Path != "" {
+		err = errors.New("it has a path")
+	}
+	if err != nil {
+		errs = append(errs, fmt.Errorf("GITHUB_URL=%q: %w; an example: https://github.example.com", c.URL, err))
+	} else if c.APIURL == "" {
+		c.APIURL = githubAPI(web)
+	}
+	api, err := parseBase(c.APIURL)
+	if err != nil && c.APIURL != "" {
+		const example = "https://github.example.com/api/v3"
+		errs = append(errs, fmt.Errorf("GITHUB_API_URL=%q: %w; an example: %s", c.APIURL, err, example))
+	}
+	if errs != nil {
+		return nil, errors.Join(errs...)
+	}
+	base := web.String()
+	return &Provider{
+		ID:             "github",
+		Name:           "GitHub",
+		IdentityIssuer: base,
+		ResponseIssuer: base + "/login/oauth",
+		APIURL:         api.String(),
+		Scopes:         []string{"read:user", "user:email"},
+		clientID:       c.ClientID,
+		clientSecret:   c.ClientSecret,
+		endpoint: oauth2.Endpoint{
+			AuthURL:  base + "/login/oauth/authorize",
+			TokenURL: base + "/login/oauth/access_token",
+			// Left unset, x/oauth2 would try both styles and post the code a second time after any error.
+			AuthStyle: oauth2.AuthStyleInParams,
+		},
+		// A redirect followed from the token endpoint would hand the code and the client secret to wherever it points.
+		client: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		}},
+		timeout:  10 * time.Second,
+		identify: identifyGitHub,
+		discard:  discardGitHub,
+		implied:  githubImplied,
+	}, nil
+}
+
+// githubImplied is the indentation of the list in GitHub's "Scopes for OAuth apps".
+var githubImplied = map[string][]string{
+	"user":             {"read:user", "user:email", "user:follow"},
+	"repo":             {"public_repo", "repo:status", "repo_deployment", "repo:invite", "security_events"},
+	"admin:org":        {"write:org", "read:org"},
+	"write:org":        {"read:org"},
+	"admin:repo_hook":  {"write:repo_hook", "read:repo_hook"},
+	"write:repo_hook":  {"read:repo_hook"},
+	"admin:public_key": {"write:public_key", "read:public_key"},
+	"write:public_key": {"read:public_key"},
+	"admin:gpg_key":    {"write:gpg_key", "read:gpg_key"},
+	"write:gpg_key":    {"read:gpg_key"},
+	"project":          {"read:project"},
+	"admin:enterprise": {"manage_runners:enterprise", "manage_billing:enterprise", "read:enterprise"},
+}
+
+// parseBase parses an address that paths are appended to.
+func parseBase(s string) (*url.URL, error) {
+	u, err := url.Parse(strings.TrimRight(s, "/"))
+	switch {
+	case err != nil:
+		return nil, errors.New("not an address") // url.Error would repeat it
+	case u.Scheme != "https" && u.Scheme != "http":
+		return nil, errors.New("it does not begin with https://")
+	case u.Hostname() == "" || u.Opaque != "":
+		return nil, errors.New("it has no host")
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return nil, errors.New("it has more than a scheme, a host and a path")
+	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+		return nil, errors.New("http is for this machine only, use https")
+	}
+	u.Host = strings.ToLower(u.Host)
+	return u, nil
+}
+
+func isLoopback(host string) bool {
+	return host == "localhost" || net.ParseIP(host).IsLoopback()
+}
+
+// githubAPI derives the address of the REST API from that of the web site.
+func githubAPI(web *url.URL) string {
+	switch sub, ghe := strings.CutSuffix(web.Host, ".ghe.com"); {
+	case web.Host == "github.com":
+		return "https://api.github.com"
+	case ghe && !strings.Contains(sub, "."):
+		return "https://api." + web.Host
+	}
+	return web.String() + "/api/v3"
+}
+
+// identifyGitHub reads GET /user and GET /user/emails. The numeric id is the subject: logins are given up and taken by
+// others. The e-mail address in /user is not looked at: it is the public one, and may be unverified.
+func identifyGitHub(ctx context.Context, p *Provider, t *Token) (Identity, error) {
+	var user struct {
+		ID    int64  `json:"id"`
+		Login string `json:"login"`
+		Name  string `json:"name"`
+	}
+	const op = "asking who signed in"
+	if _, err := p.getJSON(ctx, t, op, p.APIURL+"/user", &user); err != nil {
+		return Identity{}, err
+	}
+	if user.ID <= 0 || user.Login == "" {
+		return Identity{}, &Error{Provider: p.ID, Op: op, Reason: "the answer names nobody", kind: ErrUnavailable}
+	}
+	emails, err := githubEmails(ctx, p, t)
+	if err != nil {
+		return Identity{}, err
+	}
+	return Identity{
+		Provider: p.ID,
+		Issuer:   p.IdentityIssuer,
+		Subject:  strconv.FormatInt(user.ID, 10),
+		Login:    user.Login,
+		Name:     user.Name,
+		Emails:   emails,
+	}, nil
+}
+
+// githubEmails returns the verified addresses, the primary one first. A person who withholds the user:email scope has
+// none: GitHub then answers 404, or 403 to a GitHub App.
+func githubEmails(ctx context.Context, p *Provider, t *Token) ([]string, error) {
+	const op = "asking for e-mail addresses"
+	const maxPages = 10
+	var emails []string
+	next := p.APIURL + "/user/emails?per_page=100"
+	for range maxPages {
+		var page []struct {
+			Email    string `json:"email"`
+			Primary  bool   `json:"primary"`
+			Verified bool   `json:"verified"`
+		}
+		header, err := p.getJSON(ctx, t, op, next, &page)
+		var e *Error
+		withheld := errors.As(err, &e) && !errors.Is(err, ErrUnavailable) &&
+			(e.Status == http.StatusForbidden || e.Status == http.StatusNotFound)
+		if withheld {
+			return nil, nil
+		} else if err != nil {
+			return nil, err
+		}
+		for _, e := range page {
+			address := lowerASCII(e.Email)
+			switch {
+			case !e.Verified || slices.Contains(emails, address):
+			case e.Primary:
+				emails = slices.Insert(emails, 0, address)
+			default:
+				emails = append(emails, address)
+			}
+		}
+		if next = nextPage(header); next == "" {
+			return emails, nil
+		}
+		// A link to anywhere else would carry the person's token there.
+		if u, err := url.Parse(next); err != nil || !p.ServesAPI(u) {
+			return nil, &Error{Provider: p.ID, Op: op, Reason: "the next page is not on the API", kind: ErrMisconfigured}
+		}
+	}
+	return nil, &Error{Provider: p.ID, Op: op, Reason: fmt.Sprintf("more than %d pages", maxPages)}
+}
+
+// nextPage returns the target of rel="next" in a Link header (RFC 8288), as GitHub writes it; empty if there is none.
+func nextPage(h http.Header) string {
+	for link := range strings.SplitSeq(h.Get("Link"), ",") {
+		target, params, _ := strings.Cut(link, ";")
+		target = strings.TrimSpace(target)
+		if strings.Contains(params, `rel="next"`) && strings.HasPrefix(target, "<") && strings.HasSuffix(target, ">") {
+			return target[1 : len(target)-1]
+		}
+	}
+	return ""
+}
+
+// lowerASCII leaves all but A-Z alone. strings.ToLower maps the Kelvin sign to k: somebody could own, and have
+// verified, an address that becomes another person's.
+func lowerASCII(s string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, s)
+}
+
+// discardGitHub is DELETE /applications/{client_id}/token.
+func discardGitHub(ctx context.Context, p *Provider, t *Token) error {
+	body, err := json.Marshal(map[string]string{"access_token": t.Access})
+	if err != nil {
+		return err
+	}
+	address := p.APIURL + "/applications/" + url.PathEscape(p.clientID) + "/token"
+	req, err := http.NewRequestWithContext(ctx, http.MethodDelete, address, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	req.SetBasicAuth(p.clientID, p.clientSecret)
+	req.Header.Set("Content-Type", "application/json")
+	_, err = p.call(req, "discarding a token", nil)
+	var e *Error
+	if errors.As(err, &e) && e.Status == http.StatusNotFound {
+		return nil
+	}
+	return err
+}
+
+// getJSON reads an API resource into v as the person, and returns the answer's header.
+func (p *Provider) getJSON(ctx context.Context, t *Token, op, address string, v any) (http.Header, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+t.Access)
+	return p.call(req, op, v)
+}
+
+// call sends one request to GitHub's API and reads the answer into v, unless that is nil.
+func (p *Provider) call(req *http.Request, op string, v any) (http.Header, error) {
+	req.Header.Set("Accept", "application/vnd.github+json")
+	req.Header.Set("X-GitHub-Api-Version", "2022-11-28")
+	fail := &Error{Provider: p.ID, Op: op, kind: ErrUnavailable}
+	res, err := p.client.Do(req)
+	if err != nil {
+		fail.Reason = describe(err)
+		return nil, fail
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
+	if err != nil {
+		fail.Reason = describe(err)
+		return nil, fail
+	}
+	fail.Status = res.StatusCode
+	if res.StatusCode < 200 || res.StatusCode > 299 {
+		fail.Reason, fail.kind = kindOf(res.StatusCode, res.Header, body)
+		return nil, fail
+	}
+	if v != nil && json.Unmarshal(body, v) != nil {
+		fail.Reason = "the answer is not what the API documents"
+		return nil, fail
+	}
+	return res.Header, nil
+}
