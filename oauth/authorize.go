@@ -1,0 +1,226 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+const (
+	maxQuery = 8 << 10 // bytes of a query at /authorize
+	maxState = 1024    // bytes of a client's state
+)
+
+// s256Challenge is what RFC 7636 section 4.2 makes of a verifier: the base64url of a SHA-256.
+var s256Challenge = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
+
+// An authRequest is a validated authorization request (RFC 6749 section 4.1.1, RFC 7636 section 4.3, RFC 8707
+// section 2).
+type authRequest struct {
+	raw       string // the query it was read from
+	client    *Client
+	redirect  redirect
+	state     string
+	challenge string
+	scopes    []Scope
+}
+
+// handleAuthorize handles GET /authorize: it validates the request and asks the person. It sets no cookie and stores
+// nothing, and fetching it twice changes nothing.
+func (s *Server) handleAuthorize(w http.ResponseWriter, r *http.Request) {
+	r = withReference(r, r.URL.RawQuery)
+	req, err := s.parseAuthorize(r.Context(), r.URL.RawQuery)
+	if err != nil {
+		s.authorizeError(w, r, req, err)
+		return
+	}
+	page := consentPage{
+		ClientName:   req.client.Name,
+		RedirectHost: req.redirect.uri.Host,
+		RedirectURI:  req.redirect.uri.String(),
+		Loopback:     req.redirect.loopback(),
+		Request:      req.raw,
+		Development:  s.development,
+	}
+	for _, p := range s.providers {
+		if len(ofProvider(req.scopes, p)) == 0 {
+			continue
+		}
+		// Whether the flow will fit into a cookie is found out now, where there is still a client to tell.
+		if _, err := s.sealFlow(&flow{ID: newSecret(), Provider: p.ID, Request: req.raw, Began: s.now()}); err != nil {
+			s.authorizeError(w, r, req, &Error{Code: "invalid_request", Status: http.StatusBadRequest, Err: err,
+				Description: "The request is too long: shorten the state."})
+			return
+		}
+		page.Providers = append(page.Providers, providerButton{p.ID, p.Name})
+	}
+	for _, sc := range req.scopes {
+		line := scopeLine{Text: sc.Sentence}
+		if p := s.provider(sc.Provider); p != nil && len(s.providers) > 1 {
+			line.Only = p.Name
+		}
+		page.Scopes = append(page.Scopes, line)
+	}
+	s.log.InfoContext(r.Context(), "asking for consent", "client", displayName(req.client.Name),
+		"redirect", req.redirect.uri.Host, "scopes", len(req.scopes))
+	s.pages.consent(w, http.StatusOK, page)
+}
+
+// parseAuthorize validates a query in two steps. If the client or its redirect URI is not good, the request is nil
+// and nobody must be sent anywhere. After that the request is never nil, so that an error can offer the way back.
+func (s *Server) parseAuthorize(ctx context.Context, raw string) (*authRequest, error) {
+	if len(raw) > maxQuery {
+		return nil, invalidRequest("The request is too long.")
+	}
+	q, err := url.ParseQuery(raw)
+	if err != nil {
+		return nil, invalidRequest("The query cannot be parsed.")
+	}
+	// "Request and response parameters MUST NOT be included more than once" (RFC 6749 section 3.1). These two decide
+	// where the browser may go, so they are looked at first.
+	if len(q["client_id"]) != 1 || len(q["redirect_uri"]) > 1 {
+		return nil, invalidRequest("There must be one client_id and at most one redirect_uri.")
+	}
+	client, err := s.client(ctx, q.Get("client_id"))
+	if errors.Is(err, errUnknownClient) {
+		return nil, &Error{Code: "invalid_client", Description: "This server does not know the application.",
+			Status: http.StatusBadRequest, Err: err}
+	}
+	if err != nil {
+		return nil, err
+	}
+	to, err := client.redirect(q.Get("redirect_uri"))
+	if err != nil {
+		return nil, &Error{Code: "invalid_request", Status: http.StatusBadRequest, Err: err,
+			Description: "The address to return to is not one that the application registered."}
+	}
+	req := &authRequest{raw: raw, client: client, redirect: to}
+	return req, s.parseGrantRequest(req, q)
+}
+
+// parseGrantRequest validates the parameters that say what the client wants.
+func (s *Server) parseGrantRequest(req *authRequest, q url.Values) error {
+	// A state that cannot be echoed is not echoed by the error either.
+	if state := q.Get("state"); len(state) <= maxState && visible(state) && len(q["state"]) <= 1 {
+		req.state = state
+	} else {
+		return invalidRequest("The state must come once and be at most 1024 visible ASCII characters.")
+	}
+	if name, ok := repeated(q, "response_type", "scope", "code_challenge", "code_challenge_method"); ok {
+		return invalidRequest("The parameter " + name + " must come once.")
+	}
+	switch q.Get("response_type") {
+	case "code":
+	case "":
+		return invalidRequest("response_type is missing.")
+	default:
+		return &Error{Code: "unsupported_response_type", Description: "response_type must be code.",
+			Status: http.StatusBadRequest}
+	}
+	// A missing method means plain (RFC 7636 section 4.3), which we do not offer.
+	if q.Get("code_challenge_method") != "S256" || !s256Challenge.MatchString(q.Get("code_challenge")) {
+		return invalidRequest("A code_challenge with code_challenge_method S256 is required (RFC 7636).")
+	}
+	req.challenge = q.Get("code_challenge")
+	if err := s.checkResource(q["resource"]); err != nil {
+		return err
+	}
+	req.scopes = s.requestedScopes(q.Get("scope"))
+	return nil
+}
+
+// repeated returns the first of these parameters that comes more than once.
+func repeated(q url.Values, names ...string) (string, bool) {
+	i := slices.IndexFunc(names, func(n string) bool { return len(q[n]) > 1 })
+	if i < 0 {
+		return "", false
+	}
+	return names[i], true
+}
+
+// visible reports whether s is made of VSCHAR (RFC 6749 appendix A), which includes the space.
+func visible(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c > '~' })
+}
+
+// checkResource validates the resource indicators of a request (RFC 8707 section 2). There is one resource; clients
+// that found only the metadata of the origin name the origin. None is the default.
+func (s *Server) checkResource(resources []string) error {
+	for _, raw := range resources {
+		u, err := url.Parse(raw)
+		if raw == "" { // an empty parameter is an absent one
+			continue
+		}
+		if err == nil && u.Fragment == "" && u.RawQuery == "" && u.User == nil && !strings.HasSuffix(raw, "#") &&
+			strings.ToLower(u.Scheme+"://"+u.Host) == s.baseURL && slices.Contains([]string{"", "/", "/mcp", "/mcp/"}, u.Path) {
+			continue
+		}
+		return &Error{Code: "invalid_target", Description: "The resource of this server is " + s.resource + ".",
+			Status: http.StatusBadRequest}
+	}
+	return nil
+}
+
+// authorizeError shows the person why an authorization request failed. If the client is known there is a link back
+// that tells it the same. It is a link and not a redirect, because anybody can register a client and make this server
+// send people to it by a deliberate mistake (RFC 9700 section 4.11.2).
+func (s *Server) authorizeError(w http.ResponseWriter, r *http.Request, req *authRequest, err error) {
+	e := asError(err)
+	s.logError(r, e)
+	page := errorPage{Code: e.Code, Reference: reference(r.Context())}
+	switch {
+	case e.Status >= 500:
+		w.Header().Set("Retry-After", retryAfter)
+		page.Title = "This server cannot answer right now"
+		page.Message = "Something went wrong on our side. Nothing was changed."
+		page.Next = []string{"Wait a few seconds and reload this page."}
+	case errors.Is(err, errUnknownClient):
+		page.Title = "This application is not known here"
+		page.Message = "Your MCP client used a registration that this server did not issue, or no longer accepts."
+		page.Next = unknownClientSteps
+	default:
+		page.Title = "The application asked for something that cannot work"
+		page.Message = e.Description
+		page.Next = []string{
+			"Go back to your MCP client and connect again.",
+			"If that leads here again, tell the people who make the client what this page says.",
+		}
+	}
+	if req != nil {
+		s.wayBack(&page, req, e.Code, e.Description)
+	}
+	s.pages.error(w, e.Status, page)
+}
+
+// unknownClientSteps say how to make clients forget a registration: none of them has a button for it.
+var unknownClientSteps = []string{
+	"Claude Code: run /mcp, choose this server, choose Clear authentication, and connect again.",
+	"VS Code: run the command Authentication: Remove Dynamic Authentication Providers, and start the server again.",
+	"Cursor: remove the server in Settings, MCP, and add it again.",
+	"mcp-remote: delete the folder ~/.mcp-auth and start the client again.",
+	"Other clients: remove this server and add it again.",
+}
+
+// wayBack adds a link to the page that returns to the client with an error (RFC 6749 section 4.1.2.1).
+func (s *Server) wayBack(page *errorPage, req *authRequest, code, description string) {
+	page.BackURL = s.errorURL(req, code, description)
+	page.BackHost = req.redirect.uri.Host
+}
+
+func (s *Server) errorURL(req *authRequest, code, description string) string {
+	return req.redirect.url(s.answer(req, url.Values{"error": {code}, "error_description": {description}}))
+}
+
+// answer adds to an authorization response what each must carry: the state as it came, and the issuer (RFC 9207
+// section 2).
+func (s *Server) answer(req *authRequest, params url.Values) url.Values {
+	if req.state != "" {
+		params.Set("state", req.state)
+	}
+	params.Set("iss", s.baseURL)
+	return params
+}

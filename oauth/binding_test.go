@@ -1,0 +1,392 @@
+package oauth_test
+
+import (
+	"bytes"
+	"database/sql"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/sqlstore"
+	"example.com/mcp-federated-login/upstream"
+)
+
+var (
+	octocat = upstream.Identity{Provider: "github", Issuer: "https://github.com", Subject: "583231", Login: "octocat"}
+	mallory = upstream.Identity{Provider: "github", Issuer: "https://github.com", Subject: "666", Login: "mallory"}
+	secret  = []byte("0123456789abcdef0123456789ABCDEF")
+)
+
+// A vault is a server on a real database, to which the test has access as a thief or a vandal would.
+type vault struct {
+	*oauth.Server
+	t    *testing.T
+	path string
+	now  time.Time
+}
+
+func newVault(t *testing.T) *vault {
+	v := &vault{t: t, path: filepath.Join(t.TempDir(), "server.db"), now: time.Now().Truncate(time.Millisecond)}
+	if err := v.open(secret); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// open starts the server with these secrets.
+func (v *vault) open(secrets ...[]byte) error {
+	v.t.Helper()
+	store, err := sqlstore.Open(v.t.Context(), "sqlite:"+v.path)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	v.t.Cleanup(func() { store.Close() })
+	github, err := upstream.GitHub(upstream.GitHubConfig{ClientID: "id", ClientSecret: "secret"})
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	rules, err := upstream.ParseRules("anyone")
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	v.Server, err = oauth.New(v.t.Context(), oauth.Config{
+		BaseURL: "https://mcp.example", Name: "Test", Secrets: secrets, Store: store, Rules: rules,
+		Providers: []*upstream.Provider{github},
+		Scopes:    []oauth.Scope{{Name: "account:read", Sentence: "See who you are", AtSignIn: true}},
+		AccessTTL: time.Hour, RefreshTTL: 90 * 24 * time.Hour,
+		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return v.now },
+	})
+	return err
+}
+
+// signIn signs a person in with a client of that name, and returns its tokens.
+func (v *vault) signIn(client string, id upstream.Identity, upstreamToken string) (access, refresh string) {
+	v.t.Helper()
+	c, code, err := v.SignInAs(v.t.Context(), client, id, &upstream.Token{Access: upstreamToken, Scopes: []string{"user"}})
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	access, refresh, err = v.Redeem(v.t.Context(), c, code)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	return access, refresh
+}
+
+// exec runs a statement with the database's file in hand.
+func (v *vault) exec(statement string, args ...any) {
+	v.t.Helper()
+	db, err := sql.Open("sqlite", v.path)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	defer db.Close()
+	result, err := db.Exec(statement, args...)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
+		v.t.Fatalf("%s: changed %d rows, %v", statement, n, err)
+	}
+}
+
+// A loot is everything in a stolen database.
+type loot struct {
+	values      [][]byte // every value of every column
+	wraps       []wrapped
+	credentials []sealed
+}
+
+type wrapped struct {
+	wrap    oauth.Wrap
+	context []byte
+}
+
+type sealed struct {
+	grant      oauth.Grant
+	credential oauth.Credential
+}
+
+func (v *vault) steal() (l loot) {
+	v.t.Helper()
+	db, err := sql.Open("sqlite", v.path)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	defer db.Close()
+	for _, table := range column[string](v, db, "SELECT name FROM sqlite_master WHERE type = 'table'") {
+		rows, err := db.Query("SELECT * FROM " + table)
+		if err != nil {
+			v.t.Fatal(err)
+		}
+		names, _ := rows.Columns()
+		for rows.Next() {
+			row := make([]any, len(names))
+			for i := range row {
+				row[i] = new([]byte)
+			}
+			if err := rows.Scan(row...); err != nil {
+				v.t.Fatal(err)
+			}
+			for i := range row {
+				l.values = append(l.values, bytes.Clone(*row[i].(*[]byte)))
+			}
+		}
+		rows.Close()
+	}
+	store, err := sqlstore.Open(v.t.Context(), "sqlite:"+v.path)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	defer store.Close()
+	for _, hash := range column[[]byte](v, db, "SELECT hash FROM codes") {
+		c, err := store.Code(v.t.Context(), oauth.Hash(hash))
+		if err != nil {
+			v.t.Fatal(err)
+		}
+		l.wraps = append(l.wraps, wrapped{c.Wrap, oauth.CodeContext(&c, &c.Grant)})
+	}
+	for _, hash := range column[[]byte](v, db, "SELECT hash FROM tokens") {
+		t, err := store.Token(v.t.Context(), oauth.Hash(hash))
+		if err != nil {
+			v.t.Fatal(err)
+		}
+		l.wraps = append(l.wraps, wrapped{t.Wrap, oauth.TokenContext(&t, &t.Grant)})
+		c, err := store.Credential(v.t.Context(), t.Grant.ID)
+		if err != nil {
+			v.t.Fatal(err)
+		}
+		l.credentials = append(l.credentials, sealed{t.Grant, c})
+	}
+	return l
+}
+
+func column[T any](v *vault, db *sql.DB, query string) (all []T) {
+	v.t.Helper()
+	rows, err := db.Query(query)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var one T
+		if err := rows.Scan(&one); err != nil {
+			v.t.Fatal(err)
+		}
+		all = append(all, one)
+	}
+	return all
+}
+
+// open tries every key that the loot, the ring and some tokens hold or lead to on everything that is locked, until
+// nothing new comes out. It returns the upstream tokens that it found.
+func (l loot) open(ring oauth.Ring, tokens ...string) (found []string) {
+	known := map[[32]byte]bool{}
+	var fresh [][32]byte
+	learn := func(keys ...[32]byte) {
+		for _, k := range keys {
+			if !known[k] {
+				known[k] = true
+				fresh = append(fresh, k)
+			}
+		}
+	}
+	learn(ring.Derived()...)
+	for _, value := range l.values {
+		learn([32]byte(oauth.HashOf(string(value))))
+		for i := 0; i+32 <= len(value); i++ { // every 32 bytes anywhere
+			learn([32]byte(value[i:]))
+		}
+	}
+	for _, t := range tokens {
+		learn(oauth.SecretOf(t))
+	}
+	for len(fresh) > 0 {
+		key := fresh[0]
+		fresh = fresh[1:]
+		for _, w := range l.wraps {
+			if plain, ok := ring.Unwrap(key, w.wrap, w.context); ok {
+				learn(plain)
+				learn(oauth.FromSeed(plain, 3)...)
+			}
+		}
+		for _, s := range l.credentials {
+			if t, ok := ring.Open(key, &s.grant, &s.credential); ok && !slices.Contains(found, t.Access) {
+				found = append(found, t.Access)
+			}
+		}
+	}
+	slices.Sort(found)
+	return found
+}
+
+func TestStolenDatabaseAndSecretOpenNoUpstreamToken(t *testing.T) {
+	v := newVault(t)
+	access, refresh := v.signIn("Laptop", octocat, "gho_octocat")
+	v.signIn("Phone", mallory, "gho_mallory")
+	if _, _, err := v.SignInAs(t.Context(), "Unredeemed", mallory, &upstream.Token{Access: "gho_mallory", Scopes: []string{"user"}}); err != nil {
+		t.Fatal(err)
+	}
+	l, ring := v.steal(), oauth.NewRing(secret)
+	if got := l.open(ring); len(got) != 0 {
+		t.Errorf("database and SECRET opened %q", got)
+	}
+	// The same thief with one live token gets what that token is for, and no more.
+	for kind, token := range map[string]string{"access": access, "refresh": refresh} {
+		if got := l.open(ring, token); !slices.Equal(got, []string{"gho_octocat"}) {
+			t.Errorf("with a live %s token: opened %q, want octocat's alone", kind, got)
+		}
+		if got := l.open(oauth.NewRing([]byte("another secret, and just as long")), token); len(got) != 0 {
+			t.Errorf("with a live %s token but without SECRET: opened %q", kind, got)
+		}
+	}
+	for _, value := range l.values {
+		if bytes.Contains(value, []byte("gho_")) || bytes.Contains(value, []byte("mcp_at_")) ||
+			bytes.Contains(value, []byte("mcp_rt_")) || bytes.Contains(value, []byte("mcp_ac_")) {
+			t.Errorf("a token stands in the database in the clear: %.20q", value)
+		}
+	}
+}
+
+func TestNewSignInMovesEveryClientToTheNewUpstreamToken(t *testing.T) {
+	v := newVault(t)
+	laptop, _ := v.signIn("Laptop", octocat, "gho_first")
+	phone, _ := v.signIn("Phone", octocat, "gho_second")
+	for name, access := range map[string]string{"laptop": laptop, "phone": phone} {
+		got, err := v.UpstreamToken(t.Context(), access)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if got.Access != "gho_second" {
+			t.Errorf("%s acts with %q, want the newest", name, got.Access)
+		}
+	}
+}
+
+func TestWriterWithoutSecretIsFoundOut(t *testing.T) {
+	_, public := oauth.NewKeyPair()
+	for _, attack := range []struct {
+		name      string
+		statement string
+		args      []any
+	}{
+		{"swap the public key of a grant", "UPDATE grants SET public_key = ?", []any{public}},
+		{"widen a grant's scopes", "UPDATE grants SET scopes = 'account:read issues:write'", nil},
+		{"move a grant to another audience", "UPDATE grants SET audience = 'https://other.example/mcp'", nil},
+		{"give a grant to another person", "UPDATE grants SET user_id = (SELECT id FROM users WHERE login = 'mallory')", nil},
+		{"give a grant to another client",
+			"UPDATE grants SET client_hash = (SELECT hash FROM clients WHERE name = 'Other')", nil},
+		{"change who a user is", "UPDATE users SET subject = '1' WHERE login = 'octocat'", nil},
+		{"prolong an access token", "UPDATE tokens SET expires_at = expires_at + 1 WHERE kind = 'access'", nil},
+		{"renumber an access token", "UPDATE tokens SET n = 7 WHERE kind = 'access'", nil},
+		{"put another grant's wrap on a token",
+			"UPDATE tokens SET wrap = (SELECT wrap FROM tokens ORDER BY hash DESC LIMIT 1) WHERE hash <> (SELECT max(hash) FROM tokens)", nil},
+		{"put another person's credential under a grant",
+			"UPDATE grants SET credential_id = (SELECT c.id FROM credentials c JOIN users u ON u.id = c.user_id WHERE u.login = 'mallory')", nil},
+		{"roll a credential's version", "UPDATE credentials SET version = version + 1", nil},
+		{"flip a bit of a credential", "UPDATE credentials SET ciphertext = ?", []any{make([]byte, 80)}},
+	} {
+		t.Run(attack.name, func(t *testing.T) {
+			v := newVault(t)
+			v.signIn("Other", mallory, "gho_mallory")
+			access, _ := v.signIn("Laptop", octocat, "gho_octocat")
+			if _, err := v.UpstreamToken(t.Context(), access); err != nil {
+				t.Fatalf("before the attack: %v", err)
+			}
+			v.exec(attack.statement, attack.args...)
+			if got, err := v.UpstreamToken(t.Context(), access); err == nil {
+				t.Errorf("not found out: it would act as %q", got.Access)
+			}
+		})
+	}
+}
+
+// A writer replaces a grant's public key by one of their own and waits for the person to sign in again, when the
+// content key is sealed to every grant.
+func TestSwappedPublicKeyGetsNothingAtTheNextSignIn(t *testing.T) {
+	v := newVault(t)
+	private, public := oauth.NewKeyPair()
+	access, _ := v.signIn("Laptop", octocat, "gho_first")
+	v.exec("UPDATE grants SET public_key = ?", public)
+	phone, _ := v.signIn("Phone", octocat, "gho_second")
+	l := v.steal()
+	l.values = append(l.values, private)
+	if got := l.open(oauth.NewRing([]byte("not the server's secret, but as long"))); len(got) != 0 {
+		t.Errorf("the writer opened %q", got)
+	}
+	if _, err := v.UpstreamToken(t.Context(), access); err == nil {
+		t.Error("the grant whose key was swapped still works: nobody would notice")
+	}
+	if got, err := v.UpstreamToken(t.Context(), phone); err != nil || got.Access != "gho_second" {
+		t.Errorf("the untouched grant: got %v, %v", got, err)
+	}
+}
+
+// A writer makes a credential of their own, so that the person's tools work on the writer's account.
+func TestForgedCredentialIsRefused(t *testing.T) {
+	v := newVault(t)
+	access, _ := v.signIn("Laptop", octocat, "gho_octocat")
+	grant := v.steal().credentials[0]
+	forge := func(ring oauth.Ring) {
+		s, err := ring.Seal(grant.grant.User.ID, &upstream.Token{Access: "gho_writer"})(grant.credential.ID,
+			grant.credential.Version, []oauth.Recipient{{Grant: grant.grant.ID, PublicKey: grant.grant.PublicKey}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		v.exec("UPDATE credentials SET ciphertext = ?", s.Ciphertext)
+		v.exec("UPDATE grants SET sealed_key = ?", s.Keys[0])
+	}
+	forge(oauth.NewRing([]byte("not the server's secret, but as long")))
+	if got, err := v.UpstreamToken(t.Context(), access); !errors.Is(err, oauth.ErrForged) {
+		t.Errorf("got %v, %v, want ErrForged", got, err)
+	}
+	forge(oauth.NewRing(secret)) // the same with the secret does work, so it is the secret that stops the writer
+	if got, err := v.UpstreamToken(t.Context(), access); err != nil || got.Access != "gho_writer" {
+		t.Errorf("control: got %v, %v", got, err)
+	}
+}
+
+// The operator puts a new secret in front, and drops the old one when nothing needs it any more. Dropped too early, the
+// server must not start: it would tell every client that it is signed out.
+func TestSecretRotation(t *testing.T) {
+	newer := []byte("a newer secret, random and so on.")
+	v := newVault(t)
+	c, code, err := v.SignInAs(t.Context(), "Laptop", octocat, &upstream.Token{Access: "gho_first", Scopes: []string{"user"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, refresh, err := v.Redeem(t.Context(), c, code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := v.open(newer); err == nil {
+		t.Fatal("started without the secret that live tokens were sealed under")
+	}
+	if err := v.open(newer, secret); err != nil {
+		t.Fatal(err)
+	}
+	access, _, err := v.Refresh(t.Context(), c, refresh)
+	if err != nil {
+		t.Fatalf("refresh with the old secret behind the new one: %v", err)
+	}
+	if got, err := v.UpstreamToken(t.Context(), access); err != nil || got.Access != "gho_first" {
+		t.Fatalf("after the rotation: got %v, %v", got, err)
+	}
+	// A sign-in writes the credential under the new secret; the tokens of the old one expire.
+	v.signIn("Phone", octocat, "gho_second")
+	v.now = v.now.Add(2 * time.Hour)
+	if err := v.SweepOnce(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := v.open(newer); err != nil {
+		t.Fatalf("nothing needs the old secret any more, but: %v", err)
+	}
+	// The client was registered under the old secret. Its grant keeps it known.
+	if _, err := v.ClientByID(t.Context(), c.ID); err != nil {
+		t.Errorf("client registered under the old secret: %v", err)
+	}
+}

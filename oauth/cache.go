@@ -1,0 +1,102 @@
+package oauth
+
+import (
+	"crypto/ecdh"
+	"sync"
+	"time"
+)
+
+// maxSessions bounds the cache's memory: about 2 KB each.
+const maxSessions = 10_000
+
+// A session is what a live access token stands for.
+type session struct {
+	grant   Grant
+	private *ecdh.PrivateKey // the grant's; opens its sealed key of the upstream credential
+	expires time.Time
+}
+
+// A sessionCache remembers sessions for a short time, so that a burst of calls costs one look-up. It holds only what
+// was good when it was looked up. A revocation on this instance is seen at once; one on another instance when the
+// entry has aged out.
+type sessionCache struct {
+	ttl time.Duration // 0: remembers nothing
+
+	mu          sync.Mutex // guards the fields below
+	entries     map[Hash]cacheEntry
+	revocations uint64
+}
+
+type cacheEntry struct {
+	session *session
+	until   time.Time
+}
+
+func newSessionCache(ttl time.Duration) *sessionCache {
+	return &sessionCache{ttl: ttl, entries: map[Hash]cacheEntry{}}
+}
+
+// get returns the token's session, or nil; and a mark of the present, to be given to put.
+func (c *sessionCache) get(token Hash, now time.Time) (*session, uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.entries[token]
+	if e.session != nil && !now.Before(e.until) {
+		delete(c.entries, token)
+		e.session = nil
+	}
+	return e.session, c.revocations
+}
+
+// put remembers a session that was looked up after get returned the mark. If anything was revoked since, the look-up
+// may be older than the revocation, and is not remembered.
+func (c *sessionCache) put(token Hash, s *session, mark uint64, now time.Time) {
+	until := now.Add(c.ttl)
+	if until.After(s.expires) {
+		until = s.expires
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ttl == 0 || c.revocations != mark {
+		return
+	}
+	if len(c.entries) >= maxSessions {
+		c.makeRoom(now)
+	}
+	c.entries[token] = cacheEntry{s, until}
+}
+
+// makeRoom drops the expired entries, and, if that was not enough, some others.
+func (c *sessionCache) makeRoom(now time.Time) {
+	for h, e := range c.entries {
+		if !now.Before(e.until) {
+			delete(c.entries, h)
+		}
+	}
+	for h := range c.entries {
+		if len(c.entries) <= maxSessions*3/4 {
+			return
+		}
+		delete(c.entries, h)
+	}
+}
+
+// dropGrant forgets the sessions of a grant that has ended.
+func (c *sessionCache) dropGrant(grant ID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.revocations++
+	for h, e := range c.entries {
+		if e.session.grant.ID == grant {
+			delete(c.entries, h)
+		}
+	}
+}
+
+// dropToken forgets the session of an access token that has been revoked.
+func (c *sessionCache) dropToken(token Hash) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.revocations++
+	delete(c.entries, token)
+}

@@ -1,0 +1,164 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"example.com/mcp-federated-login/upstream"
+)
+
+const (
+	// codeLife is how long a client has to redeem a code: a person may have to paste it from another computer.
+	codeLife = 5 * time.Minute
+	// maxExchanges is how many sign-ins may be talking to providers at once.
+	maxExchanges = 64
+	// signInTimeout bounds the calls to the provider and the store together.
+	signInTimeout = 30 * time.Second
+)
+
+var (
+	errNoFlow    = errors.New("no such sign-in in this browser")
+	errFlowUsed  = errors.New("sign-in is already complete")
+	errDenied    = errors.New("denied at the provider")
+	errBadAnswer = errors.New("the provider's answer does not belong to this sign-in")
+	errBusy      = fmt.Errorf("too many sign-ins at once: %w", upstream.ErrUnavailable)
+	errNoScope   = errors.New("nothing of what was asked for was allowed at the provider")
+)
+
+// handleCallback handles GET /callback/{provider}, where the provider sends the browser back to. It binds the
+// upstream token to a new grant, and sends the browser on to the client with a code of ours. It works once per flow:
+// every answer but a 503 deletes the flow's cookie, and the store refuses the flow's second grant.
+func (s *Server) handleCallback(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	p, f := s.provider(chi.URLParam(r, "provider")), s.flowOf(r, q.Get("state"))
+	if p == nil || f == nil || f.Provider != p.ID {
+		s.signInError(w, withReference(r, r.URL.RawQuery), nil, explainSignIn(errNoFlow, ""))
+		return
+	}
+	r = withReference(r, f.Request)
+	// The provider's code is spent whether or not the browser waits: what follows must not be lost with it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), signInTimeout)
+	defer cancel()
+	req, err := s.parseAuthorize(ctx, f.Request)
+	if err != nil {
+		s.authorizeError(w, r, req, err)
+		return
+	}
+	code, err := s.signIn(ctx, f, p, req, q)
+	if err == nil {
+		s.endFlow(w, s.flowCookieName(f.state()))
+		s.redirectToClient(w, r, req, url.Values{"code": {code}})
+		return
+	}
+	failure := explainSignIn(err, p.Name)
+	if failure.status != http.StatusServiceUnavailable {
+		s.endFlow(w, s.flowCookieName(f.state()))
+	}
+	if errors.Is(err, errDenied) { // the person knows: they pressed the button
+		s.logError(r, failure.asError())
+		s.redirectToClient(w, r, req, failure.params())
+		return
+	}
+	s.signInError(w, r, req, failure)
+}
+
+// signIn completes a flow with the provider's answer and returns the client's code.
+func (s *Server) signIn(ctx context.Context, f *flow, p *upstream.Provider, req *authRequest, q url.Values) (
+	string, error) {
+	// "Clients MUST ... compare the result to the issuer identifier of the authorization server where the
+	// authorization request was sent to" (RFC 9207 section 2.4), before the code is used.
+	if iss := q.Get("iss"); iss != "" && iss != p.ResponseIssuer {
+		return "", fmt.Errorf("%w: iss is not %s", errBadAnswer, p.ResponseIssuer)
+	}
+	switch q.Get("error") {
+	case "":
+	case "access_denied":
+		return "", errDenied
+	default:
+		return "", &upstream.Error{Provider: p.Name, Op: "authorizing", Code: displayName(q.Get("error"))}
+	}
+	if q.Get("code") == "" {
+		return "", fmt.Errorf("%w: no code", errBadAnswer)
+	}
+	if used, err := s.store.FlowUsed(ctx, f.hash()); err != nil {
+		return "", fmt.Errorf("looking up flow: %w", err)
+	} else if used {
+		return "", errFlowUsed
+	}
+	token, identity, err := s.upstreamSignIn(ctx, f, p, q.Get("code"))
+	if err != nil {
+		return "", err
+	}
+	code, err := s.bind(ctx, f, p, req, identity, token)
+	if err != nil {
+		// Left alone, a token that nobody keeps would push a good one out of those that the provider allows.
+		if discardErr := p.Discard(ctx, token); discardErr != nil {
+			s.log.WarnContext(ctx, "upstream token not deleted", "provider", p.ID, "cause", discardErr)
+		}
+		return "", err
+	}
+	return code, nil
+}
+
+// upstreamSignIn redeems the provider's code and asks whom it stands for.
+func (s *Server) upstreamSignIn(ctx context.Context, f *flow, p *upstream.Provider, code string) (
+	*upstream.Token, upstream.Identity, error) {
+	select {
+	case s.exchanges <- struct{}{}:
+		defer func() { <-s.exchanges }()
+	default:
+		return nil, upstream.Identity{}, errBusy
+	}
+	token, err := p.Exchange(ctx, s.callbackURL(p), code, f.verifier())
+	if err != nil {
+		return nil, upstream.Identity{}, err
+	}
+	identity, err := p.Identify(ctx, token, f.nonce())
+	return token, identity, err
+}
+
+// bind stores a grant for the person, bound to their upstream token, and returns its code. This is the first moment
+// at which anything is written.
+func (s *Server) bind(ctx context.Context, f *flow, p *upstream.Provider, req *authRequest,
+	identity upstream.Identity, token *upstream.Token) (string, error) {
+	if err := s.rules.Admit(identity); err != nil {
+		return "", err
+	}
+	scopes := grantedScopes(ofProvider(req.scopes, p), p, token)
+	if len(scopes) == 0 {
+		return "", errNoScope
+	}
+	now, seed, code := s.now(), newSecret(), newSecret()
+	in := SignIn{
+		Flow: f.hash(),
+		Grant: Grant{
+			ID:        newID(),
+			User:      User{ID: identity.UserID(), Identity: identity},
+			Client:    *req.client,
+			Scopes:    scopes,
+			Audience:  s.resource,
+			PublicKey: privateKey(seed).PublicKey().Bytes(),
+			CreatedAt: now,
+		},
+		Code:           Code{Challenge: req.challenge, RedirectURI: req.redirect.uri.String(), ExpiresAt: now.Add(codeLife)},
+		UpstreamScopes: token.Scopes,
+		At:             now,
+	}
+	s.ring.wrapCode(&in.Code, &in.Grant, code, seed)
+	err := s.store.SignIn(ctx, in, s.ring.sealCredential(in.Grant.User.ID, token))
+	if errors.Is(err, ErrConflict) {
+		return "", errFlowUsed
+	}
+	if err != nil {
+		return "", fmt.Errorf("storing sign-in: %w", err)
+	}
+	s.log.InfoContext(ctx, "signed in", "provider", p.ID, "subject", identity.Subject, "grant", in.Grant.ID,
+		"scopes", scopes)
+	return code.format(codePrefix), nil
+}

@@ -1,0 +1,141 @@
+package oauth
+
+import (
+	"bytes"
+	"compress/flate"
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// A registered client's client_id is its registration: the metadata, compressed, under our MAC. Registering therefore
+// stores nothing, nobody can fill a table with clients, and a client_id outlives any restart. It stays short, because
+// some clients keep their whole record in a credential store of 1,280 characters.
+const (
+	clientIDPrefix  = "mcp_ci_"
+	maxClientID     = 1024 // characters
+	maxClientName   = 100  // characters
+	maxRedirectURIs = 10
+)
+
+// errUnknownClient is a client_id that we never issued, or issued under a secret that is gone. Clients throw their
+// registration away on it and register again, so it is said only when it is true.
+var errUnknownClient = errors.New("unknown client_id")
+
+// registration is what a client_id carries.
+type registration struct {
+	Name         string   `json:"n,omitempty"`
+	RedirectURIs []string `json:"r"`
+	AuthMethod   string   `json:"a,omitempty"` // absent means none
+	IssuedAt     int64    `json:"t"`           // Unix seconds
+	Nonce        []byte   `json:"x"`
+}
+
+// registrationWords are what registrations have in common; flate refers to them instead of repeating them.
+var registrationWords = []byte(`client_secret_basicclient_secret_post/oauth/callbackhttps://vscode.dev/redirect` +
+	`{"n":"","a":"","r":["http://127.0.0.1:/callback","http://localhost:/callback","https://"],"t":17,"x":"`)
+
+// issueClientID returns the client_id of a registration.
+func (s *Server) issueClientID(c *Client) (string, error) {
+	reg := registration{Name: c.Name, RedirectURIs: c.RedirectURIs, IssuedAt: c.IssuedAt.Unix(), Nonce: make([]byte, 8)}
+	if c.AuthMethod != authNone {
+		reg.AuthMethod = c.AuthMethod
+	}
+	rand.Read(reg.Nonce)
+	plain, err := json.Marshal(reg)
+	if err != nil {
+		return "", err
+	}
+	var b bytes.Buffer
+	z, err := flate.NewWriterDict(&b, flate.BestCompression, registrationWords)
+	if err != nil {
+		return "", err
+	}
+	z.Write(plain)
+	if err := z.Close(); err != nil {
+		return "", err
+	}
+	id := base64.RawURLEncoding.EncodeToString(append(b.Bytes(), s.clientMAC(s.ring.seals(), b.Bytes())...))
+	if len(clientIDPrefix+id) > maxClientID {
+		return "", &Error{Code: "invalid_client_metadata", Status: http.StatusBadRequest,
+			Description: "The name and redirect URIs are too long together. Register fewer or shorter ones."}
+	}
+	return clientIDPrefix + id, nil
+}
+
+func (s *Server) clientMAC(k ringKey, registration []byte) []byte {
+	h := hmac.New(sha256.New, k.derive("client id", s.baseURL))
+	h.Write(registration)
+	return h.Sum(nil)
+}
+
+// clientSecret returns the secret of a confidential client. It is derived, so that registering stores nothing.
+func clientSecret(k ringKey, clientID string) string {
+	h := hmac.New(sha256.New, k.derive("client secret"))
+	h.Write([]byte(clientID))
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+}
+
+// client returns the client with that client_id: from the client_id itself, which nobody who writes to the database
+// can change; or, if the secret that signed it is gone, from the store, which remembers every client that had a grant.
+// It returns [errUnknownClient] if there is none.
+func (s *Server) client(ctx context.Context, id string) (*Client, error) {
+	if !strings.HasPrefix(id, clientIDPrefix) || len(id) > maxClientID {
+		return nil, errUnknownClient
+	}
+	if c, err := s.readClientID(id); !errors.Is(err, errUnknownClient) {
+		return c, err
+	}
+	c, err := s.store.Client(ctx, HashOf(id))
+	if errors.Is(err, ErrNotFound) {
+		return nil, errUnknownClient
+	}
+	if err != nil {
+		return nil, fmt.Errorf("looking up client: %w", err)
+	}
+	return &c, nil
+}
+
+// readClientID is the inverse of issueClientID. The MAC is checked before anything is decompressed.
+func (s *Server) readClientID(id string) (*Client, error) {
+	raw, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimPrefix(id, clientIDPrefix))
+	if err != nil || len(raw) <= sha256.Size {
+		return nil, errUnknownClient
+	}
+	packed, mac := raw[:len(raw)-sha256.Size], raw[len(raw)-sha256.Size:]
+	for _, k := range s.ring {
+		if hmac.Equal(mac, s.clientMAC(k, packed)) {
+			return unpackClient(k, id, packed)
+		}
+	}
+	return nil, errUnknownClient
+}
+
+func unpackClient(k ringKey, id string, packed []byte) (*Client, error) {
+	plain, err := io.ReadAll(flate.NewReaderDict(bytes.NewReader(packed), registrationWords))
+	if err != nil {
+		return nil, fmt.Errorf("reading client_id: %w", err)
+	}
+	var reg registration
+	if err := json.Unmarshal(plain, &reg); err != nil {
+		return nil, fmt.Errorf("reading client_id: %w", err)
+	}
+	c := &Client{ID: id, Name: reg.Name, RedirectURIs: reg.RedirectURIs, AuthMethod: reg.AuthMethod,
+		IssuedAt: time.Unix(reg.IssuedAt, 0)}
+	if c.AuthMethod == "" {
+		c.AuthMethod = authNone
+	} else {
+		hash := HashOf(clientSecret(k, id))
+		c.SecretHash = hash[:]
+	}
+	return c, nil
+}

@@ -1,0 +1,86 @@
+package oauth
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"time"
+)
+
+// replayGrace is how long a client may present a code twice without harm: some send the request again when the answer
+// is slow, and must not lose what they won.
+const replayGrace = 10 * time.Second
+
+// pkceVerifier is RFC 7636 section 4.1.
+var pkceVerifier = regexp.MustCompile(`^[A-Za-z0-9._~-]{43,128}$`)
+
+// errInvalidCode is the one answer to a code that does not work, so that it tells nothing about codes.
+var errInvalidCode = &Error{Code: "invalid_grant", Status: http.StatusBadRequest,
+	Description: "The code is unknown, expired or used, or belongs to another client, code_verifier or redirect_uri."}
+
+// redeem trades a code for the grant's first tokens. A second redemption is always refused. If it is otherwise valid
+// and not just a retry, the code has been in two hands, and the grant ends: "the authorization server MUST deny the
+// request and SHOULD revoke (when possible) all tokens previously issued" (RFC 6749 section 4.1.2).
+func (s *Server) redeem(ctx context.Context, client *Client, form url.Values) (*tokenResponse, error) {
+	code, ok := parseSecret(codePrefix, form.Get("code"))
+	if !ok {
+		return nil, errInvalidCode
+	}
+	hash := HashOf(form.Get("code"))
+	c, err := s.store.Code(ctx, hash)
+	if errors.Is(err, ErrNotFound) {
+		return nil, errInvalidCode
+	}
+	if err != nil {
+		return nil, fmt.Errorf("looking up code: %w", err)
+	}
+	g := &c.Grant
+	// OAuth 2.1 clients leave the redirect_uri out; if it is there it must be that of the authorization request.
+	to := form.Get("redirect_uri")
+	if g.Client.ID != client.ID || !verifies(form.Get("code_verifier"), c.Challenge) || to != "" && to != c.RedirectURI {
+		return nil, errInvalidCode
+	}
+	now := s.now()
+	if !c.RedeemedAt.IsZero() {
+		if now.Sub(c.RedeemedAt) > replayGrace {
+			if err := s.endGrant(ctx, g, "code redeemed twice"); err != nil {
+				return nil, fmt.Errorf("ending grant: %w", err)
+			}
+		}
+		return nil, errInvalidCode
+	}
+	if !now.Before(c.ExpiresAt) {
+		return nil, errInvalidCode
+	}
+	seed, err := s.ring.unwrap(code, c.Wrap, codeContext(&c, g))
+	if errors.Is(err, errForged) {
+		s.log.ErrorContext(ctx, "code refused", "grant", g.ID, "cause", err)
+		return nil, errInvalidCode
+	}
+	if err != nil {
+		return nil, err
+	}
+	pair := s.ring.newPair(g, seed, 1, now.Add(s.accessTTL), now.Add(s.refreshTTL))
+	if err := s.store.RedeemCode(ctx, hash, now, pair); errors.Is(err, ErrConflict) {
+		return nil, errInvalidCode // another request with the same code was faster
+	} else if err != nil {
+		return nil, fmt.Errorf("redeeming code: %w", err)
+	}
+	s.log.InfoContext(ctx, "code redeemed", "grant", g.ID)
+	return s.respond(g, seed, 1, pair.Access.ExpiresAt), nil
+}
+
+// verifies reports whether the verifier is the one behind an S256 challenge (RFC 7636 section 4.6).
+func verifies(verifier, challenge string) bool {
+	if !pkceVerifier.MatchString(verifier) || challenge == "" {
+		return false
+	}
+	sum := sha256.Sum256([]byte(verifier))
+	return subtle.ConstantTimeCompare([]byte(base64.RawURLEncoding.EncodeToString(sum[:])), []byte(challenge)) == 1
+}

@@ -1,0 +1,37 @@
+// Package oauth is the OAuth 2.1 authorization server in front of an MCP server, and the bearer gate of that MCP
+// server. To sign people in it is itself an OAuth client of an upstream identity provider.
+//
+//	MCP client                    this package                         upstream provider
+//	    | POST /mcp                    |                                       |
+//	    |<----------- 401, where to go |  gate.go                              |
+//	    | GET /.well-known/...         |  metadata.go                          |
+//	    | POST /register               |  register.go, client.go               |
+//	 browser                           |                                       |
+//	    | GET /authorize               |  authorize.go: the consent page       |
+//	    | POST /authorize              |  consent.go: sets the flow cookie,    |
+//	    |<------------------------ 303 |  flow.go                              |
+//	    | GET .../authorize ------------------------------------------------>  |
+//	    |<---------------------------------------------------- 302, their code |
+//	    | GET /callback/{provider}     |  callback.go --- code, verifier --->  |
+//	    |<--------------- 303, our code|  <------------- upstream token ------ |
+//	 MCP client                        |                                       |
+//	    | POST /token                  |  token.go, code.go, refresh.go        |
+//	    |<------------------ our tokens|                                       |
+//	    | POST /mcp + our token        |  gate.go -> a tool -> caller.go --->  |
+//
+// What holds in every line of it:
+//
+//   - Nothing is written before a person has signed in. A client_id carries the client's own metadata under our MAC;
+//     an authorization in flight is a sealed cookie. The callback is the first step that touches the store's tables.
+//   - The MCP client never sees the upstream token, and the upstream never sees ours. Tokens and codes are stored as
+//     SHA-256. Upstream tokens are sealed to keys that exist only inside live MCP tokens (seal.go), so a stolen
+//     database opens nothing, not even together with the server's secret.
+//   - Everything is checked before anything is consumed. Codes and refresh tokens are consumed by one
+//     compare-and-swap. A refresh that is repeated within two minutes gets the same answer (refresh.go).
+//   - A browser is redirected only to a redirect URI that is known to be the client's: the type redirect has one
+//     constructor. An error goes back to the client only after the person has been asked.
+//   - invalid_grant, invalid_client and 401 are said only when they are true, because clients throw credentials away
+//     on them. Trouble of ours, or of the upstream's, is a 503 that consumes nothing.
+//   - The configured base URL is the only source of identity: issuer, audience, callbacks and cookie names come from
+//     it, never from a request.
+package oauth

@@ -1,0 +1,87 @@
+package oauth
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+)
+
+// An Error is a failure as the other side may see it. The cause is for the log alone.
+type Error struct {
+	Code        string // OAuth error code: RFC 6749 sections 4.1.2.1 and 5.2, RFC 7591 section 3.2.2, RFC 8707 section 2
+	Description string // one sentence, for a developer; ASCII without quotes or backslashes (RFC 6749 section 5.2)
+	Status      int    // HTTP status
+	Err         error  // what the log says besides; may be nil
+}
+
+func (e *Error) Error() string {
+	s := e.Code + ": " + e.Description
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// retryAfter is what a 503 asks for, in seconds.
+const retryAfter = "5"
+
+// invalidRequest is a request that its sender has to write differently.
+func invalidRequest(description string) error {
+	return &Error{Code: "invalid_request", Description: description, Status: http.StatusBadRequest}
+}
+
+// asError returns err as the other side may see it. What is not an [Error] is trouble of ours: the caller can do
+// nothing about it but try again, and nothing has been consumed.
+func asError(err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &Error{
+		Code:        "temporarily_unavailable",
+		Description: "The server cannot answer right now. Nothing was consumed: try again in a few seconds.",
+		Status:      http.StatusServiceUnavailable,
+		Err:         err,
+	}
+}
+
+// writeError writes err as the JSON of RFC 6749 section 5.2, which RFC 7009 and RFC 7591 share.
+func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
+	e := asError(err)
+	s.logError(r, e)
+	if e.Status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", retryAfter)
+	}
+	writeJSON(w, e.Status, map[string]string{"error": e.Code, "error_description": e.Description})
+}
+
+// logError logs a failure: one of ours as an error, anybody else's for information.
+func (s *Server) logError(r *http.Request, e *Error) {
+	log := s.log.InfoContext
+	if e.Status >= 500 {
+		log = s.log.ErrorContext
+	}
+	args := []any{"path", r.URL.Path, "error", e.Code, "description", e.Description}
+	if e.Err != nil {
+		args = append(args, "cause", e.Err)
+	}
+	log(r.Context(), "refused", args...)
+}
+
+// writeJSON writes v. Answers of an authorization server are never cached (RFC 6749 section 5.1).
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // only for a type that is not JSON
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("X-Content-Type-Options", "nosniff")
+	if h.Get("Cache-Control") == "" {
+		h.Set("Cache-Control", "no-store")
+	}
+	w.WriteHeader(status)
+	w.Write(b)
+}

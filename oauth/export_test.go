@@ -1,0 +1,145 @@
+package oauth
+
+import (
+	"context"
+	"encoding/base64"
+	"net/url"
+
+	"example.com/mcp-federated-login/upstream"
+)
+
+// Windows into the package for tests that need a real store, which this package cannot import.
+
+var (
+	CodeContext  = codeContext
+	TokenContext = tokenContext
+	ErrForged    = errForged
+)
+
+// TestVerifier and its S256 challenge are RFC 7636 appendix B.
+const (
+	TestVerifier  = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+	testChallenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+)
+
+// SignInAs does what the callback does once the provider has said who it is, and returns the client and its code.
+func (s *Server) SignInAs(ctx context.Context, clientName string, id upstream.Identity, t *upstream.Token) (
+	*Client, string, error) {
+	c := &Client{Name: clientName, RedirectURIs: []string{"https://client.example/cb"}, AuthMethod: authNone,
+		IssuedAt: s.now()}
+	var err error
+	if c.ID, err = s.issueClientID(c); err != nil {
+		return nil, "", err
+	}
+	to, err := c.redirect("")
+	if err != nil {
+		return nil, "", err
+	}
+	req := &authRequest{client: c, redirect: to, challenge: testChallenge, scopes: s.requestedScopes("")}
+	code, err := s.bind(ctx, &flow{ID: newSecret()}, s.providers[0], req, id, t)
+	return c, code, err
+}
+
+// Redeem trades a code for an access and a refresh token.
+func (s *Server) Redeem(ctx context.Context, c *Client, code string) (access, refresh string, err error) {
+	resp, err := s.redeem(ctx, c, url.Values{"code": {code}, "code_verifier": {TestVerifier}})
+	if err != nil {
+		return "", "", err
+	}
+	return resp.AccessToken, resp.RefreshToken, nil
+}
+
+// Refresh trades a refresh token for a pair.
+func (s *Server) Refresh(ctx context.Context, c *Client, token string) (access, refresh string, err error) {
+	resp, err := s.refresh(ctx, c, token)
+	if err != nil {
+		return "", "", err
+	}
+	return resp.AccessToken, resp.RefreshToken, nil
+}
+
+// UpstreamToken does what a tool's first call to the provider's API does.
+func (s *Server) UpstreamToken(ctx context.Context, access string) (*upstream.Token, error) {
+	secret, ok := parseSecret(accessPrefix, access)
+	if !ok {
+		return nil, errInvalidToken
+	}
+	found, err := s.lookUp(ctx, HashOf(access), secret)
+	if err != nil {
+		return nil, err
+	}
+	return (&Caller{server: s, session: found}).upstreamToken(ctx)
+}
+
+// SweepOnce removes what can be removed.
+func (s *Server) SweepOnce(ctx context.Context) error {
+	_, err := s.sweep(ctx)
+	return err
+}
+
+// ClientByID returns the client with that client_id.
+func (s *Server) ClientByID(ctx context.Context, id string) (*Client, error) {
+	return s.client(ctx, id)
+}
+
+// SecretOf returns the 32 bytes in a token or code.
+func SecretOf(token string) [32]byte {
+	raw, err := base64.RawURLEncoding.DecodeString(token[len(accessPrefix):])
+	if err != nil {
+		panic(err)
+	}
+	return [32]byte(raw)
+}
+
+// Ring is a key ring in an attacker's hands.
+type Ring struct{ ring keyRing }
+
+func NewRing(secrets ...[]byte) Ring {
+	ring, err := newKeyRing(secrets)
+	if err != nil {
+		panic(err)
+	}
+	return Ring{ring}
+}
+
+// Derived returns every key that the code derives from the ring alone.
+func (r Ring) Derived() (keys [][32]byte) {
+	for _, k := range r.ring {
+		keys = append(keys, [32]byte(k.secret))
+		for _, label := range []string{"name", "wrap", "credential", "client secret", "flow cookie mac",
+			"flow cookie encryption"} {
+			keys = append(keys, [32]byte(k.derive(label)))
+		}
+	}
+	return keys
+}
+
+// FromSeed returns everything that a grant's seed leads to, up to pair n.
+func FromSeed(seed [32]byte, n int64) (keys [][32]byte) {
+	keys = append(keys, [32]byte(privateKey(seed).Bytes()))
+	for i := range n + 1 {
+		keys = append(keys, accessSecret(seed, i), refreshSecret(seed, i))
+	}
+	return keys
+}
+
+// Unwrap opens a wrap, if secret is the token's.
+func (r Ring) Unwrap(secret [32]byte, w Wrap, context []byte) ([32]byte, bool) {
+	got, err := r.ring.unwrap(secret, w, context)
+	return got, err == nil
+}
+
+// Open opens a credential, if private is the grant's key.
+func (r Ring) Open(private [32]byte, g *Grant, c *Credential) (*upstream.Token, bool) {
+	t, err := r.ring.openCredential(mustKey(private[:]), g, c)
+	return t, err == nil
+}
+
+// Seal is the seal function of somebody with this ring.
+func (r Ring) Seal(user Hash, t *upstream.Token) SealFunc { return r.ring.sealCredential(user, t) }
+
+// NewKeyPair returns an X25519 key pair of an attacker's own.
+func NewKeyPair() (private, public []byte) {
+	k := privateKey(newSecret())
+	return k.Bytes(), k.PublicKey().Bytes()
+}

@@ -1,0 +1,102 @@
+package oauth
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+
+	"example.com/mcp-federated-login/upstream"
+)
+
+// A signInFailure is a callback that ends without a code: what the person reads, and what the client is told.
+type signInFailure struct {
+	status  int
+	code    string // for the client (RFC 6749 section 4.1.2.1); empty: the client is not to be told
+	title   string
+	message string
+	next    []string
+	cause   error
+}
+
+var connectAgain = "Go back to your MCP client and connect again."
+
+// explainSignIn says what a failed sign-in means. A failure that is not listed is trouble of ours.
+func explainSignIn(err error, provider string) signInFailure {
+	f := signInFailure{cause: err, next: []string{connectAgain}}
+	var refusal *upstream.Refusal
+	var failed *upstream.Error
+	switch {
+	case errors.Is(err, errNoFlow):
+		f.status = http.StatusBadRequest
+		f.title = "This sign-in cannot go on here"
+		f.message = "It was started in another browser, took longer than ten minutes, or is already finished."
+		f.next = []string{"If your MCP client says that it is connected, all is well: close this page.",
+			"Otherwise go back to your MCP client and connect again, and stay in the browser that it opens."}
+	case errors.Is(err, errFlowUsed):
+		f.status = http.StatusBadRequest
+		f.title = "This sign-in is already finished"
+		f.message = "Your MCP client got its answer the first time. Nothing was changed."
+		f.next = []string{"If your MCP client says that it is not connected, connect again from there."}
+	case errors.Is(err, errDenied):
+		f.status, f.code = http.StatusForbidden, "access_denied"
+		f.title = "Not allowed at " + provider
+		f.message = "The sign-in was cancelled at " + provider + "."
+	case errors.Is(err, errBadAnswer):
+		f.status, f.code = http.StatusBadRequest, "server_error"
+		f.title = "That answer did not come from " + provider
+		f.message = "What arrived here is not the answer to your sign-in, so it was not used."
+	case errors.Is(err, errNoScope):
+		f.status, f.code = http.StatusForbidden, "access_denied"
+		f.title = "Nothing was allowed"
+		f.message = "At " + provider + " you did not allow anything that the application asked for."
+		f.next = []string{"Go back to your MCP client, connect again, and leave the boxes ticked."}
+	case errors.As(err, &refusal):
+		f.status, f.code = http.StatusForbidden, "access_denied"
+		f.title = "You may not come in with this account"
+		f.message = refusal.Error()
+		f.next = []string{"If you have another account, sign out at " + provider + " and connect again.",
+			"Otherwise ask the people who run this server to let you in."}
+	case errors.Is(err, upstream.ErrMisconfigured):
+		f.status, f.code = http.StatusInternalServerError, "server_error"
+		f.title = "This server is not set up correctly for " + provider
+		f.message = "Its application at " + provider + " refuses it. Nothing you did is wrong."
+		f.next = []string{"Tell the people who run this server, with the reference below."}
+	case errors.Is(err, upstream.ErrUnavailable):
+		f.status, f.code = http.StatusServiceUnavailable, "temporarily_unavailable"
+		f.title = provider + " does not answer"
+		f.message = "Your sign-in could not be completed, because " + provider + " is not available right now."
+		f.next = []string{"Wait a minute. Then go back to your MCP client and connect again."}
+	case errors.As(err, &failed):
+		f.status, f.code = http.StatusBadRequest, "server_error"
+		f.title = provider + " refused the sign-in"
+		f.message = "It answered: " + displayName(failed.Code) + "."
+	default:
+		f.status, f.code = http.StatusServiceUnavailable, "temporarily_unavailable"
+		f.title = "This server cannot answer right now"
+		f.message = "Something went wrong on our side. You are not signed in."
+		f.next = []string{"Wait a minute. Then go back to your MCP client and connect again."}
+	}
+	return f
+}
+
+func (f signInFailure) asError() *Error {
+	return &Error{Code: f.code, Description: f.title, Status: f.status, Err: f.cause}
+}
+
+// params is the error response for the client.
+func (f signInFailure) params() url.Values {
+	return url.Values{"error": {f.code}, "error_description": {f.title}}
+}
+
+// signInError shows the person why their sign-in failed, with a link back to the client that tells it the same.
+func (s *Server) signInError(w http.ResponseWriter, r *http.Request, req *authRequest, f signInFailure) {
+	s.logError(r, f.asError())
+	page := errorPage{Title: f.title, Message: f.message, Next: f.next, Code: f.code, Reference: reference(r.Context())}
+	if req != nil && f.code != "" {
+		s.wayBack(&page, req, f.code, f.title)
+	}
+	if f.status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", retryAfter)
+	}
+	s.pages.error(w, f.status, page)
+}

@@ -1,0 +1,182 @@
+package oauth
+
+import (
+	"bytes"
+	"compress/flate"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gorilla/securecookie"
+)
+
+// A flow is an authorization between the answer on the consent page and the callback. It lives in a sealed cookie of
+// the browser that consented, and nowhere else: nothing is stored before sign-in, any instance can finish what
+// another began, and a link that one person consented to cannot be finished by another (the confused deputy).
+type flow struct {
+	ID       secret32  `json:"i"`
+	Provider string    `json:"p"`
+	Request  string    `json:"q"` // the raw query of GET /authorize, validated again at every step
+	Began    time.Time `json:"t"`
+}
+
+const (
+	// flowLife is how long a person may take at the provider.
+	flowLife = 10 * time.Minute
+	// maxFlows is how many sign-ins a browser may have in flight.
+	maxFlows = 4
+	// maxCookie is what browsers keep of a cookie's name and value, in bytes.
+	maxCookie = 4096
+)
+
+// What the provider gets to see is derived from the flow's id, so the id is the only thing to keep.
+
+func (f *flow) derived(label string) string {
+	return base64.RawURLEncoding.EncodeToString(derive(f.ID[:], nil, label))
+}
+
+func (f *flow) state() string    { return f.derived("state") }
+func (f *flow) verifier() string { return f.derived("verifier") } // 43 characters, RFC 7636 section 4.1
+func (f *flow) nonce() string    { return f.derived("nonce") }
+
+// hash is what the store remembers of a flow, so that its callback works once.
+func (f *flow) hash() Hash { return HashOf(f.derived("flow")) }
+
+// newFlowCodecs returns the cookie's codecs, one for each ring key. The cookie's name is part of what they vouch for.
+func newFlowCodecs(ring keyRing) []securecookie.Codec {
+	var codecs []securecookie.Codec
+	for _, k := range ring {
+		c := securecookie.New(k.derive("flow cookie mac"), k.derive("flow cookie encryption"))
+		c.SetSerializer(securecookie.NopEncoder{})
+		c.MaxLength(maxCookie)
+		c.MaxAge(0) // the flow carries its own time, so that tests can move it
+		codecs = append(codecs, c)
+	}
+	return codecs
+}
+
+// flowCookieName returns the name of the cookie for a state. Cookies are shared by all ports of a host, so on loopback
+// the name says the port; elsewhere __Host- keeps other hosts of the domain from setting it.
+func (s *Server) flowCookieName(state string) string {
+	return s.flowCookiePrefix + base64.RawURLEncoding.EncodeToString(derive([]byte(state), nil, "cookie name"))[:8]
+}
+
+func flowCookiePrefix(base *url.URL) string {
+	if base.Scheme == "https" {
+		return "__Host-flow_"
+	}
+	return "flow_" + base.Port() + "_"
+}
+
+// sealFlow returns the cookie for a flow. It fails if a browser would not keep it.
+func (s *Server) sealFlow(f *flow) (*http.Cookie, error) {
+	plain, err := json.Marshal(f)
+	if err != nil {
+		return nil, err
+	}
+	// Compressed first, because securecookie encodes in base64 twice.
+	var packed bytes.Buffer
+	z, err := flate.NewWriter(&packed, flate.BestCompression)
+	if err != nil {
+		return nil, err
+	}
+	z.Write(plain)
+	if err := z.Close(); err != nil {
+		return nil, err
+	}
+	name := s.flowCookieName(f.state())
+	value, err := securecookie.EncodeMulti(name, packed.Bytes(), s.flowCodecs...)
+	if err != nil {
+		return nil, err
+	}
+	if len(name)+len(value) > maxCookie {
+		return nil, errors.New("flow does not fit into a cookie")
+	}
+	return s.flowCookie(name, value, int(flowLife.Seconds())), nil
+}
+
+func (s *Server) flowCookie(name, value string, maxAge int) *http.Cookie {
+	return &http.Cookie{Name: name, Value: value, Path: "/", MaxAge: maxAge, HttpOnly: true,
+		Secure: s.base.Scheme == "https", SameSite: http.SameSiteLaxMode}
+}
+
+// openFlow returns the flow in a cookie of ours, or nil if it is not one or has expired.
+func (s *Server) openFlow(c *http.Cookie) *flow {
+	var packed []byte
+	if err := securecookie.DecodeMulti(c.Name, c.Value, &packed, s.flowCodecs...); err != nil {
+		return nil
+	}
+	plain, err := io.ReadAll(flate.NewReader(bytes.NewReader(packed)))
+	if err != nil {
+		return nil
+	}
+	var f flow
+	if err := json.Unmarshal(plain, &f); err != nil {
+		return nil
+	}
+	if age := s.now().Sub(f.Began); age < -time.Minute || age > flowLife { // another instance's clock may be ahead
+		return nil
+	}
+	return &f
+}
+
+// flowOf returns the flow that a callback's state belongs to, or nil if this browser has none (RFC 6749 section
+// 10.12).
+func (s *Server) flowOf(r *http.Request, state string) *flow {
+	if state == "" {
+		return nil
+	}
+	c, err := r.Cookie(s.flowCookieName(state))
+	if err != nil {
+		return nil
+	}
+	f := s.openFlow(c)
+	if f == nil || subtle.ConstantTimeCompare([]byte(f.state()), []byte(state)) != 1 {
+		return nil
+	}
+	return f
+}
+
+// startFlow sets the cookie of a new flow. Beyond maxFlows in one browser the oldest go, and so do cookies that have
+// become useless.
+func (s *Server) startFlow(w http.ResponseWriter, r *http.Request, f *flow) error {
+	cookie, err := s.sealFlow(f)
+	if err != nil {
+		return err
+	}
+	type inFlight struct {
+		name  string
+		began time.Time // zero for one that cannot be opened any more
+	}
+	var others []inFlight
+	for _, c := range r.Cookies() {
+		if !strings.HasPrefix(c.Name, s.flowCookiePrefix) {
+			continue
+		}
+		o := inFlight{name: c.Name}
+		if f := s.openFlow(c); f != nil {
+			o.began = f.Began
+		}
+		others = append(others, o)
+	}
+	slices.SortFunc(others, func(a, b inFlight) int { return b.began.Compare(a.began) }) // newest first
+	for i, o := range others {
+		if i >= maxFlows-1 || o.began.IsZero() {
+			s.endFlow(w, o.name)
+		}
+	}
+	http.SetCookie(w, cookie)
+	return nil
+}
+
+// endFlow deletes a flow's cookie.
+func (s *Server) endFlow(w http.ResponseWriter, name string) {
+	http.SetCookie(w, s.flowCookie(name, "", -1))
+}

@@ -1,0 +1,38 @@
+package oauth
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+)
+
+var errTooLarge = &Error{Code: "invalid_request", Description: "The body is too large.",
+	Status: http.StatusRequestEntityTooLarge}
+
+// readForm returns the parameters in the body, never those of the query, where they would end up in logs. RFC 6749
+// section 3.2: "Request and response parameters MUST NOT be included more than once", and those without a value count
+// as left out. The resource alone may repeat (RFC 8707 section 2).
+func readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
+	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/x-www-form-urlencoded" {
+		return nil, invalidRequest("The body must be application/x-www-form-urlencoded.")
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
+	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+		return nil, errTooLarge
+	}
+	if err != nil {
+		return nil, invalidRequest("The body cannot be read.")
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil, invalidRequest("The body cannot be parsed.")
+	}
+	for name, values := range form {
+		if len(values) > 1 && name != "resource" {
+			return nil, invalidRequest("A parameter must come once.")
+		}
+	}
+	return form, nil
+}

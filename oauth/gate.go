@@ -1,0 +1,210 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/go-chi/cors"
+)
+
+// maxMCPBody is the largest request to the MCP endpoint, in bytes.
+const maxMCPBody = 4 << 20
+
+var mcpCORS = cors.Options{
+	AllowedOrigins: []string{"*"}, // which origins those are is checkOrigin's to say
+	AllowedMethods: []string{http.MethodPost},
+	AllowedHeaders: []string{"Authorization", "Content-Type", "Accept", "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name",
+		"Mcp-Session-Id", "Last-Event-ID"},
+	ExposedHeaders: []string{"WWW-Authenticate", "Mcp-Session-Id"},
+}
+
+var (
+	errNoCredential = &Error{Code: "unauthorized", Status: http.StatusUnauthorized,
+		Description: "No access token arrived in the Authorization header. Sign in first."}
+	errInvalidToken = &Error{Code: "invalid_token", Status: http.StatusUnauthorized,
+		Description: "The access token is unknown, expired or revoked."}
+)
+
+// checkOrigin refuses requests of web pages from other origins: "Servers MUST validate the Origin header on all
+// incoming connections to prevent DNS rebinding attacks" (MCP 2025-11-25, Streamable HTTP).
+func (s *Server) checkOrigin(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if origin := r.Header.Get("Origin"); origin != "" && !s.allowsOrigin(origin) {
+			s.writeError(w, r, &Error{Code: "origin_not_allowed", Status: http.StatusForbidden,
+				Description: "Pages of this origin may not call this server. Its operator can list it in ALLOWED_ORIGINS."})
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) allowsOrigin(origin string) bool {
+	if origin == s.baseURL || slices.Contains(s.allowedOrigins, origin) {
+		return true
+	}
+	u, err := url.Parse(origin)
+	return err == nil && loopbackHost(s.base.Hostname()) && loopbackHost(u.Hostname())
+}
+
+// gate lets requests with a good access token through to the MCP server, with the [Caller] in their context. It
+// handles POST /mcp; other methods get 401 without a token and 405 with one, and a browser gets the landing page.
+func (s *Server) gate(mcp http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet && r.Header.Get("Authorization") == "" && asksForPage(r) {
+			s.handleLanding(w, r)
+			return
+		}
+		session, err := s.authenticate(r)
+		if err != nil {
+			if e := asError(err); e.Status == http.StatusUnauthorized {
+				w.Header().Set("WWW-Authenticate", s.challenge(e, s.signInScopes()))
+			}
+			s.writeError(w, r, err)
+			return
+		}
+		if r.Method != http.MethodPost {
+			w.Header().Set("Allow", http.MethodPost)
+			s.writeError(w, r, &Error{Code: "method_not_allowed", Status: http.StatusMethodNotAllowed,
+				Description: "This endpoint takes POST."})
+			return
+		}
+		if r.ContentLength > maxMCPBody {
+			s.writeError(w, r, errTooLarge)
+			return
+		}
+		caller := &Caller{session: session, server: s}
+		gated := &gateWriter{ResponseWriter: w, caller: caller}
+		r = r.WithContext(context.WithValue(r.Context(), callerKey{}, caller))
+		gated.body = http.MaxBytesReader(w, r.Body, maxMCPBody)
+		r.Body = gated
+		// Tools see the request's headers. The token is for this server alone: none of them can pass it on.
+		r.Header.Del("Authorization")
+		mcp.ServeHTTP(gated, r)
+	})
+}
+
+// authenticate returns the session of the request's access token. Only the Authorization header counts (RFC 6750
+// section 2.1): a token in a query would end up in logs.
+func (s *Server) authenticate(r *http.Request) (*session, error) {
+	headers := r.Header.Values("Authorization")
+	if len(headers) == 0 {
+		return nil, errNoCredential
+	}
+	scheme, token, _ := strings.Cut(headers[0], " ")
+	if len(headers) > 1 || !strings.EqualFold(scheme, "Bearer") {
+		return nil, errInvalidToken
+	}
+	secret, ok := parseSecret(accessPrefix, token)
+	if !ok {
+		return nil, errInvalidToken
+	}
+	hash, now := HashOf(token), s.now()
+	cached, mark := s.cache.get(hash, now)
+	if cached != nil {
+		return cached, nil
+	}
+	found, err := s.lookUp(r.Context(), hash, secret)
+	if err != nil {
+		return nil, err
+	}
+	s.cache.put(hash, found, mark, now)
+	return found, nil
+}
+
+// lookUp asks the store about a token. Opening its wrap proves that the rows are the ones that this server wrote.
+func (s *Server) lookUp(ctx context.Context, hash Hash, secret secret32) (*session, error) {
+	t, err := s.store.Token(ctx, hash)
+	if errors.Is(err, ErrNotFound) {
+		return nil, errInvalidToken
+	}
+	if err != nil {
+		return nil, fmt.Errorf("looking up access token: %w", err)
+	}
+	if t.Kind != Access || !s.now().Before(t.ExpiresAt) {
+		return nil, errInvalidToken
+	}
+	key, err := s.ring.unwrap(secret, t.Wrap, tokenContext(&t, &t.Grant))
+	if err == nil {
+		err = s.mayStayIn(&t.Grant)
+	}
+	if errors.Is(err, errRingKey) {
+		return nil, err
+	}
+	if err != nil {
+		s.log.WarnContext(ctx, "access token refused", "grant", t.Grant.ID, "cause", err)
+		return nil, errInvalidToken
+	}
+	return &session{grant: t.Grant, private: mustKey(key[:]), expires: t.ExpiresAt}, nil
+}
+
+// challenge is the WWW-Authenticate header of RFC 6750 section 3 and RFC 9728 section 5.1: one challenge, the scheme
+// first, every value quoted. "If the request lacks any authentication information ... the resource server SHOULD NOT
+// include an error code".
+func (s *Server) challenge(e *Error, scopes []string) string {
+	c := fmt.Sprintf(`Bearer resource_metadata="%s", scope="%s"`, s.baseURL+resourceMetadataPath+"/mcp",
+		strings.Join(scopes, " "))
+	if e != errNoCredential {
+		c += fmt.Sprintf(`, error="%s", error_description="%s"`, e.Code, e.Description)
+	}
+	return c
+}
+
+// A gateWriter corrects the status of an answer that is about to be written. Only a tool's middleware knows which
+// scope a call needs, and it cannot set a status: it calls [Caller.Require], and what the MCP server then writes as a
+// 200 becomes the 403 that clients step up on. In the same way a body that turned out too large becomes a 413.
+type gateWriter struct {
+	http.ResponseWriter
+	caller   *Caller
+	body     io.ReadCloser
+	tooLarge bool
+	wrote    bool
+}
+
+func (g *gateWriter) Read(p []byte) (int, error) {
+	n, err := g.body.Read(p)
+	if limit := new(http.MaxBytesError); errors.As(err, &limit) {
+		g.tooLarge = true
+	}
+	return n, err
+}
+
+func (g *gateWriter) Close() error { return g.body.Close() }
+
+func (g *gateWriter) WriteHeader(status int) {
+	if !g.wrote {
+		g.wrote = true
+		if missing := g.caller.missing(); missing != nil {
+			status = http.StatusForbidden
+			g.Header().Set("WWW-Authenticate", g.caller.server.challenge(&Error{Code: "insufficient_scope",
+				Description: "The call needs a scope that was not granted."}, missing))
+		} else if g.tooLarge {
+			status = http.StatusRequestEntityTooLarge
+		}
+	}
+	g.ResponseWriter.WriteHeader(status)
+}
+
+func (g *gateWriter) Write(p []byte) (int, error) {
+	if !g.wrote {
+		g.WriteHeader(http.StatusOK)
+	}
+	return g.ResponseWriter.Write(p)
+}
+
+// Flush is needed on the writer itself: the MCP server drops notifications without a word if it is missing.
+func (g *gateWriter) Flush() {
+	if !g.wrote {
+		g.WriteHeader(http.StatusOK)
+	}
+	if f, ok := g.ResponseWriter.(http.Flusher); ok {
+		f.Flush()
+	}
+}
+
+func (g *gateWriter) Unwrap() http.ResponseWriter { return g.ResponseWriter }

@@ -1,0 +1,55 @@
+package oauth
+
+import (
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+)
+
+// CheckHost refuses requests that are not for the base URL's host with 421 (RFC 9110 section 15.5.20): a page whose
+// name was rebound to this server's address would otherwise be of the same origin as our own pages. On loopback, where
+// one server has three names, the others may call it; a person who asks for a page under one of them is sent to the
+// base URL, where the cookies are.
+func (s *Server) CheckHost(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := strings.ToLower(r.Host)
+		switch {
+		case host == s.base.Host || s.base.Port() == "" && host == s.base.Host+":"+defaultPort(s.base.Scheme):
+			next.ServeHTTP(w, r)
+		case !s.otherLoopbackName(host):
+			http.Error(w, "This server answers as "+s.base.Host+" only. If you run it, check BASE_URL, and that a proxy "+
+				"in front passes the Host header on.", http.StatusMisdirectedRequest)
+		case r.Method == http.MethodGet && asksForPage(r) && strings.HasPrefix(r.RequestURI, "/"):
+			http.Redirect(w, r, s.baseURL+r.RequestURI, http.StatusFound)
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// otherLoopbackName reports whether host is another name of the base URL's loopback host, with the same port.
+func (s *Server) otherLoopbackName(host string) bool {
+	if !loopbackHost(s.base.Hostname()) {
+		return false
+	}
+	port := s.base.Port()
+	if port == "" {
+		port = defaultPort(s.base.Scheme)
+		if name := strings.Trim(host, "[]"); loopbackHost(name) {
+			return true
+		}
+	}
+	return slices.Contains([]string{net.JoinHostPort("localhost", port), net.JoinHostPort("127.0.0.1", port),
+		net.JoinHostPort("::1", port)}, host)
+}
+
+func defaultPort(scheme string) string {
+	if scheme == "https" {
+		return "443"
+	}
+	return "80"
+}
+
+// asksForPage reports whether a browser asks for something to show to a person.
+func asksForPage(r *http.Request) bool { return strings.Contains(r.Header.Get("Accept"), "text/html") }

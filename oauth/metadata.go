@@ -1,0 +1,87 @@
+package oauth
+
+import (
+	"encoding/json"
+	"net/http"
+)
+
+// Paths of the metadata documents. Variants that clients also try answer 404: they walk on only after that.
+const (
+	serverMetadataPath   = "/.well-known/oauth-authorization-server"
+	resourceMetadataPath = "/.well-known/oauth-protected-resource"
+)
+
+var grantTypes = []string{"authorization_code", "refresh_token"}
+
+// resourceMetadata is RFC 9728 section 2.
+type resourceMetadata struct {
+	Resource             string   `json:"resource"`
+	Name                 string   `json:"resource_name"`
+	AuthorizationServers []string `json:"authorization_servers"`
+	ScopesSupported      []string `json:"scopes_supported"`
+	BearerMethods        []string `json:"bearer_methods_supported"`
+}
+
+// serverMetadata is RFC 8414 section 2, with RFC 9207 section 3.
+type serverMetadata struct {
+	Issuer                string   `json:"issuer"`
+	AuthorizationEndpoint string   `json:"authorization_endpoint"`
+	TokenEndpoint         string   `json:"token_endpoint"`
+	RegistrationEndpoint  string   `json:"registration_endpoint"`
+	RevocationEndpoint    string   `json:"revocation_endpoint"`
+	ScopesSupported       []string `json:"scopes_supported"`
+	ResponseTypes         []string `json:"response_types_supported"`
+	ResponseModes         []string `json:"response_modes_supported"`
+	GrantTypes            []string `json:"grant_types_supported"`
+	TokenAuthMethods      []string `json:"token_endpoint_auth_methods_supported"`
+	RevocationAuthMethods []string `json:"revocation_endpoint_auth_methods_supported"`
+	ChallengeMethods      []string `json:"code_challenge_methods_supported"`
+	IssParameter          bool     `json:"authorization_response_iss_parameter_supported"`
+}
+
+// handleResourceMetadata handles GET /.well-known/oauth-protected-resource/mcp and, for clients that only know the
+// origin, the same without /mcp. RFC 9728 section 3.3: the resource in the document must be the one asked about.
+func (s *Server) handleResourceMetadata(resource string) http.HandlerFunc {
+	return serveDocument(resourceMetadata{
+		Resource:             resource,
+		Name:                 s.name,
+		AuthorizationServers: []string{s.baseURL},
+		// The least that a client should ask for, not the catalogue: some clients ask for all that stands here.
+		ScopesSupported: s.signInScopes(),
+		BearerMethods:   []string{"header"},
+	})
+}
+
+// handleServerMetadata handles GET /.well-known/oauth-authorization-server.
+func (s *Server) handleServerMetadata() http.HandlerFunc {
+	methods := []string{authNone, authBasic, authPost}
+	return serveDocument(serverMetadata{
+		Issuer:                s.baseURL,
+		AuthorizationEndpoint: s.baseURL + "/authorize",
+		TokenEndpoint:         s.baseURL + "/token",
+		RegistrationEndpoint:  s.baseURL + "/register",
+		RevocationEndpoint:    s.baseURL + "/revoke",
+		// Every grant gets a refresh token; offline_access is here for clients that ask for it first.
+		ScopesSupported:       append(s.signInScopes(), "offline_access"),
+		ResponseTypes:         []string{"code"},
+		ResponseModes:         []string{"query"},
+		GrantTypes:            grantTypes,
+		TokenAuthMethods:      methods,
+		RevocationAuthMethods: methods,
+		ChallengeMethods:      []string{"S256"},
+		IssParameter:          true,
+	})
+}
+
+// serveDocument serves v, encoded once.
+func serveDocument(v any) http.HandlerFunc {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // only for a type that is not JSON
+	}
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "public, max-age=300")
+		w.Write(b)
+	}
+}

@@ -1,0 +1,241 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/cors"
+	"github.com/gorilla/securecookie"
+
+	"example.com/mcp-federated-login/upstream"
+)
+
+// Config is what a [Server] is made of. All of it is required except where it says so.
+type Config struct {
+	// BaseURL is the public origin, such as https://mcp.example.com, without a trailing slash: the issuer, and the
+	// beginning of every address. It is https, or http on a loopback host.
+	BaseURL string
+	// Name is what people know the server by.
+	Name string
+	// Secrets is the key ring, each at least 32 random bytes. The first seals and signs; all open and verify.
+	Secrets [][]byte
+	Store   Store
+	// Providers are the ways to sign in, in the order of the buttons.
+	Providers []*upstream.Provider
+	// Rules say who may come in. The zero value admits nobody.
+	Rules upstream.Rules
+	// Scopes are all that a client can be allowed.
+	Scopes []Scope
+	// AccessTTL and RefreshTTL are the lives of tokens; a refresh token's counts from its last use.
+	AccessTTL, RefreshTTL time.Duration
+	// CacheTTL is how long another instance's revocation may go unnoticed. Zero: every request asks the store.
+	CacheTTL time.Duration
+	// AllowedOrigins are further origins whose pages may call /mcp. Optional.
+	AllowedOrigins []string
+	// Development says that the providers are stand-ins, and makes every page say so.
+	Development bool
+	Log         *slog.Logger
+	// Now is the clock. Optional: the system's.
+	Now func() time.Time
+}
+
+// A Server is the authorization server and the bearer gate of one MCP endpoint.
+type Server struct {
+	baseURL          string
+	base             *url.URL
+	resource         string // the audience of every token: BaseURL/mcp
+	name             string
+	ring             keyRing
+	store            Store
+	providers        []*upstream.Provider
+	rules            upstream.Rules
+	scopes           []Scope
+	accessTTL        time.Duration
+	refreshTTL       time.Duration
+	allowedOrigins   []string
+	development      bool
+	log              *slog.Logger
+	now              func() time.Time
+	flowCodecs       []securecookie.Codec
+	flowCookiePrefix string
+	cache            *sessionCache
+	exchanges        chan struct{} // holds a value for each call to a provider during sign-in
+	pages            *pages
+}
+
+// New returns a server. It fails if the configuration cannot work, or if the store holds live rows that none of the
+// secrets opens.
+func New(ctx context.Context, c Config) (*Server, error) {
+	base, err := url.Parse(c.BaseURL)
+	if err != nil || base.Host == "" || base.Scheme+"://"+base.Host != c.BaseURL || c.BaseURL != strings.ToLower(c.BaseURL) ||
+		base.Scheme != "https" && (base.Scheme != "http" || !loopbackHost(base.Hostname())) {
+		return nil, fmt.Errorf("base URL %q: want an origin such as https://mcp.example.com", c.BaseURL)
+	}
+	ring, err := newKeyRing(c.Secrets)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkScopes(c.Scopes); err != nil {
+		return nil, err
+	}
+	if len(c.Providers) == 0 {
+		return nil, errors.New("no identity provider")
+	}
+	s := &Server{
+		baseURL:          c.BaseURL,
+		base:             base,
+		resource:         c.BaseURL + "/mcp",
+		name:             c.Name,
+		ring:             ring,
+		store:            c.Store,
+		providers:        c.Providers,
+		rules:            c.Rules,
+		scopes:           c.Scopes,
+		accessTTL:        c.AccessTTL,
+		refreshTTL:       c.RefreshTTL,
+		allowedOrigins:   c.AllowedOrigins,
+		development:      c.Development,
+		log:              slog.New(referenceHandler{c.Log.Handler()}),
+		now:              c.Now,
+		flowCodecs:       newFlowCodecs(ring),
+		flowCookiePrefix: flowCookiePrefix(base),
+		cache:            newSessionCache(c.CacheTTL),
+		exchanges:        make(chan struct{}, maxExchanges),
+		pages:            newPages(c.Name),
+	}
+	if s.now == nil {
+		s.now = time.Now
+	}
+	return s, s.checkKeysInUse(ctx)
+}
+
+// checkKeysInUse refuses to start without a secret that somebody's tokens still need: starting would tell their
+// clients that they are signed out.
+func (s *Server) checkKeysInUse(ctx context.Context) error {
+	names, err := s.store.KeysInUse(ctx, s.now())
+	if err != nil {
+		return fmt.Errorf("reading which secrets are in use: %w", err)
+	}
+	for _, name := range names {
+		if _, ok := s.ring.named(name); !ok {
+			return fmt.Errorf("tokens in the database were sealed under a secret (%s) that SECRET does not hold: "+
+				"append the old secret, SECRET=new,old; or, to sign everybody out, start with an empty database", name)
+		}
+	}
+	return nil
+}
+
+// Routes adds the server's routes, and the MCP endpoint behind its gate.
+func (s *Server) Routes(r chi.Router, mcp http.Handler) {
+	open := cors.Options{AllowedOrigins: []string{"*"}, AllowedMethods: []string{"GET", "POST"},
+		AllowedHeaders: []string{"Authorization", "Content-Type", "MCP-Protocol-Version"}}
+
+	// Read and written by MCP clients. Those that run in a browser need CORS; there is no cookie that it could expose.
+	r.Group(func(r chi.Router) {
+		r.Use(cors.Handler(open))
+		get := func(path string, h http.HandlerFunc) { r.Get(path, h); r.Options(path, noContent) }
+		post := func(path string, h http.HandlerFunc) { r.Post(path, h); r.Options(path, noContent) }
+		get(resourceMetadataPath+"/mcp", s.handleResourceMetadata(s.resource))
+		get(resourceMetadataPath, s.handleResourceMetadata(s.baseURL))
+		get(serverMetadataPath, s.handleServerMetadata())
+		post("/register", s.handleRegister)
+		post("/token", s.handleToken)
+		post("/revoke", s.handleRevoke)
+	})
+
+	// Pages, for people in browsers. No CORS here.
+	r.Get("/", s.handleLanding)
+	r.Get("/authorize", s.handleAuthorize)
+	r.Post("/authorize", s.handleConsent)
+	r.Get("/callback/{provider}", s.handleCallback)
+
+	// The MCP endpoint. Both spellings answer: a redirect would make clients drop their token.
+	gate := s.checkOrigin(cors.Handler(mcpCORS)(s.gate(mcp)))
+	r.Handle("/mcp", gate)
+	r.Handle("/mcp/", gate)
+}
+
+func noContent(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
+
+// handleLanding handles GET /: what this server is, and how to connect to it.
+func (s *Server) handleLanding(w http.ResponseWriter, r *http.Request) {
+	page := landingPage{URL: s.resource, Name: ShortName(s.name), Development: s.development}
+	for _, p := range s.providers {
+		page.Providers = append(page.Providers, providerButton{p.ID, p.Name})
+	}
+	s.pages.landing(w, http.StatusOK, page)
+}
+
+// ShortName makes a name that needs no quoting in a shell: "My MCP server" becomes my-mcp-server.
+func ShortName(name string) string {
+	return strings.Join(strings.FieldsFunc(strings.ToLower(name), func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < '0' || c > '9')
+	}), "-")
+}
+
+// provider returns the provider with that ID, or nil.
+func (s *Server) provider(id string) *upstream.Provider {
+	i := slices.IndexFunc(s.providers, func(p *upstream.Provider) bool { return p.ID == id })
+	if i < 0 {
+		return nil
+	}
+	return s.providers[i]
+}
+
+func (s *Server) callbackURL(p *upstream.Provider) string { return s.baseURL + "/callback/" + p.ID }
+
+// mayStayIn reports whether a grant may still be used, as far as that can be told without asking the provider.
+func (s *Server) mayStayIn(g *Grant) error {
+	switch p := s.provider(g.User.Provider); {
+	case g.User.UserID() != g.User.ID:
+		return errForged
+	case p == nil || p.IdentityIssuer != g.User.Issuer:
+		return errors.New("provider is not configured any more")
+	case g.Audience != s.resource:
+		return errors.New("granted for another address of this server")
+	}
+	return s.rules.Admit(g.User.Identity)
+}
+
+const (
+	sweepEvery = time.Minute
+	sweepBatch = 500 // rows of a kind in one transaction, so that nobody waits for long
+	// spentMemory is how long a spent refresh token is remembered, so that its reuse is noticed.
+	spentMemory = 7 * 24 * time.Hour
+	// forgetAfter is how long a person or client without a grant is remembered.
+	forgetAfter = 90 * 24 * time.Hour
+)
+
+// Sweep removes from the store, until the context ends, what no request can need any more.
+func (s *Server) Sweep(ctx context.Context) {
+	for {
+		for n := 1; n > 0 && ctx.Err() == nil; {
+			var err error
+			if n, err = s.sweep(ctx); err != nil {
+				if ctx.Err() == nil {
+					s.log.ErrorContext(ctx, "sweeping the store", "cause", err)
+				}
+				break
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(sweepEvery):
+		}
+	}
+}
+
+func (s *Server) sweep(ctx context.Context) (int, error) {
+	now := s.now()
+	return s.store.Purge(ctx, PurgeLimits{At: now, SpentBefore: now.Add(-spentMemory), EraseBefore: now.Add(-refreshGrace),
+		SeenBefore: now.Add(-forgetAfter), Limit: sweepBatch})
+}

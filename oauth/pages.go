@@ -1,0 +1,155 @@
+package oauth
+
+import (
+	"bytes"
+	"fmt"
+	"html/template"
+	"net/http"
+	"strings"
+	"unicode"
+
+	"example.com/mcp-federated-login/static"
+	"example.com/mcp-federated-login/templates"
+)
+
+// pages writes what people see in their browsers. Everything on a page may come from a stranger: html/template escapes
+// it, [displayName] takes out of names what escaping leaves in, and the headers that [pages.write] sets make the
+// browser refuse whatever gets past both.
+type pages struct {
+	consentTemplate, errorTemplate, landingTemplate *template.Template
+}
+
+// newPages parses the templates. The server's name, as people know it, is on every page.
+func newPages(server string) *pages {
+	parse := func(name string) *template.Template {
+		return template.Must(template.New(name).Funcs(template.FuncMap{
+			"server": func() string { return server },
+			"static": static.Path,
+		}).ParseFS(templates.FS, "base.html", name))
+	}
+	return &pages{parse("consent.html"), parse("error.html"), parse("landing.html")}
+}
+
+// consentPage is the data of consent.html, which asks the person, and is where they choose a provider. Its form posts
+// to /authorize: request, and then either provider or decision=cancel.
+type consentPage struct {
+	ClientName   string // as registered; unverified
+	RedirectHost string // with its port; for a private scheme, the scheme
+	RedirectURI  string // as requested; printable ASCII
+	Loopback     bool   // the redirect ends at a program on the person's own computer
+	Scopes       []scopeLine
+	Providers    []providerButton
+	Request      string // the raw query of GET /authorize
+	Development  bool   // the providers are stand-ins
+}
+
+// A scopeLine says in words what a scope allows: "See your public repositories".
+type scopeLine struct {
+	Text string
+	Only string // the name of the only provider that has it; empty: all have
+}
+
+// A providerButton is one way to sign in: its upstream.Provider's ID and Name.
+type providerButton struct {
+	ID, Name string
+}
+
+func (p *pages) consent(w http.ResponseWriter, status int, d consentPage) {
+	d.ClientName = displayName(d.ClientName)
+	p.write(w, status, p.consentTemplate, d)
+}
+
+// errorPage is the data of error.html, which tells the person what happened and what to do next.
+type errorPage struct {
+	Title     string   // what happened
+	Message   string   // what it means, in a sentence or two
+	Next      []string // what the person can do, a sentence each
+	BackURL   string   // the client's validated redirect URI with the OAuth error; empty: there is no way back
+	BackHost  string   // the host of BackURL
+	Code      string   // the OAuth error code; may be empty
+	Reference string   // also on every log line of this sign-in; may be empty
+}
+
+func (p *pages) error(w http.ResponseWriter, status int, d errorPage) {
+	// html/template would also let mailto: and relative addresses pass.
+	if !strings.HasPrefix(d.BackURL, "https://") && !strings.HasPrefix(d.BackURL, "http://") {
+		d.BackURL = ""
+	}
+	p.write(w, status, p.errorTemplate, d)
+}
+
+// landingPage is the data of landing.html, which says how to connect a client.
+type landingPage struct {
+	URL         string // of the MCP endpoint
+	Name        string // what clients are told to call the server; must not need quoting in a shell
+	Providers   []providerButton
+	Development bool // the providers are stand-ins
+}
+
+func (p *pages) landing(w http.ResponseWriter, status int, d landingPage) {
+	p.write(w, status, p.landingTemplate, d)
+}
+
+// contentSecurityPolicy has no form-action: browsers apply it to every redirect that follows the post, and ours goes
+// to a provider and from there to who knows where.
+const contentSecurityPolicy = "default-src 'none'; style-src 'self'; img-src 'self'; " +
+	"base-uri 'none'; frame-ancestors 'none'"
+
+func (p *pages) write(w http.ResponseWriter, status int, t *template.Template, data any) {
+	var page bytes.Buffer
+	if err := t.ExecuteTemplate(&page, "base", data); err != nil {
+		panic(fmt.Errorf("executing %s: %w", t.Name(), err)) // a bug in the template, whatever the data
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Security-Policy", contentSecurityPolicy)
+	h.Set("X-Frame-Options", "DENY") // for browsers without frame-ancestors
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	// With no-referrer, the browser would send "Origin: null" with our own form.
+	h.Set("Referrer-Policy", "same-origin")
+	// There is no Cross-Origin-Opener-Policy: hosted clients open us in a pop-up, and any value but unsafe-none would
+	// cut it off from its opener for good, also once it is back at the client.
+	w.WriteHeader(status)
+	_, _ = w.Write(page.Bytes()) // the person has gone; nobody is left to tell
+}
+
+const (
+	maxNameLength = 64 // characters
+	maxMarks      = 3  // in a row; more of them paint over the neighbouring lines
+)
+
+// displayName makes a name that somebody chose for themselves fit to be shown: one line of at most maxNameLength
+// visible characters. What is invisible or turns the direction of text is left out, since a name could use it to
+// rearrange the words around it or to look empty. The price is that joined emoji come apart.
+func displayName(s string) string {
+	var name []rune
+	marks := maxMarks // a mark at the beginning of a word has nothing to sit on
+	for _, r := range s {
+		switch {
+		case unicode.IsSpace(r) || r == '\u2800': // blank Braille counts as a symbol
+			if len(name) > 0 && name[len(name)-1] != ' ' {
+				name = append(name, ' ')
+			}
+			marks = maxMarks
+		case !unicode.IsGraphic(r) || r == unicode.ReplacementChar,
+			unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r):
+		case unicode.IsMark(r):
+			if marks < maxMarks {
+				name = append(name, r)
+			}
+			marks++
+		default:
+			name = append(name, r)
+			marks = 0
+		}
+		if len(name) > maxNameLength {
+			name = append(name[:maxNameLength-1], '…')
+			break
+		}
+	}
+	if shown := strings.TrimSpace(string(name)); shown != "" {
+		return shown
+	}
+	return "An application without a name"
+}

@@ -1,0 +1,142 @@
+package oauth
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// maxRedirectURI is the longest redirect URI, in bytes.
+const maxRedirectURI = 512
+
+var (
+	errRedirectURI = errors.New("a redirect URI is an absolute https URI, or http on localhost, 127.0.0.1 or [::1], " +
+		"of at most 512 characters, without user name or fragment")
+
+	// dangerousSchemes run code or read files in the browser that follows them.
+	dangerousSchemes = []string{"javascript", "data", "vbscript", "file", "blob", "about", "filesystem", "view-source"}
+
+	privateScheme = regexp.MustCompile(`^[a-z][a-z0-9.+-]*$`)
+	ldhHost       = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*\.?$`)
+	portNumber    = regexp.MustCompile(`^[1-9][0-9]{0,4}$`)
+)
+
+// parseRedirectURI returns a redirect URI that may be registered. What it accepts is a subset of RFC 6749 section
+// 3.1.2: it must survive a round trip through net/url byte for byte, so that what was checked is what a browser gets,
+// and its host must be plain, because net/url accepts hosts such as "a.com;sandbox", "*" and "'self'".
+func parseRedirectURI(raw string) (*url.URL, error) {
+	if raw == "" || len(raw) > maxRedirectURI || strings.ContainsAny(raw, "#\\") || !printableASCII(raw) {
+		return nil, errRedirectURI
+	}
+	u, err := url.Parse(raw)
+	if err != nil || u.String() != raw || u.User != nil || u.Fragment != "" {
+		return nil, errRedirectURI
+	}
+	switch u.Scheme {
+	case "https":
+		if !validHost(u) {
+			return nil, errRedirectURI
+		}
+	case "http":
+		if !loopbackHost(u.Hostname()) || !validHost(u) {
+			return nil, errRedirectURI
+		}
+	default:
+		// A private scheme (RFC 8252 section 7.1) may be registered, since one refusal would lock out a client that
+		// registers several URIs at once. Whether it may be used is decided at /authorize.
+		if !privateScheme.MatchString(u.Scheme) || slices.Contains(dangerousSchemes, u.Scheme) {
+			return nil, errRedirectURI
+		}
+	}
+	return u, nil
+}
+
+// printableASCII reports whether s has no space, control character or byte above ASCII.
+func printableASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c >= 0x7f })
+}
+
+// validHost reports whether the host is an IP literal or a name of letters, digits and hyphens, and the port a number.
+func validHost(u *url.URL) bool {
+	host := u.Hostname()
+	if strings.HasPrefix(u.Host, "[") {
+		ip, err := netip.ParseAddr(host)
+		if err != nil || !ip.Is6() || ip.Zone() != "" {
+			return false
+		}
+	} else if len(host) > 253 || !ldhHost.MatchString(host) {
+		return false
+	}
+	_, port, err := net.SplitHostPort(u.Host)
+	if err != nil {
+		return !strings.HasSuffix(u.Host, ":") // no port
+	}
+	return portNumber.MatchString(port)
+}
+
+// loopbackHost reports whether a host name means this computer. Other names that resolve to it are not trusted to.
+func loopbackHost(host string) bool {
+	return host == "localhost" || host == "127.0.0.1" || host == "::1"
+}
+
+// matchesRedirect reports whether a requested redirect URI is the registered one: "the authorization server MUST
+// compare the two URIs using simple string comparison", except that a loopback http URI may come with any port,
+// because native apps learn theirs late (OAuth 2.1 sections 2.3.1 and 8.4.2).
+func matchesRedirect(registered, requested string) bool {
+	if registered == "" || requested == "" {
+		return false
+	}
+	if registered == requested {
+		return true
+	}
+	a, errA := parseRedirectURI(registered)
+	b, errB := parseRedirectURI(requested)
+	if errA != nil || errB != nil || a.Scheme != "http" || b.Scheme != "http" || a.Hostname() != b.Hostname() {
+		return false
+	}
+	a.Host, b.Host = "loopback", "loopback"
+	return a.String() == b.String()
+}
+
+// A redirect is a redirect URI that is known to be the client's. Only [Client.redirect] makes one, and only a
+// redirect can send a browser away to a client: what has not been validated cannot be redirected to.
+type redirect struct{ uri *url.URL }
+
+// redirect returns the redirect URI to use for a request's redirect_uri parameter, which may be left out if the
+// client registered exactly one (RFC 6749 section 3.1.2.3).
+func (c *Client) redirect(requested string) (redirect, error) {
+	if requested == "" {
+		if len(c.RedirectURIs) != 1 {
+			return redirect{}, errors.New("redirect_uri is missing, and the client registered more than one")
+		}
+		requested = c.RedirectURIs[0]
+	}
+	if !slices.ContainsFunc(c.RedirectURIs, func(r string) bool { return matchesRedirect(r, requested) }) {
+		return redirect{}, errors.New("redirect_uri is not one that the client registered")
+	}
+	u, err := parseRedirectURI(requested)
+	if err != nil {
+		return redirect{}, err
+	}
+	if u.Scheme != "https" && u.Scheme != "http" {
+		return redirect{}, errors.New("redirect_uri has a private scheme, which this server does not redirect to")
+	}
+	return redirect{u}, nil
+}
+
+// url returns the address to send the browser to, keeping the redirect URI's own query (RFC 6749 section 3.1.2).
+func (r redirect) url(params url.Values) string {
+	u := *r.uri
+	if u.RawQuery != "" {
+		u.RawQuery += "&"
+	}
+	u.RawQuery += params.Encode()
+	return u.String()
+}
+
+// loopback reports whether the browser is sent to a program on the person's own computer.
+func (r redirect) loopback() bool { return loopbackHost(r.uri.Hostname()) }

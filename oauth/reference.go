@@ -1,0 +1,41 @@
+package oauth
+
+import (
+	"context"
+	"encoding/base32"
+	"log/slog"
+	"net/http"
+)
+
+type referenceKey struct{}
+
+// withReference gives a request the short name of its sign-in, which stands on error pages and on every log line. It
+// is a hash of the authorization request, which comes along all the way: nothing has to be stored for it.
+func withReference(r *http.Request, authorizeQuery string) *http.Request {
+	h := HashOf(authorizeQuery)
+	return r.WithContext(context.WithValue(r.Context(), referenceKey{}, base32.StdEncoding.EncodeToString(h[:5])))
+}
+
+// reference returns the name, or nothing outside a sign-in.
+func reference(ctx context.Context) string {
+	ref, _ := ctx.Value(referenceKey{}).(string)
+	return ref
+}
+
+// A referenceHandler adds the reference to log lines.
+type referenceHandler struct{ slog.Handler }
+
+func (h referenceHandler) Handle(ctx context.Context, rec slog.Record) error {
+	if ref := reference(ctx); ref != "" {
+		rec.AddAttrs(slog.String("ref", ref))
+	}
+	return h.Handler.Handle(ctx, rec)
+}
+
+func (h referenceHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return referenceHandler{h.Handler.WithAttrs(attrs)}
+}
+
+func (h referenceHandler) WithGroup(name string) slog.Handler {
+	return referenceHandler{h.Handler.WithGroup(name)}
+}

@@ -1,0 +1,132 @@
+package oauth
+
+import (
+	"encoding/json"
+	"errors"
+	"mime"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+)
+
+// Ways for a client to authenticate at /token (RFC 7591 section 2).
+const (
+	authNone  = "none"
+	authBasic = "client_secret_basic"
+	authPost  = "client_secret_post"
+)
+
+// maxForm is the largest body of /register, /token, /revoke and the consent form, in bytes.
+const maxForm = 64 << 10
+
+// registrationRequest is what we use of RFC 7591 section 2. Everything else is ignored, as that section demands.
+type registrationRequest struct {
+	RedirectURIs    []string `json:"redirect_uris"`
+	ClientName      string   `json:"client_name"`
+	AuthMethod      string   `json:"token_endpoint_auth_method"`
+	ApplicationType string   `json:"application_type"`
+}
+
+// registrationResponse is RFC 7591 section 3.2.1. Strict clients refuse null values and missing redirect_uris, and
+// want client_secret_expires_at whenever there is a secret, 0 included: hence the pointer.
+type registrationResponse struct {
+	ClientID        string   `json:"client_id"`
+	IssuedAt        int64    `json:"client_id_issued_at"`
+	Secret          string   `json:"client_secret,omitempty"`
+	SecretExpiresAt *int64   `json:"client_secret_expires_at,omitempty"`
+	RedirectURIs    []string `json:"redirect_uris"`
+	ClientName      string   `json:"client_name,omitempty"`
+	AuthMethod      string   `json:"token_endpoint_auth_method"`
+	GrantTypes      []string `json:"grant_types"`
+	ResponseTypes   []string `json:"response_types"`
+	ApplicationType string   `json:"application_type,omitempty"`
+}
+
+// handleRegister handles POST /register: dynamic client registration (RFC 7591). It writes nothing: the client_id
+// that it returns is the registration.
+func (s *Server) handleRegister(w http.ResponseWriter, r *http.Request) {
+	req, err := readRegistration(w, r)
+	if err != nil {
+		s.writeError(w, r, err)
+		return
+	}
+	resp, err := s.register(req)
+	if err != nil {
+		s.writeError(w, r, err)
+		return
+	}
+	s.log.InfoContext(r.Context(), "client registered", "name", displayName(resp.ClientName), "uris", len(resp.RedirectURIs))
+	writeJSON(w, http.StatusCreated, resp)
+}
+
+func readRegistration(w http.ResponseWriter, r *http.Request) (*registrationRequest, error) {
+	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
+		return nil, invalidMetadata("The body must be application/json.")
+	}
+	var req registrationRequest
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxForm)).Decode(&req); err != nil {
+		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+			return nil, errTooLarge
+		}
+		return nil, invalidMetadata("The body is not the JSON object of RFC 7591.")
+	}
+	return &req, nil
+}
+
+func invalidMetadata(description string) error {
+	return &Error{Code: "invalid_client_metadata", Description: description, Status: http.StatusBadRequest}
+}
+
+func (s *Server) register(req *registrationRequest) (*registrationResponse, error) {
+	if n := len(req.RedirectURIs); n == 0 || n > maxRedirectURIs {
+		return nil, &Error{Code: "invalid_redirect_uri", Status: http.StatusBadRequest,
+			Description: "Register between 1 and 10 redirect_uris."}
+	}
+	for _, raw := range req.RedirectURIs {
+		if _, err := parseRedirectURI(raw); err != nil {
+			return nil, &Error{Code: "invalid_redirect_uri", Status: http.StatusBadRequest, Err: err,
+				Description: "Each redirect URI must be https, http on localhost, 127.0.0.1 or [::1], or a private " +
+					"scheme, of at most 512 characters, without user name or fragment."}
+		}
+	}
+	// RFC 7591 makes client_secret_basic the default, but MCP clients that leave the method out are public ones, and
+	// break when they are handed a secret.
+	if req.AuthMethod == "" {
+		req.AuthMethod = authNone
+	}
+	if m := req.AuthMethod; m != authNone && m != authBasic && m != authPost {
+		return nil, invalidMetadata("token_endpoint_auth_method must be none, client_secret_basic or client_secret_post.")
+	}
+	c := &Client{Name: clientName(req.ClientName), RedirectURIs: req.RedirectURIs, AuthMethod: req.AuthMethod,
+		IssuedAt: s.now()}
+	id, err := s.issueClientID(c)
+	if err != nil {
+		return nil, err
+	}
+	resp := &registrationResponse{
+		ClientID:      id,
+		IssuedAt:      c.IssuedAt.Unix(),
+		RedirectURIs:  c.RedirectURIs,
+		ClientName:    c.Name,
+		AuthMethod:    c.AuthMethod,
+		GrantTypes:    grantTypes,
+		ResponseTypes: []string{"code"},
+	}
+	if t := req.ApplicationType; t == "native" || t == "web" {
+		resp.ApplicationType = t
+	}
+	if c.AuthMethod != authNone {
+		resp.Secret = clientSecret(s.ring.seals(), id)
+		resp.SecretExpiresAt = new(int64) // never
+	}
+	return resp, nil
+}
+
+// clientName returns a name that may be registered: valid UTF-8 of at most maxClientName characters.
+func clientName(name string) string {
+	name = strings.TrimSpace(strings.ToValidUTF8(name, ""))
+	if utf8.RuneCountInString(name) > maxClientName {
+		name = string([]rune(name)[:maxClientName])
+	}
+	return name
+}

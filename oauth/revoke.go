@@ -1,0 +1,65 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// handleRevoke handles POST /revoke (RFC 7009). Revoking a refresh token ends its grant, also when the token has been
+// spent; revoking an access token ends that token alone. "The authorization server responds with HTTP status code 200
+// if the token has been revoked successfully or if the client submitted an invalid token" (section 2.2); a token of
+// another client counts as invalid, and the answer does not tell.
+func (s *Server) handleRevoke(w http.ResponseWriter, r *http.Request) {
+	form, err := readForm(w, r)
+	if err != nil {
+		s.writeError(w, r, err)
+		return
+	}
+	client, err := s.authenticateClient(w, r, form)
+	if err != nil {
+		s.writeError(w, r, err)
+		return
+	}
+	token := form.Get("token")
+	if token == "" {
+		s.writeError(w, r, invalidRequest("token is missing."))
+		return
+	}
+	if err := s.revoke(r.Context(), client, token); err != nil {
+		s.writeError(w, r, err)
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(http.StatusOK)
+}
+
+func (s *Server) revoke(ctx context.Context, client *Client, token string) error {
+	prefix := accessPrefix
+	if strings.HasPrefix(token, refreshPrefix) {
+		prefix = refreshPrefix
+	}
+	if _, ok := parseSecret(prefix, token); !ok {
+		return nil
+	}
+	t, err := s.store.Token(ctx, HashOf(token))
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("looking up token: %w", err)
+	}
+	if t.Grant.Client.ID != client.ID {
+		return nil
+	}
+	if t.Kind == Refresh {
+		return s.endGrant(ctx, &t.Grant, "revoked by its client")
+	}
+	if err := s.store.EndToken(ctx, t.Hash); err != nil {
+		return fmt.Errorf("ending token: %w", err)
+	}
+	s.cache.dropToken(t.Hash)
+	return nil
+}

@@ -1,0 +1,107 @@
+package oauth
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"example.com/mcp-federated-login/upstream"
+)
+
+// A Scope is something that a person can allow a client to do. Scopes are declared beside the tools that need them.
+type Scope struct {
+	// Name is what clients ask for and tools require, for example "repos:read".
+	Name string
+	// Sentence tells the person on the consent page what they allow: "See your public repositories".
+	Sentence string
+	// Provider is the ID of the only provider that the scope makes sense for; empty: any.
+	Provider string
+	// Upstream are the provider's scopes that tools with this scope need, besides those of every sign-in. The scope
+	// is granted only if the provider granted all of them.
+	Upstream []string
+	// AtSignIn says that the scope is asked for when a client does not say what it wants, and advertised to clients.
+	AtSignIn bool
+}
+
+// scopeToken is the syntax of RFC 6749 section 3.3, without the characters that a challenge would have to quote.
+var scopeToken = regexp.MustCompile(`^[a-zA-Z0-9:._/-]+$`)
+
+// checkScopes returns what is wrong with the declared scopes.
+func checkScopes(scopes []Scope) error {
+	var errs []error
+	seen := map[string]bool{}
+	for _, sc := range scopes {
+		switch {
+		case !scopeToken.MatchString(sc.Name):
+			errs = append(errs, fmt.Errorf("scope name %q: want letters, digits and : . _ / -", sc.Name))
+		case seen[sc.Name]:
+			errs = append(errs, fmt.Errorf("scope %s is declared twice", sc.Name))
+		case sc.Sentence == "":
+			errs = append(errs, fmt.Errorf("scope %s has no sentence for the consent page", sc.Name))
+		}
+		seen[sc.Name] = true
+	}
+	if !slices.ContainsFunc(scopes, func(sc Scope) bool { return sc.AtSignIn && sc.Provider == "" }) {
+		errs = append(errs, errors.New("no scope is asked for at every sign-in: set AtSignIn on one without a Provider"))
+	}
+	return errors.Join(errs...)
+}
+
+// requestedScopes returns the scopes that a scope parameter asks for, in the order of their declaration. Unknown ones
+// are left out, as RFC 6749 section 3.3 allows, because clients also ask for offline_access and for scopes of other
+// servers. Where nothing is left the scopes of a sign-in are meant. The person sees them, and the answer to the token
+// request names what was granted.
+func (s *Server) requestedScopes(param string) []Scope {
+	asked := strings.Fields(param)
+	pick := func(want func(Scope) bool) (picked []Scope) {
+		for _, sc := range s.scopes {
+			if want(sc) && (sc.Provider == "" || s.provider(sc.Provider) != nil) {
+				picked = append(picked, sc)
+			}
+		}
+		return picked
+	}
+	if named := pick(func(sc Scope) bool { return slices.Contains(asked, sc.Name) }); len(named) > 0 {
+		return named
+	}
+	return pick(func(sc Scope) bool { return sc.AtSignIn })
+}
+
+// ofProvider returns those of the scopes that make sense with the provider.
+func ofProvider(scopes []Scope, p *upstream.Provider) []Scope {
+	return slices.DeleteFunc(slices.Clone(scopes), func(sc Scope) bool {
+		return sc.Provider != "" && sc.Provider != p.ID
+	})
+}
+
+// upstreamScopes returns what to ask the provider for.
+func upstreamScopes(scopes []Scope, p *upstream.Provider) []string {
+	all := slices.Clone(p.Scopes)
+	for _, sc := range scopes {
+		all = append(all, sc.Upstream...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// grantedScopes returns the names of those scopes for which the provider really granted what they need.
+func grantedScopes(scopes []Scope, p *upstream.Provider, t *upstream.Token) []string {
+	var names []string
+	for _, sc := range scopes {
+		if !slices.ContainsFunc(sc.Upstream, func(up string) bool { return !p.Covers(t, up) }) {
+			names = append(names, sc.Name)
+		}
+	}
+	return names
+}
+
+// signInScopes returns the names of the scopes that are advertised and asked for by default.
+func (s *Server) signInScopes() []string {
+	var names []string
+	for _, sc := range s.requestedScopes("") {
+		names = append(names, sc.Name)
+	}
+	return names
+}

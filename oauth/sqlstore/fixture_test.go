@@ -1,0 +1,105 @@
+package sqlstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/sqlstore"
+	"example.com/mcp-federated-login/upstream"
+)
+
+var (
+	ctx = context.Background()
+	t0  = time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
+)
+
+const (
+	codeLife    = 5 * time.Minute
+	accessLife  = time.Hour
+	refreshLife = 90 * 24 * time.Hour
+)
+
+func id(name string) oauth.ID { h := oauth.HashOf(name); return oauth.ID(h[:16]) }
+
+// signIn is what the callback stores when the person lets the client in. The grant's name makes everything unique.
+func signIn(person, client, grant string, at time.Time) oauth.SignIn {
+	identity := upstream.Identity{
+		Provider: "github", Issuer: "https://github.com", Subject: person, Login: person, Name: "Zoë " + person,
+		// A local part may be quoted and hold a space. Split at spaces, this one would hold somebody else's address.
+		Emails: []string{person + "@example.com", `"a admin@example.com b"@example.net`},
+	}
+	return oauth.SignIn{
+		Flow: oauth.HashOf("flow of " + grant),
+		Grant: oauth.Grant{
+			ID:   id(grant),
+			User: oauth.User{ID: identity.UserID(), Identity: identity},
+			Client: oauth.Client{
+				ID: client, Name: "The \"" + client + "\"", AuthMethod: "client_secret_basic",
+				RedirectURIs: []string{"http://127.0.0.1/callback?a=b%20c", "cursor://x/y"},
+				SecretHash:   []byte("secret hash"), IssuedAt: t0.Add(-time.Hour),
+			},
+			Scopes: []string{"account:read", "repos:read"}, Audience: grant, PublicKey: []byte("public key of " + grant),
+			CreatedAt: at,
+		},
+		Code: oauth.Code{
+			Hash: oauth.HashOf("code of " + grant), Challenge: grant, RedirectURI: "http://127.0.0.1:1234/callback",
+			Wrap: oauth.Wrap{RingKey: "k1", Bytes: []byte("seed")}, ExpiresAt: at.Add(codeLife),
+		},
+		UpstreamScopes: []string{"read:user", "user:email"},
+		At:             at,
+	}
+}
+
+// seal makes sealed keys that say what they open, and for whom.
+func seal(_ oauth.ID, version int64, to []oauth.Recipient) (oauth.Sealed, error) {
+	sealed := oauth.Sealed{RingKey: "k1", Ciphertext: fmt.Appendf(nil, "content %d", version)}
+	for _, r := range to {
+		sealed.Keys = append(sealed.Keys, keyFor(version, r.Grant))
+	}
+	return sealed, nil
+}
+
+func keyFor(version int64, grant oauth.ID) []byte {
+	return fmt.Appendf(nil, "key %d for %x", version, grant)
+}
+
+// pair is the grant's n-th pair of tokens. Racers tell theirs apart by their variant.
+func pair(grant string, n int64, variant string, at time.Time) oauth.Pair {
+	name := fmt.Sprintf("%s %d%s", grant, n, variant)
+	return oauth.Pair{
+		Access: oauth.Token{Hash: oauth.HashOf("access " + name), Kind: oauth.Access, N: n,
+			Wrap: oauth.Wrap{RingKey: "k1", Bytes: []byte("private key")}, ExpiresAt: at.Add(accessLife)},
+		Refresh: oauth.Token{Hash: oauth.HashOf("refresh " + name), Kind: oauth.Refresh, N: n,
+			Wrap: oauth.Wrap{RingKey: "k1", Bytes: []byte("seed")}, ExpiresAt: at.Add(refreshLife)},
+	}
+}
+
+// connected returns a store on which each grant has been signed in for at t0, and redeemed a minute later.
+func connected(t testing.TB, url string, ins ...oauth.SignIn) *sqlstore.Store {
+	t.Helper()
+	s := open(t, url)
+	for _, in := range ins {
+		must(t, s.SignIn(ctx, in, seal))
+		grant := in.Grant.Audience
+		must(t, s.RedeemCode(ctx, in.Code.Hash, t0.Add(time.Minute), pair(grant, 1, "", t0.Add(time.Minute))))
+	}
+	return s
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantError(t testing.TB, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) {
+		t.Fatalf("got error %v, want %v", err, want)
+	}
+}

@@ -1,0 +1,94 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math"
+
+	"example.com/mcp-federated-login/oauth"
+)
+
+// A grant is always read with its user and its client: the gate shows who is calling, and checks the binding of all
+// three. It is joined to its code or token x. The columns come in the order in which scanGrant and scanClient want them.
+const (
+	clientColumns = `c.client_id, c.name, c.redirect_uris, c.auth_method, c.secret_hash, c.issued_at`
+	grantColumns  = `g.id, g.credential_id, g.scopes, g.audience, g.public_key, g.counter, g.created_at, g.last_used_at,
+		u.id, u.provider, u.issuer, u.subject, u.login, u.name, u.emails, ` + clientColumns
+	grantJoins = `JOIN grants g ON g.id = x.grant_id JOIN users u ON u.id = g.user_id JOIN clients c ON c.hash = g.client_hash`
+)
+
+func scanClient(c *oauth.Client) []any {
+	return []any{&c.ID, &c.Name, scanJSON{&c.RedirectURIs}, &c.AuthMethod, &c.SecretHash, scanMillis{&c.IssuedAt}}
+}
+
+func scanGrant(g *oauth.Grant) []any {
+	u := &g.User
+	return append([]any{
+		scanBytes{g.ID[:]}, scanBytes{g.Credential[:]}, scanWords{&g.Scopes}, &g.Audience, &g.PublicKey, &g.Counter,
+		scanMillis{&g.CreatedAt}, scanMillis{&g.LastUsedAt},
+		scanBytes{u.ID[:]}, &u.Provider, &u.Issuer, &u.Subject, &u.Login, &u.Name, scanJSON{&u.Emails},
+	}, scanClient(&g.Client)...)
+}
+
+// Client implements [oauth.Store].
+func (s *Store) Client(ctx context.Context, id oauth.Hash) (oauth.Client, error) {
+	var c oauth.Client
+	err := s.read.QueryRowContext(ctx, `SELECT `+clientColumns+` FROM clients c WHERE c.hash = $1`, id[:]).
+		Scan(scanClient(&c)...)
+	return c, found("read a client", err)
+}
+
+// FlowUsed implements [oauth.Store].
+func (s *Store) FlowUsed(ctx context.Context, flow oauth.Hash) (bool, error) {
+	var used bool
+	err := s.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM grants WHERE flow_hash = $1)`, flow[:]).Scan(&used)
+	return used, found("look for a flow", err)
+}
+
+// Credential implements [oauth.Store].
+func (s *Store) Credential(ctx context.Context, grant oauth.ID) (oauth.Credential, error) {
+	var c oauth.Credential
+	err := s.read.QueryRowContext(ctx, `
+		SELECT c.id, c.version, c.ring_key, c.ciphertext, g.sealed_key
+		FROM grants g JOIN credentials c ON c.id = g.credential_id WHERE g.id = $1`, grant[:]).
+		Scan(scanBytes{c.ID[:]}, &c.Version, &c.RingKey, &c.Ciphertext, &c.Key)
+	return c, found("read a credential", err)
+}
+
+// EndGrant implements [oauth.Store].
+func (s *Store) EndGrant(ctx context.Context, grant oauth.ID) error {
+	_, err := s.endGrant(ctx, grant[:], math.MaxInt64)
+	return err
+}
+
+// endGrant removes a grant that had expired at that time, with what hangs on it, and reports whether it did.
+func (s *Store) endGrant(ctx context.Context, grant []byte, at int64) (ended bool, err error) {
+	err = s.tx(ctx, "end a grant", func(tx *sql.Tx) error {
+		// An UPDATE that changes nothing is the lock that both databases know.
+		_, err := tx.ExecContext(ctx, `
+			UPDATE users SET seen_at = seen_at WHERE id = (SELECT user_id FROM grants WHERE id = $1)`, grant)
+		if err != nil {
+			return fmt.Errorf("lock the user: %w", err)
+		}
+		var credential []byte
+		err = tx.QueryRowContext(ctx,
+			`DELETE FROM grants WHERE id = $1 AND expires_at <= $2 RETURNING credential_id`, grant, at).Scan(&credential)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		ended = true
+		_, err = tx.ExecContext(ctx, `
+			DELETE FROM credentials WHERE id = $1
+			AND NOT EXISTS (SELECT 1 FROM grants WHERE credential_id = $1)`, credential)
+		if err != nil {
+			return fmt.Errorf("delete its credential: %w", err)
+		}
+		return nil
+	})
+	return ended, err
+}

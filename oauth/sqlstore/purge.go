@@ -1,0 +1,115 @@
+package sqlstore
+
+import (
+	"context"
+	"fmt"
+
+	"example.com/mcp-federated-login/oauth"
+)
+
+// A sweep removes or erases rows of one kind, oldest first. Each finds its rows by an index on the time it goes by, so
+// that a pass with nothing to do costs nothing on a table of any size. Purge puts the closing parenthesis.
+type sweep struct {
+	name      string
+	statement string
+	arguments func(oauth.PurgeLimits) []any // what is older than $1, at most $2 rows
+}
+
+func expired(p oauth.PurgeLimits) []any { return []any{millis(p.At), p.Limit} }
+func spent(p oauth.PurgeLimits) []any   { return []any{millis(p.SpentBefore), p.Limit} }
+func erased(p oauth.PurgeLimits) []any  { return []any{millis(p.EraseBefore), p.Limit} }
+func unseen(p oauth.PurgeLimits) []any  { return []any{millis(p.SeenBefore), p.Limit} }
+func seen(p oauth.PurgeLimits) []any    { return []any{millis(p.SeenBefore), p.Limit, millis(p.At)} }
+
+var sweeps = []sweep{
+	{"remove expired access tokens", `
+		DELETE FROM tokens WHERE hash IN (
+			SELECT hash FROM tokens WHERE kind = 'access' AND expires_at <= $1 ORDER BY expires_at LIMIT $2`, expired},
+	{"remove expired codes", `
+		DELETE FROM codes WHERE hash IN (
+			SELECT hash FROM codes WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2`, expired},
+	{"remove spent refresh tokens", `
+		DELETE FROM tokens WHERE hash IN (
+			SELECT hash FROM tokens WHERE spent_at > 0 AND spent_at < $1 ORDER BY spent_at LIMIT $2`, spent},
+	{"erase the wraps of spent refresh tokens", `
+		UPDATE tokens SET wrap = substr(wrap, 1, 0), ring_key = '' WHERE hash IN (
+			SELECT hash FROM tokens WHERE spent_at > 0 AND ring_key <> '' AND spent_at < $1
+			ORDER BY spent_at LIMIT $2`, erased},
+
+	// Users and clients that still have a grant count as seen. Otherwise every pass would have to walk past all those
+	// who signed in long ago and are connected to this day.
+	{"keep connected users", `
+		UPDATE users SET seen_at = $3 WHERE EXISTS (SELECT 1 FROM grants WHERE user_id = users.id) AND id IN (
+			SELECT id FROM users WHERE seen_at < $1 ORDER BY seen_at LIMIT $2`, seen},
+	{"remove users", `
+		DELETE FROM users WHERE NOT EXISTS (SELECT 1 FROM grants WHERE user_id = users.id) AND id IN (
+			SELECT id FROM users WHERE seen_at < $1 ORDER BY seen_at LIMIT $2`, unseen},
+	{"keep connected clients", `
+		UPDATE clients SET seen_at = $3 WHERE EXISTS (SELECT 1 FROM grants WHERE client_hash = hash) AND hash IN (
+			SELECT hash FROM clients WHERE seen_at < $1 ORDER BY seen_at LIMIT $2`, seen},
+	{"remove clients", `
+		DELETE FROM clients WHERE NOT EXISTS (SELECT 1 FROM grants WHERE client_hash = hash) AND hash IN (
+			SELECT hash FROM clients WHERE seen_at < $1 ORDER BY seen_at LIMIT $2`, unseen},
+}
+
+// Purge implements [oauth.Store]. Expired is what expires at p.At or earlier. Each expired grant and each kind of row
+// is a transaction of its own, so that nobody has to wait long. A credential is removed with its last grant.
+func (s *Store) Purge(ctx context.Context, p oauth.PurgeLimits) (int, error) {
+	changed, err := s.purgeGrants(ctx, p)
+	if err != nil {
+		return changed, err
+	}
+	// A row that somebody has locked is in use, or about to be removed by them. Passing over it means never to wait
+	// for a lock while holding others, and therefore no deadlock. SQLite has neither row locks nor the words.
+	closing := ")"
+	if s.postgres {
+		closing = " FOR UPDATE SKIP LOCKED)"
+	}
+	for _, sw := range sweeps {
+		done, err := s.write.ExecContext(ctx, sw.statement+closing, sw.arguments(p)...)
+		if err != nil {
+			return changed, fmt.Errorf("%s: %w", sw.name, err)
+		}
+		n, err := done.RowsAffected()
+		if err != nil {
+			return changed, fmt.Errorf("%s: %w", sw.name, err)
+		}
+		changed += int(n)
+	}
+	return changed, nil
+}
+
+func (s *Store) purgeGrants(ctx context.Context, p oauth.PurgeLimits) (ended int, err error) {
+	ids, err := s.expiredGrants(ctx, p)
+	if err != nil {
+		return 0, fmt.Errorf("find expired grants: %w", err)
+	}
+	for _, id := range ids {
+		// The time is checked again there: a refresh may have come first.
+		ok, err := s.endGrant(ctx, id, millis(p.At))
+		if err != nil {
+			return ended, err
+		}
+		if ok {
+			ended++
+		}
+	}
+	return ended, nil
+}
+
+func (s *Store) expiredGrants(ctx context.Context, p oauth.PurgeLimits) (ids [][]byte, err error) {
+	rows, err := s.read.QueryContext(ctx,
+		`SELECT id FROM grants WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2`, expired(p)...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id []byte
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, rows.Err()
+}

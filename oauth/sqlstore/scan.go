@@ -1,0 +1,75 @@
+package sqlstore
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// How Go values are stored, where database/sql does not know: times as Unix milliseconds with 0 for the zero time,
+// lists of scopes as words (RFC 6749 section 3.3: a scope holds no space), other lists as JSON, and hashes and ids as
+// bytes of exactly their length.
+
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}
+
+type scanMillis struct{ to *time.Time }
+
+func (s scanMillis) Scan(v any) error {
+	ms, ok := v.(int64)
+	if !ok {
+		return fmt.Errorf("a time is stored as %T", v)
+	}
+	*s.to = time.Time{}
+	if ms != 0 {
+		*s.to = time.UnixMilli(ms).UTC()
+	}
+	return nil
+}
+
+func words(list []string) string { return strings.Join(list, " ") }
+
+type scanWords struct{ to *[]string }
+
+func (s scanWords) Scan(v any) error {
+	text, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("a list of words is stored as %T", v)
+	}
+	*s.to = strings.Fields(text)
+	return nil
+}
+
+// jsonList cannot fail: every string has a JSON form.
+func jsonList(list []string) string {
+	b, _ := json.Marshal(list)
+	return string(b)
+}
+
+type scanJSON struct{ to *[]string }
+
+func (s scanJSON) Scan(v any) error {
+	text, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("a JSON list is stored as %T", v)
+	}
+	*s.to = nil
+	return json.Unmarshal([]byte(text), s.to)
+}
+
+// scanBytes fills an array, given as a slice of it.
+type scanBytes struct{ to []byte }
+
+func (s scanBytes) Scan(v any) error {
+	b, ok := v.([]byte)
+	if !ok || len(b) != len(s.to) {
+		return fmt.Errorf("want %d bytes, have %d in a %T", len(s.to), len(b), v)
+	}
+	copy(s.to, b)
+	return nil
+}

@@ -1,0 +1,142 @@
+package sqlstore
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"fmt"
+	"slices"
+
+	"example.com/mcp-federated-login/oauth"
+)
+
+// SignIn implements [oauth.Store]. The grant counts as created at s.At, and lives as long as its code.
+func (s *Store) SignIn(ctx context.Context, in oauth.SignIn, seal oauth.SealFunc) error {
+	return s.tx(ctx, "store a sign-in", func(tx *sql.Tx) error {
+		if err := putUser(ctx, tx, in); err != nil { // first: it locks the user's row
+			return fmt.Errorf("user: %w", err)
+		}
+		credential, version, err := putCredential(ctx, tx, in)
+		if err != nil {
+			return fmt.Errorf("credential: %w", err)
+		}
+		if err := putClient(ctx, tx, in); err != nil {
+			return fmt.Errorf("client: %w", err)
+		}
+		if err := addGrant(ctx, tx, in, credential); err != nil {
+			return fmt.Errorf("grant: %w", err)
+		}
+		to, err := recipients(ctx, tx, credential, millis(in.At))
+		if err != nil {
+			return fmt.Errorf("recipients: %w", err)
+		}
+		sealed, err := seal(credential, version, to)
+		if err != nil {
+			return fmt.Errorf("seal: %w", err)
+		}
+		if len(sealed.Keys) != len(to) {
+			return fmt.Errorf("sealed %d keys for %d grants", len(sealed.Keys), len(to))
+		}
+		return writeCredential(ctx, tx, credential, version, to, sealed)
+	})
+}
+
+func putUser(ctx context.Context, tx *sql.Tx, in oauth.SignIn) error {
+	u := in.Grant.User
+	_, err := tx.ExecContext(ctx, `
+		INSERT INTO users (id, provider, issuer, subject, login, name, emails, created_at, seen_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)
+		ON CONFLICT (id) DO UPDATE SET provider = excluded.provider, login = excluded.login,
+			name = excluded.name, emails = excluded.emails, seen_at = excluded.seen_at`,
+		u.ID[:], u.Provider, u.Issuer, u.Subject, u.Login, u.Name, jsonList(u.Emails), millis(in.At))
+	return err
+}
+
+// putCredential returns the credential for the user and the upstream scopes, and the version to write next. A new one
+// is empty until writeCredential, in the same transaction, fills it.
+func putCredential(ctx context.Context, tx *sql.Tx, in oauth.SignIn) (id oauth.ID, version int64, err error) {
+	rand.Read(id[:])
+	scopes := slices.Compact(slices.Sorted(slices.Values(in.UpstreamScopes)))
+	err = tx.QueryRowContext(ctx, `
+		INSERT INTO credentials (id, user_id, scopes, version, ciphertext, ring_key) VALUES ($1, $2, $3, 1, $4, '')
+		ON CONFLICT (user_id, scopes) DO UPDATE SET version = credentials.version + 1
+		RETURNING id, version`,
+		id[:], in.Grant.User.ID[:], words(scopes), []byte{}).Scan(scanBytes{id[:]}, &version)
+	return id, version, err
+}
+
+func putClient(ctx context.Context, tx *sql.Tx, in oauth.SignIn) error {
+	c := in.Grant.Client
+	hash := oauth.HashOf(c.ID)
+	_, err := tx.ExecContext(ctx, `
+		INSERT INTO clients (hash, client_id, name, redirect_uris, auth_method, secret_hash, issued_at, seen_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+		ON CONFLICT (hash) DO UPDATE SET name = excluded.name, redirect_uris = excluded.redirect_uris,
+			auth_method = excluded.auth_method, secret_hash = excluded.secret_hash,
+			issued_at = excluded.issued_at, seen_at = excluded.seen_at`,
+		hash[:], c.ID, c.Name, jsonList(c.RedirectURIs), c.AuthMethod, c.SecretHash, millis(c.IssuedAt), millis(in.At))
+	return err
+}
+
+// addGrant inserts the grant with its code. The same flow a second time is [oauth.ErrConflict].
+func addGrant(ctx context.Context, tx *sql.Tx, in oauth.SignIn, credential oauth.ID) error {
+	g, c := in.Grant, in.Code
+	client := oauth.HashOf(g.Client.ID)
+	inserted, err := tx.ExecContext(ctx, `
+		INSERT INTO grants (id, user_id, client_hash, credential_id, flow_hash, scopes, audience, public_key,
+			sealed_key, counter, created_at, last_used_at, expires_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, $10, 0, $11)
+		ON CONFLICT (flow_hash) DO NOTHING`,
+		g.ID[:], g.User.ID[:], client[:], credential[:], in.Flow[:], words(g.Scopes), g.Audience, g.PublicKey,
+		[]byte{}, millis(in.At), millis(c.ExpiresAt))
+	if err != nil {
+		return err
+	}
+	if n, err := inserted.RowsAffected(); err != nil {
+		return err
+	} else if n == 0 {
+		return oauth.ErrConflict
+	}
+	_, err = tx.ExecContext(ctx, `
+		INSERT INTO codes (hash, grant_id, challenge, redirect_uri, wrap, ring_key, expires_at, redeemed_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, 0)`,
+		c.Hash[:], g.ID[:], c.Challenge, c.RedirectURI, c.Wrap.Bytes, c.Wrap.RingKey, millis(c.ExpiresAt))
+	return err
+}
+
+// recipients returns the live grants that are bound to the credential.
+func recipients(ctx context.Context, tx *sql.Tx, credential oauth.ID, at int64) ([]oauth.Recipient, error) {
+	rows, err := tx.QueryContext(ctx,
+		`SELECT id, public_key FROM grants WHERE credential_id = $1 AND expires_at > $2`, credential[:], at)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var to []oauth.Recipient
+	for rows.Next() {
+		var r oauth.Recipient
+		if err := rows.Scan(scanBytes{r.Grant[:]}, &r.PublicKey); err != nil {
+			return nil, err
+		}
+		to = append(to, r)
+	}
+	return to, rows.Err()
+}
+
+// writeCredential stores a credential's new content. Whoever was about to refresh the old content loses the lease.
+func writeCredential(ctx context.Context, tx *sql.Tx, credential oauth.ID, version int64, to []oauth.Recipient,
+	sealed oauth.Sealed) error {
+	_, err := tx.ExecContext(ctx, `
+		UPDATE credentials SET version = $2, ciphertext = $3, ring_key = $4, lease_owner = '', lease_until = 0
+		WHERE id = $1`, credential[:], version, sealed.Ciphertext, sealed.RingKey)
+	if err != nil {
+		return fmt.Errorf("write the credential: %w", err)
+	}
+	for i, r := range to {
+		_, err := tx.ExecContext(ctx, `UPDATE grants SET sealed_key = $2 WHERE id = $1`, r.Grant[:], sealed.Keys[i])
+		if err != nil {
+			return fmt.Errorf("write a sealed key: %w", err)
+		}
+	}
+	return nil
+}

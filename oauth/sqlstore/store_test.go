@@ -1,0 +1,237 @@
+package sqlstore_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/sqlstore"
+)
+
+func TestEverythingComesBackAsItWasStored(t *testing.T) {
+	onEach(t, func(t *testing.T, url string) {
+		s := open(t, url)
+		in := signIn("octocat", "client", "grant", t0)
+		must(t, s.SignIn(ctx, in, seal))
+		in.Code.Grant = in.Grant
+
+		check := func(what string, want any, read func() (any, error)) {
+			t.Helper()
+			got, err := read()
+			must(t, err)
+			// The credential's id is the store's own invention.
+			ignore := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".Credential" }, cmp.Ignore())
+			if diff := cmp.Diff(want, got, ignore, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", what, diff)
+			}
+		}
+		code := func() (any, error) { return s.Code(ctx, in.Code.Hash) }
+		check("code", in.Code, code)
+
+		redeemed, first := t0.Add(time.Minute), pair("grant", 1, "", t0.Add(time.Minute))
+		must(t, s.RedeemCode(ctx, in.Code.Hash, redeemed, first))
+		in.Grant.Counter, in.Grant.LastUsedAt = 1, redeemed
+		in.Code.Grant, in.Code.RedeemedAt, in.Code.Wrap = in.Grant, redeemed, oauth.Wrap{}
+		check("redeemed code", in.Code, code)
+
+		rotated := t0.Add(time.Hour)
+		second := pair("grant", 2, "", rotated)
+		must(t, s.Rotate(ctx, first.Refresh.Hash, 1, rotated, second))
+		in.Grant.Counter, in.Grant.LastUsedAt = 2, rotated
+		first.Refresh.SpentAt = rotated
+
+		// Nothing that was answered may depend on this process.
+		must(t, s.Close())
+		s = open(t, url)
+		for _, token := range []oauth.Token{first.Access, first.Refresh, second.Access, second.Refresh} {
+			token.Grant = in.Grant
+			check("token", token, func() (any, error) { return s.Token(ctx, token.Hash) })
+		}
+		check("client", in.Grant.Client, func() (any, error) { return s.Client(ctx, oauth.HashOf("client")) })
+		check("used flow", true, func() (any, error) { return s.FlowUsed(ctx, in.Flow) })
+		check("unused flow", false, func() (any, error) { return s.FlowUsed(ctx, oauth.HashOf("no flow")) })
+
+		token, err := s.Token(ctx, second.Access.Hash)
+		must(t, err)
+		check("credential", oauth.Credential{
+			ID: token.Grant.Credential, Version: 1, RingKey: "k1", Ciphertext: []byte("content 1"), Key: keyFor(1, id("grant")),
+		}, func() (any, error) { return s.Credential(ctx, in.Grant.ID) })
+	})
+}
+
+// calls are all methods, each for things that are not there.
+var calls = map[string]struct {
+	call func(context.Context, *sqlstore.Store) error
+	want error
+}{
+	"Client": {func(ctx context.Context, s *sqlstore.Store) error {
+		_, err := s.Client(ctx, oauth.Hash{})
+		return err
+	}, oauth.ErrNotFound},
+	"Code": {func(ctx context.Context, s *sqlstore.Store) error {
+		_, err := s.Code(ctx, oauth.Hash{})
+		return err
+	}, oauth.ErrNotFound},
+	"Token": {func(ctx context.Context, s *sqlstore.Store) error {
+		_, err := s.Token(ctx, oauth.Hash{})
+		return err
+	}, oauth.ErrNotFound},
+	"Credential": {func(ctx context.Context, s *sqlstore.Store) error {
+		_, err := s.Credential(ctx, oauth.ID{})
+		return err
+	}, oauth.ErrNotFound},
+	"RedeemCode": {func(ctx context.Context, s *sqlstore.Store) error {
+		return s.RedeemCode(ctx, oauth.Hash{}, t0, pair("none", 1, "", t0))
+	}, oauth.ErrConflict},
+	"Rotate": {func(ctx context.Context, s *sqlstore.Store) error {
+		return s.Rotate(ctx, oauth.Hash{}, 1, t0, pair("none", 2, "", t0))
+	}, oauth.ErrConflict},
+	"EndGrant": {func(ctx context.Context, s *sqlstore.Store) error { return s.EndGrant(ctx, oauth.ID{}) }, nil},
+	"EndToken": {func(ctx context.Context, s *sqlstore.Store) error { return s.EndToken(ctx, oauth.Hash{}) }, nil},
+	"FlowUsed": {func(ctx context.Context, s *sqlstore.Store) error {
+		_, err := s.FlowUsed(ctx, oauth.Hash{})
+		return err
+	}, nil},
+	"KeysInUse": {func(ctx context.Context, s *sqlstore.Store) error {
+		_, err := s.KeysInUse(ctx, t0)
+		return err
+	}, nil},
+	"Purge": {func(ctx context.Context, s *sqlstore.Store) error {
+		_, err := s.Purge(ctx, oauth.PurgeLimits{At: t0, Limit: 10})
+		return err
+	}, nil},
+	"Ping": {func(ctx context.Context, s *sqlstore.Store) error { return s.Ping(ctx) }, nil},
+	"SignIn": {func(ctx context.Context, s *sqlstore.Store) error {
+		return s.SignIn(ctx, signIn("octocat", "client", "grant", t0), seal)
+	}, nil},
+}
+
+func TestWhatIsNotThere(t *testing.T) {
+	onEach(t, func(t *testing.T, url string) {
+		s := open(t, url)
+		for name, c := range calls {
+			if err := c.call(ctx, s); !errors.Is(err, c.want) {
+				t.Errorf("%s: got error %v, want %v", name, err, c.want)
+			}
+		}
+	})
+}
+
+// A store in trouble must never look like a caller's mistake: clients throw their credentials away on those.
+func TestStoreInTrouble(t *testing.T) {
+	onEach(t, func(t *testing.T, url string) {
+		s := open(t, url)
+		cancelled, cancel := context.WithCancel(ctx)
+		cancel()
+		check := func(t *testing.T, ctx context.Context) {
+			for name, c := range calls {
+				err := c.call(ctx, s)
+				if err == nil || errors.Is(err, oauth.ErrNotFound) || errors.Is(err, oauth.ErrConflict) {
+					t.Errorf("%s: got error %v, want one of the store's own", name, err)
+				}
+			}
+		}
+		t.Run("caller gone", func(t *testing.T) { check(t, cancelled) })
+		must(t, s.Close())
+		t.Run("closed", func(t *testing.T) { check(t, ctx) })
+	})
+}
+
+func TestEndGrant(t *testing.T) {
+	onEach(t, func(t *testing.T, url string) {
+		s := connected(t, url, signIn("octocat", "client", "one", t0), signIn("octocat", "client", "two", t0),
+			signIn("hubot", "client", "other", t0))
+		db := database(t, url)
+		must(t, s.EndGrant(ctx, id("one")))
+		want := []string{
+			"client client", "code other erased", "code two erased",
+			"credential read:user user:email v1", "credential read:user user:email v2",
+			"grant other 1", "grant two 1",
+			"token other access1", "token other refresh1", "token two access1", "token two refresh1",
+			"user hubot", "user octocat",
+		}
+		if diff := cmp.Diff(want, rows(t, db)); diff != "" {
+			t.Errorf("after the first of two grants with one credential (-want +got):\n%s", diff)
+		}
+		must(t, s.EndGrant(ctx, id("two")))
+		want = []string{
+			"client client", "code other erased", "credential read:user user:email v1", "grant other 1",
+			"token other access1", "token other refresh1", "user hubot", "user octocat",
+		}
+		if diff := cmp.Diff(want, rows(t, db)); diff != "" {
+			t.Errorf("after the last (-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestEndTokenEndsAccessTokensOnly(t *testing.T) {
+	onEach(t, func(t *testing.T, url string) {
+		s := connected(t, url, signIn("octocat", "client", "grant", t0))
+		p := pair("grant", 1, "", t0)
+		must(t, s.EndToken(ctx, p.Refresh.Hash))
+		if _, err := s.Token(ctx, p.Refresh.Hash); err != nil {
+			t.Errorf("refresh token: %v", err)
+		}
+		_, err := s.Token(ctx, p.Access.Hash)
+		must(t, err)
+		must(t, s.EndToken(ctx, p.Access.Hash))
+		_, err = s.Token(ctx, p.Access.Hash)
+		wantError(t, err, oauth.ErrNotFound)
+	})
+}
+
+func TestKeysInUse(t *testing.T) {
+	onEach(t, func(t *testing.T, url string) {
+		// Each kind of row uses a key of its own.
+		s := open(t, url)
+		sealWith := func(key string) oauth.SealFunc {
+			return func(c oauth.ID, version int64, to []oauth.Recipient) (oauth.Sealed, error) {
+				sealed, err := seal(c, version, to)
+				sealed.RingKey = key
+				return sealed, err
+			}
+		}
+		in := signIn("octocat", "client", "grant", t0)
+		in.Code.Wrap.RingKey = "redeemed code"
+		must(t, s.SignIn(ctx, in, sealWith("credential")))
+		first, second := pair("grant", 1, "", t0), pair("grant", 2, "", t0.Add(time.Hour))
+		first.Access.Wrap.RingKey, first.Refresh.Wrap.RingKey = "access 1", "refresh 1"
+		second.Access.Wrap.RingKey, second.Refresh.Wrap.RingKey = "access 2", "refresh 2"
+		must(t, s.RedeemCode(ctx, in.Code.Hash, t0, first))
+		must(t, s.Rotate(ctx, first.Refresh.Hash, 1, t0.Add(time.Hour), second))
+		unredeemed := signIn("hubot", "client", "unredeemed", t0)
+		unredeemed.Code.Wrap.RingKey = "code"
+		must(t, s.SignIn(ctx, unredeemed, sealWith("credential of the unredeemed")))
+
+		all := []string{"access 1", "access 2", "code", "credential", "credential of the unredeemed", "refresh 1", "refresh 2"}
+		for _, tt := range []struct {
+			name string
+			at   time.Time
+			want []string
+		}{
+			{"all alive but the redeemed code", t0, all},
+			{"code and its grant expired", t0.Add(codeLife), []string{"access 1", "access 2", "credential", "refresh 1", "refresh 2"}},
+			{"first access token expired", t0.Add(accessLife), []string{"access 2", "credential", "refresh 1", "refresh 2"}},
+			{"idle for long", second.Refresh.ExpiresAt, nil},
+		} {
+			got, err := s.KeysInUse(ctx, tt.at)
+			must(t, err)
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", tt.name, diff)
+			}
+		}
+		// A spent token needs its key for as long as a retry is answered, that is, until its wrap is erased.
+		_, err := s.Purge(ctx, oauth.PurgeLimits{EraseBefore: t0.Add(time.Hour + 1e6), Limit: 10})
+		must(t, err)
+		got, err := s.KeysInUse(ctx, t0.Add(accessLife))
+		must(t, err)
+		if diff := cmp.Diff([]string{"access 2", "credential", "refresh 2"}, got); diff != "" {
+			t.Errorf("spent token erased (-want +got):\n%s", diff)
+		}
+	})
+}

@@ -1,0 +1,103 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"example.com/mcp-federated-login/oauth"
+)
+
+// Code implements [oauth.Store].
+func (s *Store) Code(ctx context.Context, code oauth.Hash) (oauth.Code, error) {
+	c := oauth.Code{Hash: code}
+	err := s.read.QueryRowContext(ctx, `
+		SELECT x.challenge, x.redirect_uri, x.wrap, x.ring_key, x.expires_at, x.redeemed_at, `+grantColumns+`
+		FROM codes x `+grantJoins+` WHERE x.hash = $1`, code[:]).
+		Scan(append([]any{&c.Challenge, &c.RedirectURI, &c.Wrap.Bytes, &c.Wrap.RingKey,
+			scanMillis{&c.ExpiresAt}, scanMillis{&c.RedeemedAt}}, scanGrant(&c.Grant)...)...)
+	return c, found("read a code", err)
+}
+
+// Token implements [oauth.Store].
+func (s *Store) Token(ctx context.Context, token oauth.Hash) (oauth.Token, error) {
+	t := oauth.Token{Hash: token}
+	err := s.read.QueryRowContext(ctx, `
+		SELECT x.kind, x.n, x.wrap, x.ring_key, x.expires_at, x.spent_at, `+grantColumns+`
+		FROM tokens x `+grantJoins+` WHERE x.hash = $1`, token[:]).
+		Scan(append([]any{&t.Kind, &t.N, &t.Wrap.Bytes, &t.Wrap.RingKey,
+			scanMillis{&t.ExpiresAt}, scanMillis{&t.SpentAt}}, scanGrant(&t.Grant)...)...)
+	return t, found("read a token", err)
+}
+
+// RedeemCode implements [oauth.Store]. A grant has one code, and its counter is 0 until that is redeemed: the counter
+// decides who wins. The pair's kinds and numbers are given by their place.
+func (s *Store) RedeemCode(ctx context.Context, code oauth.Hash, at time.Time, pair oauth.Pair) error {
+	return s.tx(ctx, "redeem a code", func(tx *sql.Tx) error {
+		grant, err := advance(tx.QueryRowContext(ctx, `
+			UPDATE grants SET counter = 1, last_used_at = $2, expires_at = $3
+			WHERE counter = 0 AND id = (SELECT grant_id FROM codes WHERE hash = $1 AND redeemed_at = 0)
+			RETURNING id`, code[:], millis(at), millis(pair.Refresh.ExpiresAt)))
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `
+			UPDATE codes SET redeemed_at = $2, wrap = $3, ring_key = '' WHERE hash = $1`, code[:], millis(at), []byte{})
+		if err != nil {
+			return fmt.Errorf("mark it redeemed: %w", err)
+		}
+		return addPair(ctx, tx, grant, 1, pair)
+	})
+}
+
+// Rotate implements [oauth.Store]. The pair's kinds and numbers are given by their place.
+func (s *Store) Rotate(ctx context.Context, refresh oauth.Hash, n int64, at time.Time, pair oauth.Pair) error {
+	return s.tx(ctx, "rotate a refresh token", func(tx *sql.Tx) error {
+		grant, err := advance(tx.QueryRowContext(ctx, `
+			UPDATE grants SET counter = counter + 1, last_used_at = $3, expires_at = $4
+			WHERE counter = $2 AND id = (
+				SELECT grant_id FROM tokens WHERE hash = $1 AND kind = 'refresh' AND n = $2 AND spent_at = 0)
+			RETURNING id`, refresh[:], n, millis(at), millis(pair.Refresh.ExpiresAt)))
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `UPDATE tokens SET spent_at = $2 WHERE hash = $1`, refresh[:], millis(at))
+		if err != nil {
+			return fmt.Errorf("mark it spent: %w", err)
+		}
+		return addPair(ctx, tx, grant, n+1, pair)
+	})
+}
+
+// advance reads the grant that a compare-and-swap has changed.
+func advance(row *sql.Row) (grant []byte, err error) {
+	err = row.Scan(&grant)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, oauth.ErrConflict
+	}
+	return grant, err
+}
+
+func addPair(ctx context.Context, tx *sql.Tx, grant []byte, n int64, pair oauth.Pair) error {
+	a, r := pair.Access, pair.Refresh
+	_, err := tx.ExecContext(ctx, `
+		INSERT INTO tokens (grant_id, n, kind, hash, wrap, ring_key, expires_at, spent_at)
+		VALUES ($1, $2, 'access', $3, $4, $5, $6, 0), ($1, $2, 'refresh', $7, $8, $9, $10, 0)`,
+		grant, n, a.Hash[:], a.Wrap.Bytes, a.Wrap.RingKey, millis(a.ExpiresAt),
+		r.Hash[:], r.Wrap.Bytes, r.Wrap.RingKey, millis(r.ExpiresAt))
+	if err != nil {
+		return fmt.Errorf("add the pair: %w", err)
+	}
+	return nil
+}
+
+// EndToken implements [oauth.Store].
+func (s *Store) EndToken(ctx context.Context, token oauth.Hash) error {
+	_, err := s.write.ExecContext(ctx, `DELETE FROM tokens WHERE hash = $1 AND kind = 'access'`, token[:])
+	if err != nil {
+		return fmt.Errorf("end a token: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,197 @@
+package oauth
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"time"
+
+	"example.com/mcp-federated-login/upstream"
+)
+
+// Store keeps users, clients, grants, tokens and sealed upstream credentials. Package sqlstore is the implementation.
+//
+// Every method is one statement or one transaction. Methods that find nothing return [ErrNotFound]. Any other error
+// that is not named on the method means that the store is in trouble, never that the caller is: it becomes a 503, and
+// nothing has been written. A Store is safe for concurrent use by any number of processes.
+type Store interface {
+	// Client returns the client with this [HashOf] its client_id, if it ever had a grant.
+	Client(ctx context.Context, id Hash) (Client, error)
+
+	// FlowUsed reports whether a sign-in with this hash of its flow id has already been stored.
+	FlowUsed(ctx context.Context, flow Hash) (bool, error)
+
+	// SignIn stores what a completed sign-in leads to, in one transaction that locks the user's row first: the user
+	// and the client (inserted or updated), a grant, its code, and the upstream credential for (user, upstream
+	// scopes). The credential is written through seal, with its next version, to every live grant bound to it, the
+	// new one included; a lease on it is cleared. It returns [ErrConflict] if the flow has been used before.
+	SignIn(ctx context.Context, s SignIn, seal SealFunc) error
+
+	// Code returns an authorization code with its grant, redeemed or not, expired or not.
+	Code(ctx context.Context, code Hash) (Code, error)
+
+	// RedeemCode marks the code redeemed at that time, erases its wrap, stores the grant's first pair of tokens and
+	// sets the grant's counter to 1. Of any number of callers one succeeds; the others get [ErrConflict].
+	RedeemCode(ctx context.Context, code Hash, at time.Time, pair Pair) error
+
+	// Token returns an access or refresh token with its grant, spent or not, expired or not.
+	Token(ctx context.Context, token Hash) (Token, error)
+
+	// Rotate spends a refresh token: if the grant's counter is still n it becomes n+1, the token is stamped as spent
+	// at that time, and the pair is stored. Otherwise nothing changes and it returns [ErrConflict].
+	Rotate(ctx context.Context, refresh Hash, n int64, at time.Time, pair Pair) error
+
+	// EndGrant removes a grant with its code and tokens, and its credential if no other grant is bound to it.
+	// Ending a grant that is not there is not an error.
+	EndGrant(ctx context.Context, grant ID) error
+
+	// EndToken removes one access token. Removing one that is not there is not an error.
+	EndToken(ctx context.Context, token Hash) error
+
+	// Credential returns the upstream credential that the grant is bound to, with the grant's own sealed key.
+	Credential(ctx context.Context, grant ID) (Credential, error)
+
+	// KeysInUse returns the names of the ring keys that rows still alive at that time need.
+	KeysInUse(ctx context.Context, at time.Time) ([]string, error)
+
+	// Purge removes what no request can need any more, at most limit rows of a kind, and returns how many rows it
+	// changed: expired grants, access tokens and codes, refresh tokens spent before spentBefore, credentials without
+	// a grant, users and clients without a grant that were last seen before seenBefore; and it erases the wraps of
+	// tokens spent before eraseBefore.
+	Purge(ctx context.Context, p PurgeLimits) (int, error)
+
+	// Ping reports whether the store can be reached.
+	Ping(ctx context.Context) error
+}
+
+var (
+	// ErrNotFound is returned by a [Store] that has no such row.
+	ErrNotFound = errors.New("not found")
+	// ErrConflict is returned by a [Store] when somebody else was first. Nothing has been written.
+	ErrConflict = errors.New("somebody else was first")
+)
+
+// A Hash stands for a secret in the store: the SHA-256 of a token, a code, a flow id or a client_id.
+type Hash [sha256.Size]byte
+
+// HashOf returns the SHA-256 of s.
+func HashOf(s string) Hash { return sha256.Sum256([]byte(s)) }
+
+// An ID names a grant or a credential. It is random and no secret.
+type ID [16]byte
+
+// A User is a person who has signed in, as their provider last described them.
+type User struct {
+	ID Hash // Identity.UserID
+	upstream.Identity
+}
+
+// A Client is an MCP client as it registered. Whether its values may be used is judged at each use.
+type Client struct {
+	ID           string
+	Name         string // unverified: anybody may register any name
+	RedirectURIs []string
+	AuthMethod   string // of token_endpoint_auth_method: none, client_secret_basic or client_secret_post
+	SecretHash   []byte // SHA-256 of the client_secret; empty for none
+	IssuedAt     time.Time
+}
+
+// A Grant is what one person allowed one client.
+type Grant struct {
+	ID         ID
+	User       User
+	Client     Client
+	Credential ID
+	Scopes     []string
+	Audience   string
+	PublicKey  []byte // X25519; the private half exists only wrapped, see seal.go
+	Counter    int64  // number of the newest token pair; 0 until the code is redeemed
+	CreatedAt  time.Time
+	LastUsedAt time.Time // of the code's redemption or the newest refresh
+}
+
+// A SignIn is what the callback stores.
+type SignIn struct {
+	Flow           Hash
+	Grant          Grant // Credential is ignored: the store finds or makes it
+	Code           Code  // Grant is ignored
+	UpstreamScopes []string
+	At             time.Time
+}
+
+// A SealFunc seals an upstream token, under a new content key, to the given grants. It is called inside a transaction
+// and must not block. See [Store.SignIn].
+type SealFunc func(credential ID, version int64, to []Recipient) (Sealed, error)
+
+// A Recipient is a live grant that is bound to a credential.
+type Recipient struct {
+	Grant     ID
+	PublicKey []byte
+}
+
+// Sealed is a credential's new content: the ciphertext, the ring key that it needs, and the content key sealed to
+// each recipient, in their order.
+type Sealed struct {
+	RingKey    string
+	Ciphertext []byte
+	Keys       [][]byte
+}
+
+// A Credential is a sealed upstream token as one grant sees it.
+type Credential struct {
+	ID         ID
+	Version    int64
+	RingKey    string
+	Ciphertext []byte
+	Key        []byte // the content key, sealed to the grant
+}
+
+// A Wrap is a secret encrypted under a key that needs both a live token and a ring key. See seal.go.
+type Wrap struct {
+	RingKey string // empty once the wrap has been erased
+	Bytes   []byte
+}
+
+// A Code is an authorization code. It wraps the grant's seed.
+type Code struct {
+	Hash        Hash
+	Grant       Grant
+	Challenge   string // PKCE S256 (RFC 7636 section 4.2)
+	RedirectURI string // as sent to /authorize
+	Wrap        Wrap
+	ExpiresAt   time.Time
+	RedeemedAt  time.Time // zero: not yet
+}
+
+// TokenKind says what a token is for.
+type TokenKind string
+
+const (
+	Access  TokenKind = "access"
+	Refresh TokenKind = "refresh"
+)
+
+// A Token is an access token, which wraps its grant's private key, or a refresh token, which wraps its grant's seed.
+type Token struct {
+	Hash      Hash
+	Kind      TokenKind
+	Grant     Grant
+	N         int64 // the pair it belongs to
+	Wrap      Wrap
+	ExpiresAt time.Time
+	SpentAt   time.Time // of a refresh token; zero: not yet
+}
+
+// A Pair is the access and the refresh token that are issued together. Their Grant is ignored.
+type Pair struct {
+	Access, Refresh Token
+}
+
+// PurgeLimits says what [Store.Purge] may remove.
+type PurgeLimits struct {
+	At          time.Time // what expired before is removed
+	SpentBefore time.Time
+	EraseBefore time.Time
+	SeenBefore  time.Time
+	Limit       int // rows of each kind
+}

@@ -1,0 +1,118 @@
+package oauth
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// A tokenResponse is RFC 6749 section 5.1. The scope is always named, because what was granted may be less than, or
+// different from, what was asked for.
+type tokenResponse struct {
+	AccessToken  string `json:"access_token"`
+	TokenType    string `json:"token_type"`
+	ExpiresIn    int64  `json:"expires_in"` // seconds
+	RefreshToken string `json:"refresh_token"`
+	Scope        string `json:"scope"`
+}
+
+// handleToken handles POST /token: codes (RFC 6749 section 4.1.3, RFC 7636 section 4.5) and refresh tokens (RFC 6749
+// section 6).
+func (s *Server) handleToken(w http.ResponseWriter, r *http.Request) {
+	resp, err := s.token(w, r)
+	if err != nil {
+		s.writeError(w, r, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, resp)
+}
+
+func (s *Server) token(w http.ResponseWriter, r *http.Request) (*tokenResponse, error) {
+	form, err := readForm(w, r)
+	if err != nil {
+		return nil, err
+	}
+	client, err := s.authenticateClient(w, r, form)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkResource(form["resource"]); err != nil {
+		return nil, err
+	}
+	switch form.Get("grant_type") {
+	case "authorization_code":
+		return s.redeem(r.Context(), client, form)
+	case "refresh_token":
+		return s.refresh(r.Context(), client, form.Get("refresh_token"))
+	case "":
+		return nil, invalidRequest("grant_type is missing.")
+	default:
+		return nil, &Error{Code: "unsupported_grant_type", Status: http.StatusBadRequest,
+			Description: "grant_type must be authorization_code or refresh_token."}
+	}
+}
+
+// authenticateClient returns the client that makes a request (RFC 6749 sections 2.3 and 3.2.1). A confidential client
+// may send its secret in either way, whichever it registered, because clients confuse them; a public one may send
+// none.
+func (s *Server) authenticateClient(w http.ResponseWriter, r *http.Request, form url.Values) (*Client, error) {
+	invalid := &Error{Code: "invalid_client", Status: http.StatusUnauthorized,
+		Description: "The client is unknown, or its authentication is missing or wrong. Register again."}
+	id, secret := form.Get("client_id"), form.Get("client_secret")
+	if r.Header.Get("Authorization") != "" {
+		// "If the client attempted to authenticate via the Authorization request header field, the authorization
+		// server MUST respond with ... the WWW-Authenticate response header field matching the authentication scheme"
+		// (RFC 6749 section 5.2).
+		w.Header().Set("WWW-Authenticate", `Basic realm="token"`)
+		user, password, ok := r.BasicAuth()
+		basicID, errID := url.QueryUnescape(user) // form-encoded first: section 2.3.1
+		basicSecret, errSecret := url.QueryUnescape(password)
+		if !ok || errID != nil || errSecret != nil {
+			return nil, invalid
+		}
+		if secret != "" || id != "" && id != basicID {
+			return nil, invalidRequest("The client must authenticate in one way only.")
+		}
+		id, secret = basicID, basicSecret
+	}
+	client, err := s.client(r.Context(), id)
+	if errors.Is(err, errUnknownClient) {
+		return nil, invalid
+	}
+	if err != nil {
+		return nil, err
+	}
+	if client.AuthMethod != authNone {
+		hash := HashOf(secret)
+		if secret == "" || subtle.ConstantTimeCompare(hash[:], client.SecretHash) != 1 {
+			return nil, invalid
+		}
+	}
+	w.Header().Del("WWW-Authenticate")
+	return client, nil
+}
+
+// respond returns the answer that hands out a grant's n-th pair.
+func (s *Server) respond(g *Grant, seed secret32, n int64, expiresAt time.Time) *tokenResponse {
+	return &tokenResponse{
+		AccessToken:  accessSecret(seed, n).format(accessPrefix),
+		TokenType:    "Bearer",
+		ExpiresIn:    max(0, int64(expiresAt.Sub(s.now()).Seconds())),
+		RefreshToken: refreshSecret(seed, n).format(refreshPrefix),
+		Scope:        strings.Join(g.Scopes, " "),
+	}
+}
+
+// endGrant ends a grant because of what somebody did with it.
+func (s *Server) endGrant(ctx context.Context, g *Grant, why string) error {
+	if err := s.store.EndGrant(ctx, g.ID); err != nil {
+		return err
+	}
+	s.cache.dropGrant(g.ID)
+	s.log.WarnContext(ctx, "grant ended", "grant", g.ID, "client", displayName(g.Client.Name), "reason", why)
+	return nil
+}
