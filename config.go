@@ -1,0 +1,338 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/joho/godotenv"
+
+	"example.com/mcp-federated-login/upstream"
+)
+
+// config is the whole configuration as it was written. Every field is a flag, and also a variable: --base-url is
+// BASE_URL. All are strings, to which [config.settings] gives meaning, so that all mistakes are reported at once.
+type config struct {
+	BaseURL            string `name:"base-url" default:"http://localhost:8080" help:"Public origin: https, or loopback."`
+	Listen             string `name:"listen" help:"Address; by default BASE_URL's own on loopback, else :8080."`
+	GitHubClientID     string `name:"github-client-id" help:"Client ID of your GitHub OAuth App: turns GitHub on."`
+	GitHubClientSecret string `name:"github-client-secret" help:"A client secret of that app."`
+	GitHubURL          string `name:"github-url" default:"https://github.com" help:"GitHub Enterprise or ghe.com address."`
+	GitHubAPIURL       string `name:"github-api-url" help:"Its API; by default derived from GITHUB_URL."`
+	Allow              string `name:"allow" help:"Who may sign in: github:LOGIN, email:ADDRESS, anyone; by comma."`
+	DataDir            string `name:"data-dir" default:"data" help:"Folder of the SQLite file and generated secret."`
+	DatabaseURL        string `name:"database-url" help:"sqlite:PATH or postgres://...; by default SQLite in DATA_DIR."`
+	Secret             string `name:"secret" help:"Random keys, by comma, the first seals; by default one in DATA_DIR."`
+	AllowedOrigins     string `name:"allowed-origins" help:"Further browser origins for /mcp, by comma."`
+	AccessTokenTTL     string `name:"access-token-ttl" default:"1h" help:"Life of an access token, 5m to 24h."`
+	RefreshTokenTTL    string `name:"refresh-token-ttl" default:"2160h" help:"Idle life of a refresh token, 24h to 8760h."`
+	TokenCache         string `name:"token-cache" default:"5s" help:"Cache time of valid tokens, up to 1m; 0 is off."`
+	LogFormat          string `name:"log-format" help:"text or json; by default text on a terminal, else json."`
+	LogLevel           string `name:"log-level" default:"info" help:"debug, info, warn or error."`
+
+	Serve struct{} `cmd:"" default:"1" help:"Run the server. This is what happens without a command."`
+}
+
+// settings is a configuration without mistakes.
+type settings struct {
+	BaseURL         string             // our origin
+	Loopback        bool               // BaseURL is localhost, 127.0.0.1 or [::1]
+	Listen          []string           // the first must work, the second is localhost's ::1, which a machine may lack
+	DataDir         string             // may not exist yet: see makeDataDir
+	DatabaseURL     string             // sqlite:PATH or postgres://...
+	KeyRing         [][]byte           // SECRET; nil if it is kept in DataDir: see loadSecret
+	GitHub          *upstream.Provider // nil: the development provider, and both BaseURL and Listen are loopback
+	Rules           upstream.Rules
+	AllowedOrigins  []string
+	AccessTokenTTL  time.Duration
+	RefreshTokenTTL time.Duration
+	TokenCache      time.Duration // 0: off
+	LogFormat       string        // text, json, or empty: see logger
+	LogLevel        slog.Level
+}
+
+const description = `A remote MCP server whose users sign in with GitHub.
+
+Every flag can be given as the variable that stands beside it, in the environment or in a file .env; a flag goes first,
+then the environment, then .env. Give secrets as variables: other users of a machine can see a program's flags.`
+
+// errHelp says that help was asked for, and has been printed.
+var errHelp = errors.New("help requested")
+
+// parseConfig reads flags and variables. It writes nothing but the answer to --help, after which it returns [errHelp].
+// Any other error lists everything that is wrong, one mistake a line, and holds no secret.
+func parseConfig(args []string, getenv func(string) string, stdout io.Writer) (settings, error) {
+	var c config
+	var helped bool
+	// Kong's own env tag would read the process's environment, and take an empty variable for one that is set.
+	variables := func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+		if v := strings.TrimSpace(getenv(variable(flag.Name))); v != "" {
+			return v, nil
+		}
+		return nil, nil
+	}
+	parser, err := kong.New(&c,
+		kong.Name("mcp-federated-login"),
+		kong.Description(description),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
+		kong.ValueFormatter(func(v *kong.Value) string {
+			if v.Name == "help" {
+				return v.Help
+			}
+			return v.Help + " ($" + variable(v.Name) + ")"
+		}),
+		kong.WithHyphenPrefixedParameters(true), // else --secret -x is an error that quotes -x
+		kong.Resolvers(kong.ResolverFunc(variables)),
+		kong.Writers(stdout, io.Discard),
+		kong.Exit(func(int) { helped = true }),
+	)
+	if err != nil {
+		return settings{}, err
+	}
+	_, err = parser.Parse(args)
+	switch {
+	case helped:
+		return settings{}, errHelp
+	case err != nil && strings.HasPrefix(err.Error(), "unexpected argument"): // quotes it: think of "--secret= x"
+		return settings{}, errors.New("an argument is neither a flag nor a command: see --help")
+	case err != nil:
+		return settings{}, err
+	}
+	return c.settings()
+}
+
+// variable returns the name of the variable that stands for a flag.
+func variable(flag string) string { return strings.ToUpper(strings.ReplaceAll(flag, "-", "_")) }
+
+// environment returns the process's environment with the variables of a .env file below it. There may be no file.
+func environment(dotenv string) (func(string) string, error) {
+	file, err := godotenv.Read(dotenv)
+	var pathError *fs.PathError
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case errors.As(err, &pathError):
+		return nil, err
+	case err != nil: // quotes the line, which may hold a secret
+		return nil, fmt.Errorf("%s cannot be read: every line is NAME=value, with ' around values that hold $ or #", dotenv)
+	}
+	return func(name string) string { return cmp.Or(os.Getenv(name), file[name]) }, nil
+}
+
+// mistakes collects what is wrong.
+type mistakes []error
+
+// add reports a variable, what is wrong with it, and a value that would be right. The wrong value stays out of it,
+// because what is in the wrong place may be a secret.
+func (m *mistakes) add(variable, problem, example string) {
+	*m = append(*m, fmt.Errorf("%s %s, for example %s=%s", variable, problem, variable, example))
+}
+
+// settings gives the strings their meaning.
+func (c config) settings() (settings, error) {
+	s := settings{DataDir: c.DataDir, LogFormat: c.LogFormat}
+	var wrong mistakes
+
+	base, err := parseOrigin(c.BaseURL)
+	if err != nil {
+		wrong.add("BASE_URL", err.Error(), "https://mcp.example.com")
+	} else {
+		s.BaseURL, s.Loopback = c.BaseURL, isLoopback(base.Hostname())
+		c.settingsOfBase(&s, base, &wrong)
+	}
+
+	s.DatabaseURL = cmp.Or(c.DatabaseURL, "sqlite:"+filepath.Join(c.DataDir, "server.db"))
+	postgres := strings.HasPrefix(s.DatabaseURL, "postgres://") || strings.HasPrefix(s.DatabaseURL, "postgresql://")
+	path, sqlite := strings.CutPrefix(s.DatabaseURL, "sqlite:")
+	if !postgres && (!sqlite || path == "") {
+		wrong.add("DATABASE_URL", "must begin with sqlite: or postgres://", "postgres://mcp@db.example.com/mcp")
+	}
+	switch s.KeyRing, err = parseKeyRing(c.Secret); {
+	case c.Secret == "" && postgres:
+		wrong.add("SECRET", "is needed with PostgreSQL, the same on every instance", secretExample)
+	case err != nil:
+		wrong.add("SECRET", err.Error(), secretExample)
+	}
+
+	for _, origin := range list(c.AllowedOrigins) {
+		if _, err := parseOrigin(origin); err != nil {
+			wrong.add("ALLOWED_ORIGINS", err.Error(), "https://app.example.com,http://localhost:6274")
+			break
+		}
+		s.AllowedOrigins = append(s.AllowedOrigins, origin)
+	}
+
+	for _, d := range []struct {
+		name, value string
+		to          *time.Duration
+		min, max    time.Duration
+		example     string
+	}{
+		{"ACCESS_TOKEN_TTL", c.AccessTokenTTL, &s.AccessTokenTTL, 5 * time.Minute, 24 * time.Hour, "1h"},
+		{"REFRESH_TOKEN_TTL", c.RefreshTokenTTL, &s.RefreshTokenTTL, 24 * time.Hour, 8760 * time.Hour, "2160h"},
+		{"TOKEN_CACHE", c.TokenCache, &s.TokenCache, 0, time.Minute, "5s"},
+	} {
+		if *d.to, err = time.ParseDuration(d.value); err != nil || *d.to < d.min || *d.to > d.max {
+			wrong.add(d.name, fmt.Sprintf("must be a time from %s to %s", d.min, d.max), d.example)
+		}
+	}
+
+	if !slices.Contains([]string{"", "text", "json"}, s.LogFormat) {
+		wrong.add("LOG_FORMAT", "must be text or json", "json")
+	}
+	if s.LogLevel.UnmarshalText([]byte(c.LogLevel)) != nil {
+		wrong.add("LOG_LEVEL", "must be debug, info, warn or error", "info")
+	}
+	if len(wrong) > 0 {
+		return settings{}, errors.Join(wrong...)
+	}
+	return s, nil
+}
+
+// settingsOfBase settles what depends on whether BASE_URL is loopback: the address, the provider and the rules.
+func (c config) settingsOfBase(s *settings, base *url.URL, wrong *mistakes) {
+	var err error
+	if s.Listen, err = listenAddresses(c.Listen, base); err != nil {
+		wrong.add("LISTEN", err.Error(), "127.0.0.1:8080")
+	}
+
+	switch {
+	case c.GitHubClientID != "" || c.GitHubClientSecret != "":
+		s.GitHub, err = upstream.GitHub(upstream.GitHubConfig{
+			ClientID: c.GitHubClientID, ClientSecret: c.GitHubClientSecret, URL: c.GitHubURL, APIURL: c.GitHubAPIURL,
+		})
+		if err != nil {
+			*wrong = append(*wrong, err)
+		}
+	case !s.Loopback:
+		wrong.add("GITHUB_CLIENT_ID", fmt.Sprintf("and GITHUB_CLIENT_SECRET are needed on a public BASE_URL: register an "+
+			"OAuth App at %s/settings/developers with the callback URL %s/callback/github and copy both from its page",
+			c.GitHubURL, c.BaseURL), "Ov23liAbCdEfGhIjKlMn")
+	case slices.ContainsFunc(s.Listen, isPublic):
+		wrong.add("LISTEN", "must be loopback while no provider is set, because anybody may use the development sign-in",
+			"127.0.0.1:8080")
+	}
+
+	if c.Allow == "" && s.Loopback {
+		c.Allow = "anyone"
+	}
+	switch s.Rules, err = upstream.ParseRules(c.Allow); {
+	case err != nil:
+		*wrong = append(*wrong, err)
+	case len(s.Rules) == 0:
+		wrong.add("ALLOW", "must say who may sign in: ALLOW=anyone, or certain people", "github:your-login")
+	}
+}
+
+// hostname matches what can be registered in the DNS. Nothing else may reach a header, and a last label that begins
+// with a digit would be an IPv4 address to a browser.
+var hostname = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+// parseOrigin parses an origin that is spelt as browsers spell it (RFC 6454 section 6.1), so that it can be compared
+// byte by byte. Only loopback may do without TLS.
+func parseOrigin(raw string) (*url.URL, error) {
+	malformed := errors.New("must be https://HOST or https://HOST:PORT, in lower case and without anything after it")
+	u, err := url.Parse(raw)
+	if err != nil {
+		return nil, malformed // not err, which quotes a user's password
+	}
+	host, port := u.Hostname(), u.Port()
+	if ip, err := netip.ParseAddr(host); err == nil && ip.String() == host && !ip.Is4In6() {
+		if ip.Is6() {
+			host = "[" + host + "]"
+		}
+	} else if !hostname.MatchString(host) {
+		return nil, malformed
+	}
+	origin := u.Scheme + "://" + host
+	if port != "" {
+		origin += ":" + port
+		n, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || n == 0 || port != strconv.FormatUint(n, 10) {
+			return nil, malformed
+		}
+	}
+	if origin != raw || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, malformed
+	}
+	if port == defaultPort(u) {
+		return nil, fmt.Errorf("must not name port %s, because browsers leave it out", port)
+	}
+	if u.Scheme == "http" && !isLoopback(u.Hostname()) {
+		return nil, errors.New("must be https, except on localhost, 127.0.0.1 and [::1]")
+	}
+	return u, nil
+}
+
+func defaultPort(u *url.URL) string {
+	if u.Scheme == "http" {
+		return "80"
+	}
+	return "443"
+}
+
+func isLoopback(host string) bool { return host == "localhost" || host == "127.0.0.1" || host == "::1" }
+
+// isPublic reports whether other machines can reach a listen address.
+func isPublic(address string) bool {
+	a, err := netip.ParseAddrPort(address)
+	return err != nil || !a.Addr().IsLoopback()
+}
+
+// listenAddresses returns the addresses to listen on. The name localhost stands for both families, because which of
+// them a client tries first, and whether it tries the other, differs.
+func listenAddresses(listen string, base *url.URL) ([]string, error) {
+	switch {
+	case listen == "" && !isLoopback(base.Hostname()):
+		return []string{":8080"}, nil
+	case listen == "":
+		listen = net.JoinHostPort(base.Hostname(), cmp.Or(base.Port(), defaultPort(base)))
+	}
+	host, port, err := net.SplitHostPort(listen)
+	if _, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil {
+		return nil, errors.New("must be HOST:PORT or :PORT")
+	}
+	if host == "localhost" {
+		return []string{net.JoinHostPort("127.0.0.1", port), net.JoinHostPort("::1", port)}, nil
+	}
+	if _, err := netip.ParseAddr(host); err != nil && host != "" {
+		return nil, errors.New("must be an IP address or localhost, and a port")
+	}
+	return []string{listen}, nil
+}
+
+// list splits a comma-separated value. An empty entry stays, for the reader to complain about.
+func list(value string) []string {
+	if value == "" {
+		return nil
+	}
+	entries := strings.Split(value, ",")
+	for i := range entries {
+		entries[i] = strings.TrimSpace(entries[i])
+	}
+	return entries
+}
+
+// logger returns a logger that writes to f.
+func (s settings) logger(f *os.File) *slog.Logger {
+	options := &slog.HandlerOptions{Level: s.LogLevel}
+	info, err := f.Stat()
+	terminal := err == nil && info.Mode()&fs.ModeCharDevice != 0
+	if s.LogFormat == "text" || s.LogFormat == "" && terminal {
+		return slog.New(slog.NewTextHandler(f, options))
+	}
+	return slog.New(slog.NewJSONHandler(f, options))
+}

@@ -1,0 +1,264 @@
+// Command mcp-federated-login is a remote MCP server whose users sign in with GitHub. One process is the MCP server,
+// the OAuth authorization server in front of it, and, on a laptop without credentials, a stand-in for GitHub as well.
+//
+// This file and config.go put the parts together; package mcpserver is where your own tools go.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+
+	"example.com/mcp-federated-login/mcpserver"
+	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/sqlstore"
+	"example.com/mcp-federated-login/static"
+	"example.com/mcp-federated-login/upstream"
+	"example.com/mcp-federated-login/upstream/devidp"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	getenv, err := environment(".env")
+	if err == nil {
+		err = run(ctx, os.Args[1:], getenv, os.Stdout, os.Stderr)
+	}
+	if err != nil && !errors.Is(err, errHelp) {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// run serves until the context ends.
+func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer, stderr *os.File) error {
+	s, err := parseConfig(args, getenv, stdout)
+	if err != nil {
+		return err
+	}
+	log := s.logger(stderr)
+	listeners, err := listen(s.Listen)
+	if err != nil {
+		return err
+	}
+	a, err := open(ctx, s, log, time.Now)
+	if err != nil {
+		for _, l := range listeners {
+			l.Close()
+		}
+		return err
+	}
+	defer a.close()
+	a.greet(stdout)
+	return a.serve(ctx, listeners)
+}
+
+// An app is everything that runs, but for the listeners.
+type app struct {
+	settings settings
+	log      *slog.Logger
+	store    *sqlstore.Store
+	devidp   *devidp.Server // nil: people sign in for real
+	oauth    *oauth.Server
+	handler  http.Handler
+	draining atomic.Bool
+}
+
+// open puts the parts together.
+func open(ctx context.Context, s settings, log *slog.Logger, now func() time.Time) (_ *app, err error) {
+	a := &app{settings: s, log: log}
+	defer func() {
+		if err != nil {
+			a.close()
+		}
+	}()
+	if err := makeDataDir(s); err != nil {
+		return nil, err
+	}
+	secrets, err := loadSecret(s)
+	if err != nil {
+		return nil, err
+	}
+	if a.store, err = sqlstore.Open(ctx, s.DatabaseURL); err != nil {
+		return nil, fmt.Errorf("opening DATABASE_URL: %w", err)
+	}
+	github := s.GitHub
+	if github == nil {
+		a.devidp, err = devidp.Start(devidp.Config{BaseURL: s.BaseURL, Dir: s.DataDir, Log: log, Now: now})
+		if err != nil {
+			return nil, fmt.Errorf("starting the development provider: %w", err)
+		}
+		if github, err = upstream.GitHub(a.devidp.GitHub()); err != nil {
+			return nil, err
+		}
+	}
+	a.oauth, err = oauth.New(ctx, oauth.Config{
+		BaseURL:        s.BaseURL,
+		Name:           mcpserver.Name,
+		Secrets:        secrets,
+		Store:          a.store,
+		Providers:      []*upstream.Provider{github},
+		Rules:          s.Rules,
+		Scopes:         mcpserver.Scopes,
+		AccessTTL:      s.AccessTokenTTL,
+		RefreshTTL:     s.RefreshTokenTTL,
+		CacheTTL:       s.TokenCache,
+		AllowedOrigins: s.AllowedOrigins,
+		Development:    a.devidp != nil,
+		Log:            log,
+		Now:            now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.handler = a.routes()
+	return a, nil
+}
+
+func (a *app) close() {
+	if a.devidp != nil {
+		a.devidp.Close()
+	}
+	if a.store != nil {
+		a.store.Close()
+	}
+}
+
+func (a *app) routes() http.Handler {
+	r := chi.NewRouter()
+	r.Use(a.logRequests)
+	r.Get("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "up") })
+	r.Get("/readyz", a.handleReady)
+	r.Group(func(r chi.Router) {
+		r.Use(a.oauth.CheckHost)
+		if a.devidp != nil {
+			r.Use(devidp.LocalOnly) // whoever can sign in as anybody must be sitting at this machine
+		}
+		r.Get("/static/*", static.Handler().ServeHTTP)
+		a.oauth.Routes(r, mcpserver.New(a.log))
+	})
+	return r
+}
+
+// handleReady handles GET /readyz: whether a load balancer should send requests here.
+func (a *app) handleReady(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case a.draining.Load():
+		http.Error(w, "shutting down", http.StatusServiceUnavailable)
+	case a.store.Ping(r.Context()) != nil:
+		http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
+	default:
+		fmt.Fprintln(w, "ready")
+	}
+}
+
+// logRequests logs each request by its path: a query can hold codes and states. A panic becomes a 500.
+func (a *app) logRequests(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began, ww := time.Now(), middleware.NewWrapResponseWriter(w, r.ProtoMajor)
+		method, path := r.Method, r.URL.Path
+		defer func() {
+			if p := recover(); p != nil {
+				if p == http.ErrAbortHandler {
+					panic(p) // net/http's own way to drop a connection
+				}
+				a.log.Error("panic", "method", method, "path", path, "panic", p, "stack", string(debug.Stack()))
+				http.Error(ww, "Something went wrong on this server.", http.StatusInternalServerError)
+			}
+			a.log.Debug("request", "method", method, "path", path, "status", ww.Status(), "took", time.Since(began))
+		}()
+		next.ServeHTTP(ww, r)
+	})
+}
+
+const (
+	headerTimeout   = 10 * time.Second
+	idleTimeout     = 2 * time.Minute
+	maxHeaderBytes  = 32 << 10
+	shutdownTimeout = 10 * time.Second
+)
+
+// serve answers requests until the context ends, and then finishes those under way. There is no write time-out: it
+// would cut MCP streams.
+func (a *app) serve(ctx context.Context, listeners []net.Listener) error {
+	srv := &http.Server{Handler: a.handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
+		MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug)}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var background sync.WaitGroup
+	background.Go(func() { a.oauth.Sweep(ctx) })
+	failed := make(chan error, len(listeners))
+	for _, l := range listeners {
+		background.Go(func() { failed <- srv.Serve(l) })
+	}
+	var err error
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+		a.log.Info("shutting down")
+	}
+	a.draining.Store(true)
+	cancel()
+	shutdown, done := context.WithTimeout(context.Background(), shutdownTimeout)
+	defer done()
+	if srv.Shutdown(shutdown) != nil {
+		srv.Close() // streams that did not end by themselves
+	}
+	background.Wait()
+	return err
+}
+
+// listen opens the addresses. The first must work; the second is localhost's IPv6 half, which a machine may lack.
+func listen(addresses []string) ([]net.Listener, error) {
+	var listeners []net.Listener
+	for i, address := range addresses {
+		l, err := net.Listen("tcp", address)
+		switch {
+		case errors.Is(err, syscall.EADDRINUSE):
+			for _, l := range listeners {
+				l.Close()
+			}
+			_, port, _ := net.SplitHostPort(address)
+			return nil, fmt.Errorf("port %s is taken by another program: stop that one, or choose another port, "+
+				"for example BASE_URL=http://localhost:8090", port)
+		case err != nil && i == 0:
+			return nil, fmt.Errorf("listening on LISTEN=%s: %w", address, err)
+		case err == nil:
+			listeners = append(listeners, l)
+		}
+	}
+	return listeners, nil
+}
+
+// greet tells the person who started the server what to do next.
+func (a *app) greet(w io.Writer) {
+	base := a.settings.BaseURL
+	fmt.Fprintf(w, `
+%s is listening at %s
+
+  Claude Code    claude mcp add --transport http %s %s/mcp
+  MCP Inspector  npx @modelcontextprotocol/inspector   then: Streamable HTTP, %s/mcp
+  Other clients  open %s in a browser
+
+`, mcpserver.Name, base, oauth.ShortName(mcpserver.Name), base, base, base)
+	if a.devidp != nil {
+		fmt.Fprintf(w, `DEVELOPMENT: sign-in is a stand-in for GitHub at %s, where anybody can be anybody.
+It works on this machine only. For the real GitHub, put GITHUB_CLIENT_ID and GITHUB_CLIENT_SECRET in .env.
+
+`, a.devidp.URL())
+	}
+}

@@ -1,0 +1,122 @@
+package mcpserver
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+
+	"github.com/mark3labs/mcp-go/mcp"
+	"github.com/mark3labs/mcp-go/server"
+
+	"example.com/mcp-federated-login/oauth"
+)
+
+// A tool is what clients can call, with the scope that it needs.
+type tool struct {
+	server.ServerTool
+	scope string
+}
+
+// newTool makes a tool of a function. Its schemas are those of In and Out; its errors are for the model to read.
+func newTool[In, Out any](name, scope string, run func(context.Context, *oauth.Caller, In) (Out, error),
+	options ...mcp.ToolOption) tool {
+	options = append(options, mcp.WithInputSchema[In](), mcp.WithOutputSchema[Out]())
+	handle := func(ctx context.Context, req mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+		var in In
+		if err := req.BindArguments(&in); err != nil {
+			return mcp.NewToolResultErrorf("The arguments do not fit the tool's schema: %v", err), nil
+		}
+		out, err := run(ctx, oauth.CallerFrom(ctx), in)
+		if err != nil {
+			return mcp.NewToolResultError(err.Error()), nil
+		}
+		return mcp.NewToolResultStructuredOnly(out), nil
+	}
+	return tool{server.ServerTool{Tool: mcp.NewTool(name, options...), Handler: handle}, scope}
+}
+
+// New returns the MCP endpoint. It takes POST requests that an [oauth.Server] has let through. It keeps nothing
+// between requests, so any instance can answer any of them.
+func New(log *slog.Logger) http.Handler {
+	scopes := map[string]oauth.Scope{} // keyed by tool
+	needed := func(name string) oauth.Scope { return scopes[name] }
+	mcpServer := server.NewMCPServer(Name, Version,
+		server.WithInstructions(Instructions),
+		server.WithToolCapabilities(false),
+		server.WithToolHandlerMiddleware(requireScope(needed)), // the first is the outermost
+		server.WithToolFilter(ofCallersProvider(needed)),
+		server.WithInputSchemaValidation(),
+		server.WithRecovery(),
+	)
+	for _, t := range tools() {
+		i := slices.IndexFunc(Scopes, func(s oauth.Scope) bool { return s.Name == t.scope })
+		if i < 0 {
+			panic(fmt.Sprintf("tool %s needs the scope %q, which is not in Scopes", t.Tool.Name, t.scope))
+		}
+		scopes[t.Tool.Name] = Scopes[i]
+		mcpServer.AddTools(t.ServerTool)
+	}
+	return server.NewStreamableHTTPServer(mcpServer,
+		server.WithStateLess(true),
+		server.WithDisableStreaming(true),
+		server.WithDisableLocalhostProtection(true), // it would refuse a reverse proxy on the same host; we check Host
+		server.WithStreamableHTTPLogger(log),
+		server.WithHTTPContextFunc(func(ctx context.Context, _ *http.Request) context.Context {
+			return mcpServer.WithContext(ctx, privateSession{server.ClientSessionFromContext(ctx).(session), rand.Text()})
+		}),
+	)
+}
+
+// requireScope answers calls without the tool's scope. What it returns travels in a 403 that tells the client which
+// scope to ask for.
+func requireScope(needed func(tool string) oauth.Scope) server.ToolHandlerMiddleware {
+	return func(next server.ToolHandlerFunc) server.ToolHandlerFunc {
+		return func(ctx context.Context, req mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+			if err := oauth.CallerFrom(ctx).Require(needed(req.Params.Name).Name); err != nil {
+				return nil, err
+			}
+			return next(ctx, req)
+		}
+	}
+}
+
+// ofCallersProvider hides the tools that can never work for a caller, because they are another provider's. Tools
+// whose scope is merely missing are shown: the client can ask for it.
+func ofCallersProvider(needed func(tool string) oauth.Scope) server.ToolFilterFunc {
+	return func(ctx context.Context, all []mcp.Tool) []mcp.Tool {
+		provider := oauth.CallerFrom(ctx).Identity().Provider
+		return slices.DeleteFunc(slices.Clone(all), func(t mcp.Tool) bool {
+			p := needed(t.Name).Provider
+			return p != "" && p != provider
+		})
+	}
+}
+
+// A privateSession gives a request a session name of its own. mcp-go keeps calls in flight under session name and
+// request id, and without sessions every request has the same, empty name: one person's notifications/cancelled
+// would cancel another's call with the same id.
+type privateSession struct {
+	session
+	name string
+}
+
+func (s privateSession) SessionID() string { return s.name }
+
+// session is all that mcp-go's own session can do, so that wrapping it loses nothing.
+type session interface {
+	server.SessionWithTools
+	server.SessionWithResources
+	server.SessionWithResourceTemplates
+	server.SessionWithLogging
+	server.SessionWithClientInfo
+	server.SessionWithStreamableHTTPConfig
+	server.SessionWithSubscriptionFilter
+	server.SessionWithSampling
+	server.SessionWithElicitation
+	server.SessionWithRoots
+	ProtocolVersion() string
+	SetProtocolVersion(string)
+}

@@ -1,0 +1,58 @@
+// Package mcpserver is the room for your own work: the MCP server's name, its tools, and the scope that each tool
+// needs. To add a tool, write a function like those in tools.go and a line in [tools].
+//
+// By the time a tool runs, the caller has been authenticated and has the tool's scope. [oauth.CallerFrom] says who it
+// is, and its HTTPClient acts as that person at their provider. Tools never see a token.
+package mcpserver
+
+import (
+	"github.com/mark3labs/mcp-go/mcp"
+
+	"example.com/mcp-federated-login/oauth"
+)
+
+const (
+	// Name is what people and MCP clients know the server by.
+	Name = "MCP Federated Login"
+	// Version is what MCP clients are told.
+	Version = "0.1.0"
+	// Instructions tell the model what the server is good for.
+	Instructions = "Acts as the signed-in person at GitHub: tells who they are and lists their repositories."
+)
+
+// Scopes are all that a person can allow a client. Those with AtSignIn are asked for when the client does not say
+// what it wants: keep these few.
+var Scopes = []oauth.Scope{
+	{
+		Name:     "account:read",
+		Sentence: "See who you are: your login, name and verified e-mail addresses",
+		AtSignIn: true,
+	},
+	{
+		Name:     "repos:read",
+		Sentence: "List your public repositories",
+		Provider: "github", // needs no upstream scope: what is public can be read by any user's token
+		AtSignIn: true,
+	},
+}
+
+// tools are what MCP clients can call. Each names the scope that it needs.
+func tools() []tool {
+	return []tool{
+		newTool("whoami", "account:read", whoami,
+			mcp.WithTitleAnnotation("Who am I?"),
+			mcp.WithDescription("Tells which person the server acts as, through which provider they signed in, and what "+
+				"this client may do."),
+			readOnly),
+		newTool("list_repositories", "repos:read", listRepositories,
+			mcp.WithTitleAnnotation("List repositories"),
+			mcp.WithDescription("Lists the signed-in person's GitHub repositories, most recently updated first."),
+			readOnly),
+	}
+}
+
+// readOnly tells clients that calling the tool changes nothing.
+func readOnly(t *mcp.Tool) {
+	mcp.WithReadOnlyHintAnnotation(true)(t)
+	mcp.WithDestructiveHintAnnotation(false)(t)
+}
