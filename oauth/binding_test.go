@@ -284,7 +284,8 @@ func TestWriterWithoutSecretIsFoundOut(t *testing.T) {
 		{"prolong an access token", "UPDATE tokens SET expires_at = expires_at + 1 WHERE kind = 'access'", nil},
 		{"renumber an access token", "UPDATE tokens SET n = 7 WHERE kind = 'access'", nil},
 		{"put another grant's wrap on a token",
-			"UPDATE tokens SET wrap = (SELECT wrap FROM tokens ORDER BY hash DESC LIMIT 1) WHERE hash <> (SELECT max(hash) FROM tokens)", nil},
+			"UPDATE tokens SET wrap = (SELECT t.wrap FROM tokens t JOIN grants g ON g.id = t.grant_id JOIN users u ON u.id = " +
+				"g.user_id WHERE u.login = 'mallory' AND t.kind = 'access') WHERE kind = 'access'", nil},
 		{"put another person's credential under a grant",
 			"UPDATE grants SET credential_id = (SELECT c.id FROM credentials c JOIN users u ON u.id = c.user_id WHERE u.login = 'mallory')", nil},
 		{"roll a credential's version", "UPDATE credentials SET version = version + 1", nil},
