@@ -107,8 +107,9 @@ func (s *Server) client(ctx context.Context, id string) (*Client, error) {
 
 // readClientID is the inverse of issueClientID. The MAC is checked before anything is decompressed.
 func (s *Server) readClientID(id string) (*Client, error) {
-	raw, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimPrefix(id, clientIDPrefix))
-	if err != nil || len(raw) <= sha256.Size {
+	raw, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(id, clientIDPrefix))
+	// The decoder overlooks line breaks and stray bits. Each client has one client_id, spelt one way.
+	if err != nil || clientIDPrefix+base64.RawURLEncoding.EncodeToString(raw) != id || len(raw) <= sha256.Size {
 		return nil, errUnknownClient
 	}
 	packed, mac := raw[:len(raw)-sha256.Size], raw[len(raw)-sha256.Size:]

@@ -1,0 +1,61 @@
+package oauth
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+func TestSessionCache(t *testing.T) {
+	start := time.Unix(1_800_000_000, 0)
+	token, grant := HashOf("token"), newID()
+	s := &session{grant: Grant{ID: grant}, expires: start.Add(time.Hour)}
+	put := func(c *sessionCache, s *session, now time.Time) {
+		_, mark := c.get(token, now)
+		c.put(token, s, mark, now)
+	}
+	for _, tt := range []struct {
+		name string
+		ttl  time.Duration
+		act  func(*sessionCache)
+		at   time.Duration
+		want bool
+	}{
+		{"remembers for its time", 5 * time.Second, func(c *sessionCache) { put(c, s, start) }, 4 * time.Second, true},
+		{"and no longer", 5 * time.Second, func(c *sessionCache) { put(c, s, start) }, 5 * time.Second, false},
+		{"never past the token's expiry", 5 * time.Second,
+			func(c *sessionCache) { put(c, &session{expires: start.Add(time.Second)}, start) }, time.Second, false},
+		{"nothing when switched off", 0, func(c *sessionCache) { put(c, s, start) }, 0, false},
+		{"forgets a grant that ended", 5 * time.Second,
+			func(c *sessionCache) { put(c, s, start); c.dropGrant(grant) }, 0, false},
+		{"but not another grant", 5 * time.Second,
+			func(c *sessionCache) { put(c, s, start); c.dropGrant(newID()) }, 0, true},
+		{"forgets a token that was revoked", 5 * time.Second,
+			func(c *sessionCache) { put(c, s, start); c.dropToken(token) }, 0, false},
+		{"does not take in what was looked up before a revocation", 5 * time.Second, func(c *sessionCache) {
+			_, mark := c.get(token, start) // the look-up begins
+			c.dropGrant(grant)             // the grant ends
+			c.put(token, s, mark, start)   // the look-up returns what it saw before
+		}, 0, false},
+	} {
+		c := newSessionCache(tt.ttl)
+		tt.act(c)
+		if got, _ := c.get(token, start.Add(tt.at)); (got != nil) != tt.want {
+			t.Errorf("%s: got remembered %v, want %v", tt.name, got != nil, tt.want)
+		}
+	}
+}
+
+func TestSessionCacheIsBounded(t *testing.T) {
+	c, now := newSessionCache(time.Minute), time.Unix(1_800_000_000, 0)
+	for i := range 2 * maxSessions {
+		_, mark := c.get(Hash{}, now)
+		c.put(HashOf(fmt.Sprint(i)), &session{expires: now.Add(time.Hour)}, mark, now)
+	}
+	if n := len(c.entries); n > maxSessions {
+		t.Errorf("holds %d sessions, want at most %d", n, maxSessions)
+	}
+	if got, _ := c.get(HashOf(fmt.Sprint(2*maxSessions-1)), now); got == nil {
+		t.Error("the newest session was not remembered")
+	}
+}

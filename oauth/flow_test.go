@@ -1,0 +1,176 @@
+package oauth
+
+import (
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/mcp-federated-login/upstream"
+)
+
+// newTestServer returns a server without a store, for what needs none.
+func newTestServer(t testing.TB, baseURL string) *Server {
+	t.Helper()
+	base, err := url.Parse(baseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring, err := newKeyRing([][]byte{[]byte("0123456789abcdef0123456789ABCDEF")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Server{baseURL: baseURL, base: base, resource: baseURL + "/mcp", ring: ring,
+		scopes: []Scope{{Name: "account:read", AtSignIn: true}}, providers: []*upstream.Provider{{ID: "github"}},
+		flowCodecs: newFlowCodecs(ring), flowCookiePrefix: flowCookiePrefix(base), cache: newSessionCache(0),
+		log: slog.New(slog.DiscardHandler), now: func() time.Time { return time.Unix(1_800_000_000, 0) }}
+}
+
+func TestFlowCookie(t *testing.T) {
+	for _, tt := range []struct {
+		baseURL    string
+		wantPrefix string
+		wantSecure bool
+	}{
+		{"https://mcp.example", "__Host-flow_", true},
+		{"http://localhost:8080", "flow_8080_", false},
+	} {
+		s := newTestServer(t, tt.baseURL)
+		f := &flow{ID: newSecret(), Provider: "github", Request: "client_id=x&state=y", Began: s.now()}
+		c, err := s.sealFlow(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(c.Name, tt.wantPrefix) || c.Secure != tt.wantSecure || !c.HttpOnly || c.Path != "/" ||
+			c.Domain != "" || c.SameSite != http.SameSiteLaxMode {
+			t.Errorf("%s: S5: got cookie %s", tt.baseURL, strings.Replace(c.String(), c.Value, "...", 1))
+		}
+		if strings.Contains(c.Value, "client_id") {
+			t.Errorf("%s: the cookie can be read", tt.baseURL)
+		}
+		got := s.openFlow(c)
+		if got == nil || got.ID != f.ID || got.Request != f.Request || got.Provider != f.Provider {
+			t.Errorf("%s: opened to %v", tt.baseURL, got)
+		}
+	}
+}
+
+func TestFlowIsFoundOnlyByItsOwnStateInItsOwnBrowser(t *testing.T) {
+	s := newTestServer(t, "https://mcp.example")
+	began := s.now()
+	seal := func() (*flow, *http.Cookie) {
+		f := &flow{ID: newSecret(), Provider: "github", Began: began}
+		c, err := s.sealFlow(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f, c
+	}
+	mine, cookie := seal()
+	theirs, theirCookie := seal()
+	renamed := *theirCookie
+	renamed.Name = cookie.Name
+	changed := *cookie
+	changed.Value = flip(changed.Value, len(changed.Value)/2)
+	for _, tt := range []struct {
+		name   string
+		state  string
+		cookie *http.Cookie
+		now    time.Time
+		want   bool
+	}{
+		{"the browser that consented", mine.state(), cookie, began, true},
+		{"after ten minutes", mine.state(), cookie, began.Add(10*time.Minute + time.Second), false},
+		{"no cookie", mine.state(), nil, began, false},
+		{"no state", "", cookie, began, false},
+		{"another flow's state", theirs.state(), cookie, began, false},
+		{"another flow's cookie under this one's name", mine.state(), &renamed, began, false},
+		{"a changed cookie", mine.state(), &changed, began, false},
+	} {
+		s.now = func() time.Time { return tt.now }
+		r := httptest.NewRequest(http.MethodGet, "/callback/github", nil)
+		if tt.cookie != nil {
+			r.AddCookie(tt.cookie)
+		}
+		if got := s.flowOf(r, tt.state); (got != nil) != tt.want {
+			t.Errorf("%s: found %v, want %v", tt.name, got != nil, tt.want)
+		}
+	}
+}
+
+func TestFifthFlowOfABrowserPushesOutTheOldest(t *testing.T) {
+	s := newTestServer(t, "https://mcp.example")
+	jar := map[string]*http.Cookie{}
+	var names []string
+	for i := range 5 {
+		s.now = func() time.Time { return time.Unix(1_800_000_000+int64(i), 0) }
+		r, w := httptest.NewRequest(http.MethodPost, "/authorize", nil), httptest.NewRecorder()
+		for _, c := range jar {
+			r.AddCookie(c)
+		}
+		f := &flow{ID: newSecret(), Began: s.now()}
+		if err := s.startFlow(w, r, f); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range w.Result().Cookies() {
+			jar[c.Name] = c
+			if c.MaxAge < 0 {
+				delete(jar, c.Name)
+			}
+		}
+		names = append(names, s.flowCookieName(f.state()))
+	}
+	for i, name := range names {
+		if got, want := jar[name] != nil, i > 0; got != want {
+			t.Errorf("flow %d: in the browser %v, want %v", i+1, got, want)
+		}
+	}
+}
+
+func TestLargestRequestFitsIntoACookie(t *testing.T) {
+	s := newTestServer(t, "https://mcp.example")
+	noise := func(n int) string { // as hard to compress as what clients send
+		var b strings.Builder
+		for b.Len() < n {
+			b.WriteString(newSecret().format(""))
+		}
+		return b.String()[:n]
+	}
+	request := func(state int) string {
+		return url.Values{"client_id": {clientIDPrefix + noise(maxClientID-len(clientIDPrefix))}, "state": {noise(state)},
+			"redirect_uri": {"https://client.example/callback"}, "code_challenge": {noise(43)}}.Encode()
+	}
+	f := &flow{ID: newSecret(), Provider: "github", Request: request(maxState), Began: s.now()}
+	if _, err := s.sealFlow(f); err != nil {
+		t.Errorf("client_id and state of 1,024 characters: %v", err)
+	}
+	f.Request = request(4 * maxState)
+	if _, err := s.sealFlow(f); err == nil {
+		t.Error("control: what no browser keeps was sealed")
+	}
+}
+
+func FuzzFlowCookie(f *testing.F) {
+	s := newTestServer(f, "https://mcp.example")
+	good, err := s.sealFlow(&flow{ID: secret32{1}, Provider: "github", Request: "a=b", Began: s.now()})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good.Value)
+	f.Add("")
+	f.Add("MTgwMDAwMDAwMHxBQUFB")
+	f.Fuzz(func(t *testing.T, value string) {
+		if s.openFlow(&http.Cookie{Name: good.Name, Value: value}) == nil {
+			return
+		}
+		// Sealed here, then (each fuzzing process seals its own); and so nothing close to it was.
+		for i := range value {
+			if s.openFlow(&http.Cookie{Name: good.Name, Value: flip(value, i)}) != nil {
+				t.Fatalf("opened a cookie that was not sealed here: %q", flip(value, i))
+			}
+		}
+	})
+}

@@ -1,0 +1,135 @@
+package oauth
+
+import (
+	"net/url"
+	"strings"
+	"testing"
+)
+
+func TestRedirectURIsThatMayBeRegistered(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		uri  string
+		want bool
+	}{
+		{"Claude", "https://claude.ai/api/mcp/auth_callback", true},
+		{"VS Code, loopback", "http://127.0.0.1:33418/", true},
+		{"Claude Code, without a port", "http://localhost/callback", true},
+		{"IPv6 loopback", "http://[::1]:7777/cb", true},
+		{"Cursor, private scheme beside others", "cursor://anysphere.cursor-mcp/oauth/callback", true},
+		{"query of its own", "https://client.example/cb?tenant=1", true},
+
+		{"empty", "", false},
+		{"relative", "/callback", false},
+		{"http elsewhere", "http://client.example/cb", false},
+		{"http on a name that only looks local", "http://localhost.evil.example/cb", false},
+		{"http on another loopback address", "http://127.0.0.2/cb", false},
+		{"script", "javascript:alert(1)", false},
+		{"script, capitals", "JavaScript:alert(1)", false},
+		{"data", "data:text/html,x", false},
+		{"file", "file:///etc/passwd", false},
+		{"fragment", "https://client.example/cb#", false},
+		{"user name", "https://claude.ai@evil.example/cb", false},
+		{"backslash, which browsers take for a slash", `https://evil.example\@claude.ai/cb`, false},
+		{"host that ends a CSP directive", "https://a.example;sandbox/cb", false},
+		{"host that is a CSP keyword", "https://'self'/cb", false},
+		{"wildcard host", "https://*/cb", false},
+		{"percent-encoded host", "https://claude%2eai/cb", false},
+		{"host beyond ASCII", "https://clаude.ai/cb", false},
+		{"capitals in the host", "https://Claude.AI/cb", false},
+		{"port of letters", "https://client.example:http/cb", false},
+		{"port too long", "https://client.example:443443/cb", false},
+		{"empty port", "https://client.example:/cb", false},
+		{"IPv6 zone", "https://[fe80::1%25eth0]/cb", false},
+		{"space", "https://client.example/c b", false},
+		{"line break", "https://client.example/cb\r\nX: y", false},
+		{"512 characters", "https://client.example/" + strings.Repeat("a", 489), true},
+		{"513 characters", "https://client.example/" + strings.Repeat("a", 490), false},
+	} {
+		if _, err := parseRedirectURI(tt.uri); (err == nil) != tt.want {
+			t.Errorf("%s: %q: got error %v, want accepted %v", tt.name, tt.uri, err, tt.want)
+		}
+	}
+}
+
+// S10 of the MCP requirements: exact, but for the port of a loopback http URI.
+func TestRedirectURIMustBeTheRegisteredOne(t *testing.T) {
+	for _, tt := range []struct {
+		name                  string
+		registered, requested string
+		want                  bool
+	}{
+		{"the same", "https://a.example/cb", "https://a.example/cb", true},
+		{"loopback, any port", "http://127.0.0.1/cb", "http://127.0.0.1:49152/cb", true},
+		{"loopback, another port", "http://localhost:3000/cb", "http://localhost:49152/cb", true},
+		{"IPv6 loopback, any port", "http://[::1]/cb", "http://[::1]:49152/cb", true},
+		{"localhost is not 127.0.0.1", "http://localhost/cb", "http://127.0.0.1/cb", false},
+		{"127.0.0.1 is not ::1", "http://127.0.0.1/cb", "http://[::1]/cb", false},
+		{"loopback, another path", "http://127.0.0.1/cb", "http://127.0.0.1:1/other", false},
+		{"loopback, another query", "http://127.0.0.1/cb", "http://127.0.0.1/cb?x=1", false},
+		{"loopback, https", "http://127.0.0.1/cb", "https://127.0.0.1/cb", false},
+		{"no port freedom for https", "https://a.example/cb", "https://a.example:8443/cb", false},
+		{"nor for https on loopback", "https://localhost/cb", "https://localhost:8443/cb", false},
+		{"prefix", "https://a.example/cb", "https://a.example/cb/../evil", false},
+		{"suffix of the host", "https://a.example/cb", "https://a.example.evil.example/cb", false},
+		{"trailing slash", "https://a.example/cb", "https://a.example/cb/", false},
+		{"capitals", "https://a.example/cb", "https://a.example/CB", false},
+		{"empty against empty", "", "", false},
+	} {
+		if got := matchesRedirect(tt.registered, tt.requested); got != tt.want {
+			t.Errorf("%s: %q for %q: got %v, want %v", tt.name, tt.requested, tt.registered, got, tt.want)
+		}
+	}
+}
+
+func TestRedirectKeepsItsOwnQuery(t *testing.T) {
+	c := Client{RedirectURIs: []string{"https://a.example/cb?tenant=a%20b"}}
+	to, err := c.redirect("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := to.url(url.Values{"state": {"a+b/c=="}}), "https://a.example/cb?tenant=a%20b&state=a%2Bb%2Fc%3D%3D"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+func TestPrivateSchemeIsRegisteredButNotRedirectedTo(t *testing.T) {
+	c := Client{RedirectURIs: []string{"cursor://anysphere.cursor-mcp/oauth/callback", "http://localhost:8787/callback"}}
+	if _, err := c.redirect(c.RedirectURIs[0]); err == nil {
+		t.Error("a private scheme can be redirected to")
+	}
+	if _, err := c.redirect(c.RedirectURIs[1]); err != nil {
+		t.Errorf("the loopback URI of the same client: %v", err)
+	}
+}
+
+func FuzzRedirectURI(f *testing.F) {
+	f.Add("https://a.example/cb", "https://a.example/cb")
+	f.Add("http://127.0.0.1/cb", "http://127.0.0.1:1234/cb")
+	f.Add("http://[::1]/?a=b", "http://[::1]:80/?a=b")
+	f.Fuzz(func(t *testing.T, registered, requested string) {
+		c := Client{RedirectURIs: []string{registered}}
+		to, err := c.redirect(requested)
+		if err != nil {
+			return
+		}
+		sent, err := url.Parse(to.url(url.Values{"code": {"x"}}))
+		if err != nil {
+			t.Fatalf("sends the browser to something that is no URL: %v", err)
+		}
+		want, err := url.Parse(registered)
+		if err != nil {
+			t.Fatalf("accepted a registration that is no URL: %v", err)
+		}
+		if sent.Scheme != want.Scheme || sent.Hostname() != want.Hostname() || sent.EscapedPath() != want.EscapedPath() ||
+			sent.User != nil || sent.Fragment != "" {
+			t.Fatalf("registered %q, requested %q, sends to %s", registered, requested, sent)
+		}
+		if sent.Port() != want.Port() && (sent.Scheme != "http" || !loopbackHost(sent.Hostname())) {
+			t.Fatalf("registered %q, but sends to port %s", registered, sent.Port())
+		}
+		if sent.Scheme != "https" && !loopbackHost(sent.Hostname()) {
+			t.Fatalf("sends to %s in the clear", sent)
+		}
+	})
+}

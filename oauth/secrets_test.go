@@ -1,0 +1,67 @@
+package oauth
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestTokenFormat(t *testing.T) {
+	s := newSecret()
+	token := s.format(accessPrefix)
+	if got, ok := parseSecret(accessPrefix, token); !ok || got != s {
+		t.Fatal("a token does not parse to what it was made of")
+	}
+	for name, bad := range map[string]string{
+		"empty":                  "",
+		"prefix alone":           accessPrefix,
+		"another kind's prefix":  strings.Replace(token, accessPrefix, refreshPrefix, 1),
+		"one character short":    token[:len(token)-1],
+		"one character more":     token + "A",
+		"one character changed":  flip(token, 20),
+		"checksum changed":       flip(token, len(token)-1),
+		"padding":                token[:len(token)-1] + "=",
+		"line break inside":      token[:20] + "\n" + token[20:],
+		"standard base64 letter": token[:20] + "+" + token[21:],
+	} {
+		if _, ok := parseSecret(accessPrefix, bad); ok {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+	// The checksum covers the prefix: a token cannot pass for one of another kind.
+	if _, ok := parseSecret(refreshPrefix, refreshPrefix+strings.TrimPrefix(token, accessPrefix)); ok {
+		t.Error("an access token with a refresh token's prefix was accepted")
+	}
+}
+
+// flip changes the character at i to another one of the alphabet.
+func flip(s string, i int) string {
+	c := byte('A')
+	if s[i] == c {
+		c = 'B'
+	}
+	return s[:i] + string(c) + s[i+1:]
+}
+
+func TestEveryPairOfAGrantIsDifferent(t *testing.T) {
+	seed, other := newSecret(), newSecret()
+	seen := map[secret32]bool{seed: true, secret32(privateKey(seed).Bytes()): true}
+	for n := range int64(100) {
+		for _, s := range []secret32{accessSecret(seed, n), refreshSecret(seed, n), accessSecret(other, n)} {
+			if seen[s] {
+				t.Fatalf("pair %d repeats an earlier secret", n)
+			}
+			seen[s] = true
+		}
+	}
+}
+
+func FuzzTokenFormat(f *testing.F) {
+	f.Add(newSecret().format(accessPrefix))
+	f.Add(newSecret().format(refreshPrefix))
+	f.Add("mcp_at_")
+	f.Fuzz(func(t *testing.T, token string) {
+		if s, ok := parseSecret(accessPrefix, token); ok && s.format(accessPrefix) != token {
+			t.Fatalf("%q is accepted but is not how it would be written", token)
+		}
+	})
+}
