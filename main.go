@@ -139,18 +139,20 @@ func (a *app) close() {
 }
 
 func (a *app) routes() http.Handler {
+	site := chi.NewRouter()
+	site.Use(a.oauth.CheckHost)
+	if a.devidp != nil {
+		site.Use(devidp.LocalOnly) // whoever can sign in as anybody must be sitting at this machine
+	}
+	site.Use(middleware.GetHead)
+	site.Get("/static/*", static.Handler().ServeHTTP)
+	a.oauth.Routes(site, mcpserver.New(a.log))
+
 	r := chi.NewRouter()
-	r.Use(a.logRequests)
+	r.Use(a.logRequests, limitReading)
 	r.Get("/healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "up") })
 	r.Get("/readyz", a.handleReady)
-	r.Group(func(r chi.Router) {
-		r.Use(a.oauth.CheckHost)
-		if a.devidp != nil {
-			r.Use(devidp.LocalOnly) // whoever can sign in as anybody must be sitting at this machine
-		}
-		r.Get("/static/*", static.Handler().ServeHTTP)
-		a.oauth.Routes(r, mcpserver.New(a.log))
-	})
+	r.Mount("/", site)
 	return r
 }
 
@@ -185,7 +187,16 @@ func (a *app) logRequests(next http.Handler) http.Handler {
 	})
 }
 
+// limitReading gives a request's body a time to arrive in. A time-out of the server's would also end long answers.
+func limitReading(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // an error means that there is none
+		next.ServeHTTP(w, r)
+	})
+}
+
 const (
+	bodyTimeout     = 30 * time.Second
 	headerTimeout   = 10 * time.Second
 	idleTimeout     = 2 * time.Minute
 	maxHeaderBytes  = 32 << 10

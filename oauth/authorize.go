@@ -51,7 +51,7 @@ func (s *Server) handleAuthorize(w http.ResponseWriter, r *http.Request) {
 			continue
 		}
 		// Whether the flow will fit into a cookie is found out now, where there is still a client to tell.
-		if _, err := s.sealFlow(&flow{ID: newSecret(), Provider: p.ID, Request: req.raw, Began: s.now()}); err != nil {
+		if _, err := s.sealFlow(newFlow(p.ID, req.raw, s.now())); err != nil {
 			s.authorizeError(w, r, req, &Error{Code: "invalid_request", Status: http.StatusBadRequest, Err: err,
 				Description: "The request is too long: shorten the state."})
 			return

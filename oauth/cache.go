@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"crypto/ecdh"
+	"maps"
 	"sync"
 	"time"
 )
@@ -66,13 +67,9 @@ func (c *sessionCache) put(token Hash, s *session, mark uint64, now time.Time) {
 	c.entries[token] = cacheEntry{s, until}
 }
 
-// makeRoom drops the expired entries, and, if that was not enough, some others.
+// makeRoom drops the expired entries, and, if that was not enough, some others. The caller holds c.mu.
 func (c *sessionCache) makeRoom(now time.Time) {
-	for h, e := range c.entries {
-		if !now.Before(e.until) {
-			delete(c.entries, h)
-		}
-	}
+	c.dropAged(now)
 	for h := range c.entries {
 		if len(c.entries) <= maxSessions*3/4 {
 			return
@@ -81,16 +78,23 @@ func (c *sessionCache) makeRoom(now time.Time) {
 	}
 }
 
+func (c *sessionCache) dropAged(now time.Time) {
+	maps.DeleteFunc(c.entries, func(_ Hash, e cacheEntry) bool { return !now.Before(e.until) })
+}
+
+// dropExpired forgets what has aged out, so that no private key stays in memory for longer than its token lives.
+func (c *sessionCache) dropExpired(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.dropAged(now)
+}
+
 // dropGrant forgets the sessions of a grant that has ended.
 func (c *sessionCache) dropGrant(grant ID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.revocations++
-	for h, e := range c.entries {
-		if e.session.grant.ID == grant {
-			delete(c.entries, h)
-		}
-	}
+	maps.DeleteFunc(c.entries, func(_ Hash, e cacheEntry) bool { return e.session.grant.ID == grant })
 }
 
 // dropToken forgets the session of an access token that has been revoked.

@@ -16,8 +16,9 @@ import (
 const (
 	// codeLife is how long a client has to redeem a code: a person may have to paste it from another computer.
 	codeLife = 5 * time.Minute
-	// maxExchanges is how many sign-ins may be talking to providers at once.
+	// maxExchanges is how many sign-ins may be talking to providers at once. Others wait for exchangeWait.
 	maxExchanges = 64
+	exchangeWait = 10 * time.Second
 	// signInTimeout bounds the calls to the provider and the store together.
 	signInTimeout = 30 * time.Second
 )
@@ -27,8 +28,10 @@ var (
 	errFlowUsed  = errors.New("sign-in is already complete")
 	errDenied    = errors.New("denied at the provider")
 	errBadAnswer = errors.New("the provider's answer does not belong to this sign-in")
-	errBusy      = fmt.Errorf("too many sign-ins at once: %w", upstream.ErrUnavailable)
+	errBusy      = errors.New("too many sign-ins at once")
 	errNoScope   = errors.New("nothing of what was asked for was allowed at the provider")
+	// errMaybeStored: the store failed, and could not say afterwards whether the sign-in was stored.
+	errMaybeStored = errors.New("storing sign-in, outcome unknown")
 )
 
 // handleCallback handles GET /callback/{provider}, where the provider sends the browser back to. It binds the
@@ -47,6 +50,9 @@ func (s *Server) handleCallback(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	req, err := s.parseAuthorize(ctx, f.Request)
 	if err != nil {
+		if asError(err).Status != http.StatusServiceUnavailable {
+			s.endFlow(w, s.flowCookieName(f.state()))
+		}
 		s.authorizeError(w, r, req, err)
 		return
 	}
@@ -81,7 +87,7 @@ func (s *Server) signIn(ctx context.Context, f *flow, p *upstream.Provider, req 
 	case "access_denied":
 		return "", errDenied
 	default:
-		return "", &upstream.Error{Provider: p.Name, Op: "authorizing", Code: displayName(q.Get("error"))}
+		return "", p.AuthorizeError(q.Get("error"))
 	}
 	if q.Get("code") == "" {
 		return "", fmt.Errorf("%w: no code", errBadAnswer)
@@ -92,27 +98,34 @@ func (s *Server) signIn(ctx context.Context, f *flow, p *upstream.Provider, req 
 		return "", errFlowUsed
 	}
 	token, identity, err := s.upstreamSignIn(ctx, f, p, q.Get("code"))
-	if err != nil {
-		return "", err
+	var code string
+	if err == nil {
+		code, err = s.bind(ctx, f, p, req, identity, token)
 	}
-	code, err := s.bind(ctx, f, p, req, identity, token)
-	if err != nil {
-		// Left alone, a token that nobody keeps would push a good one out of those that the provider allows.
-		if discardErr := p.Discard(ctx, token); discardErr != nil {
-			s.log.WarnContext(ctx, "upstream token not deleted", "provider", p.ID, "cause", discardErr)
-		}
-		return "", err
+	if err != nil && token != nil && !errors.Is(err, errMaybeStored) {
+		s.discard(ctx, p, token)
 	}
-	return code, nil
+	return code, err
 }
 
-// upstreamSignIn redeems the provider's code and asks whom it stands for.
+// discard deletes an upstream token that is not kept. Left alone, ten sign-ins that fail would push the one that all
+// of the person's clients share out of those that GitHub allows.
+func (s *Server) discard(ctx context.Context, p *upstream.Provider, token *upstream.Token) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), signInTimeout)
+	defer cancel()
+	if err := p.Discard(ctx, token); err != nil {
+		s.log.WarnContext(ctx, "upstream token not deleted", "provider", p.ID, "cause", err)
+	}
+}
+
+// upstreamSignIn redeems the provider's code and asks whom it stands for. The token may be there although there is an
+// error.
 func (s *Server) upstreamSignIn(ctx context.Context, f *flow, p *upstream.Provider, code string) (
 	*upstream.Token, upstream.Identity, error) {
 	select {
 	case s.exchanges <- struct{}{}:
 		defer func() { <-s.exchanges }()
-	default:
+	case <-time.After(exchangeWait):
 		return nil, upstream.Identity{}, errBusy
 	}
 	token, err := p.Exchange(ctx, s.callbackURL(p), code, f.verifier())
@@ -156,7 +169,12 @@ func (s *Server) bind(ctx context.Context, f *flow, p *upstream.Provider, req *a
 		return "", errFlowUsed
 	}
 	if err != nil {
-		return "", fmt.Errorf("storing sign-in: %w", err)
+		// The answer to a commit can get lost. Then the grant is there, and the token is in use.
+		if stored, lookUpErr := s.store.FlowUsed(ctx, in.Flow); lookUpErr != nil {
+			return "", fmt.Errorf("%w: %w", errMaybeStored, err)
+		} else if !stored {
+			return "", fmt.Errorf("storing sign-in: %w", err)
+		}
 	}
 	s.log.InfoContext(ctx, "signed in", "provider", p.ID, "subject", identity.Subject, "grant", in.Grant.ID,
 		"scopes", scopes)

@@ -30,7 +30,11 @@ func CallerFrom(ctx context.Context) *Caller {
 }
 
 // Identity is who the person is at their provider.
-func (c *Caller) Identity() upstream.Identity { return c.session.grant.User.Identity }
+func (c *Caller) Identity() upstream.Identity {
+	id := c.session.grant.User.Identity
+	id.Emails = slices.Clone(id.Emails)
+	return id
+}
 
 // ClientName is what the MCP client calls itself. Nobody has verified it.
 func (c *Caller) ClientName() string { return displayName(c.session.grant.Client.Name) }
@@ -90,19 +94,23 @@ func (c asUser) RoundTrip(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(r)
 }
 
-// upstreamToken opens the credential that the caller's grant is bound to.
+// upstreamToken opens the credential that the caller's grant is bound to. Its errors are for a tool to show; what is
+// behind them is for the log.
 func (c *Caller) upstreamToken(ctx context.Context) (*upstream.Token, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
 	g := &c.session.grant
 	credential, err := c.server.store.Credential(ctx, g.ID)
 	if errors.Is(err, ErrNotFound) {
 		return nil, errors.New("the grant has ended: sign in again")
 	}
-	if err != nil {
-		return nil, fmt.Errorf("looking up upstream credential: %w", err)
+	var token *upstream.Token
+	if err == nil {
+		token, err = c.server.ring.openCredential(c.session.private, g, &credential)
 	}
-	token, err := c.server.ring.openCredential(c.session.private, g, &credential)
 	if err != nil {
-		return nil, fmt.Errorf("opening upstream credential: %w", err)
+		c.server.log.ErrorContext(ctx, "upstream credential not opened", "grant", g.ID, "cause", err)
+		return nil, errors.New("this server cannot get at the sign-in right now: try again in a few seconds")
 	}
 	if !token.Expiry.IsZero() && !c.server.now().Before(token.Expiry) {
 		return nil, errors.New("the provider's token has expired: sign in again")

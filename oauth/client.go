@@ -1,8 +1,6 @@
 package oauth
 
 import (
-	"bytes"
-	"compress/flate"
 	"context"
 	"crypto/hmac"
 	"crypto/rand"
@@ -11,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -40,8 +37,8 @@ type registration struct {
 	Nonce        []byte   `json:"x"`
 }
 
-// registrationWords are what registrations have in common; flate refers to them instead of repeating them.
-var registrationWords = []byte(`client_secret_basicclient_secret_post/oauth/callbackhttps://vscode.dev/redirect` +
+// registrations packs them, with the words that most have in common.
+var registrations = newPacker(`client_secret_basicclient_secret_post/oauth/callbackhttps://vscode.dev/redirect` +
 	`{"n":"","a":"","r":["http://127.0.0.1:/callback","http://localhost:/callback","https://"],"t":17,"x":"`)
 
 // issueClientID returns the client_id of a registration.
@@ -55,16 +52,8 @@ func (s *Server) issueClientID(c *Client) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var b bytes.Buffer
-	z, err := flate.NewWriterDict(&b, flate.BestCompression, registrationWords)
-	if err != nil {
-		return "", err
-	}
-	z.Write(plain)
-	if err := z.Close(); err != nil {
-		return "", err
-	}
-	id := base64.RawURLEncoding.EncodeToString(append(b.Bytes(), s.clientMAC(s.ring.seals(), b.Bytes())...))
+	packed := registrations.pack(plain)
+	id := base64.RawURLEncoding.EncodeToString(append(packed, s.clientMAC(s.ring.seals(), packed)...))
 	if len(clientIDPrefix+id) > maxClientID {
 		return "", &Error{Code: "invalid_client_metadata", Status: http.StatusBadRequest,
 			Description: "The name and redirect URIs are too long together. Register fewer or shorter ones."}
@@ -85,8 +74,8 @@ func clientSecret(k ringKey, clientID string) string {
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
 }
 
-// client returns the client with that client_id: from the client_id itself, which nobody who writes to the database
-// can change; or, if the secret that signed it is gone, from the store, which remembers every client that had a grant.
+// client returns the client with that client_id: from the client_id itself; or, if the secret that signed it is gone,
+// from the store, which remembers every client that had a grant.
 // It returns [errUnknownClient] if there is none.
 func (s *Server) client(ctx context.Context, id string) (*Client, error) {
 	if !strings.HasPrefix(id, clientIDPrefix) || len(id) > maxClientID {
@@ -122,7 +111,7 @@ func (s *Server) readClientID(id string) (*Client, error) {
 }
 
 func unpackClient(k ringKey, id string, packed []byte) (*Client, error) {
-	plain, err := io.ReadAll(flate.NewReaderDict(bytes.NewReader(packed), registrationWords))
+	plain, err := registrations.unpack(packed)
 	if err != nil {
 		return nil, fmt.Errorf("reading client_id: %w", err)
 	}

@@ -50,7 +50,7 @@ func (s *Server) redeem(ctx context.Context, client *Client, form url.Values) (*
 	if !c.RedeemedAt.IsZero() {
 		if now.Sub(c.RedeemedAt) > replayGrace {
 			if err := s.endGrant(ctx, g, "code redeemed twice"); err != nil {
-				return nil, fmt.Errorf("ending grant: %w", err)
+				return nil, err
 			}
 		}
 		return nil, errInvalidCode
@@ -65,6 +65,10 @@ func (s *Server) redeem(ctx context.Context, client *Client, form url.Values) (*
 	}
 	if err != nil {
 		return nil, err
+	}
+	if err := s.checkAdmitted(g); err != nil { // the configuration changed since the callback
+		s.log.WarnContext(ctx, "code refused", "grant", g.ID, "cause", err)
+		return nil, errInvalidCode
 	}
 	pair := s.ring.newPair(g, seed, 1, now.Add(s.accessTTL), now.Add(s.refreshTTL))
 	if err := s.store.RedeemCode(ctx, hash, now, pair); errors.Is(err, ErrConflict) {

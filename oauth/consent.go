@@ -41,7 +41,7 @@ func (s *Server) handleConsent(w http.ResponseWriter, r *http.Request) {
 		s.authorizeError(w, r, req, invalidRequest("The way to sign in is not one that this server offers."))
 		return
 	}
-	f := &flow{ID: newSecret(), Provider: p.ID, Request: raw, Began: s.now()}
+	f := newFlow(p.ID, raw, s.now())
 	if err := s.startFlow(w, r, f); err != nil {
 		s.authorizeError(w, r, req, invalidRequest("The request is too long: shorten the state."))
 		return

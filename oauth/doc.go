@@ -22,7 +22,7 @@
 // What holds in every line of it:
 //
 //   - Nothing is written before a person has signed in. A client_id carries the client's own metadata under our MAC;
-//     an authorization in flight is a sealed cookie. The callback is the first step that touches the store's tables.
+//     an authorization in flight is a sealed cookie. The callback is the first step that writes to the store.
 //   - The MCP client never sees the upstream token, and the upstream never sees ours. Tokens and codes are stored as
 //     SHA-256. Upstream tokens are sealed to keys that exist only inside live MCP tokens (seal.go), so a stolen
 //     database opens nothing, not even together with the server's secret.

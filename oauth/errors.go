@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -8,7 +9,9 @@ import (
 
 // An Error is a failure as the other side may see it. The cause is for the log alone.
 type Error struct {
-	Code        string // OAuth error code: RFC 6749 sections 4.1.2.1 and 5.2, RFC 7591 section 3.2.2, RFC 8707 section 2
+	// Code is an OAuth error code (RFC 6749 sections 4.1.2.1 and 5.2, RFC 7591 section 3.2.2, RFC 8707 section 2), or
+	// one of ours where they have none.
+	Code        string
 	Description string // one sentence, for a developer; ASCII without quotes or backslashes (RFC 6749 section 5.2)
 	Status      int    // HTTP status
 	Err         error  // what the log says besides; may be nil
@@ -60,7 +63,10 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 // logError logs a failure: one of ours as an error, anybody else's for information.
 func (s *Server) logError(r *http.Request, e *Error) {
 	log := s.log.InfoContext
-	if e.Status >= 500 {
+	switch {
+	case errors.Is(r.Context().Err(), context.Canceled): // the client hung up: nobody's failure
+		log = s.log.DebugContext
+	case e.Status >= 500:
 		log = s.log.ErrorContext
 	}
 	args := []any{"path", r.URL.Path, "error", e.Code, "description", e.Description}

@@ -13,7 +13,6 @@ import (
 var (
 	CodeContext  = codeContext
 	TokenContext = tokenContext
-	ErrForged    = errForged
 )
 
 // TestVerifier and its S256 challenge are RFC 7636 appendix B.
@@ -36,7 +35,7 @@ func (s *Server) SignInAs(ctx context.Context, clientName string, id upstream.Id
 		return nil, "", err
 	}
 	req := &authRequest{client: c, redirect: to, challenge: testChallenge, scopes: s.requestedScopes("")}
-	code, err := s.bind(ctx, &flow{ID: newSecret()}, s.providers[0], req, id, t)
+	code, err := s.bind(ctx, newFlow("github", "", s.now()), s.providers[0], req, id, t)
 	return c, code, err
 }
 

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"net/url"
@@ -18,7 +19,7 @@ type signInFailure struct {
 	cause   error
 }
 
-var connectAgain = "Go back to your MCP client and connect again."
+const connectAgain = "Go back to your MCP client and connect again."
 
 // explainSignIn says what a failed sign-in means. A failure that is not listed is trouble of ours.
 func explainSignIn(err error, provider string) signInFailure {
@@ -61,6 +62,11 @@ func explainSignIn(err error, provider string) signInFailure {
 		f.title = "This server is not set up correctly for " + provider
 		f.message = "Its application at " + provider + " refuses it. Nothing you did is wrong."
 		f.next = []string{"Tell the people who run this server, with the reference below."}
+	case errors.Is(err, errBusy):
+		f.status, f.code = http.StatusServiceUnavailable, "temporarily_unavailable"
+		f.title = "Too many people are signing in"
+		f.message = "This server is busy. You are not signed in."
+		f.next = []string{"Wait a few seconds and reload this page."}
 	case errors.Is(err, upstream.ErrUnavailable):
 		f.status, f.code = http.StatusServiceUnavailable, "temporarily_unavailable"
 		f.title = provider + " does not answer"
@@ -69,7 +75,7 @@ func explainSignIn(err error, provider string) signInFailure {
 	case errors.As(err, &failed):
 		f.status, f.code = http.StatusBadRequest, "server_error"
 		f.title = provider + " refused the sign-in"
-		f.message = "It answered: " + displayName(failed.Code) + "."
+		f.message = "It answered: " + cmp.Or(failed.Code, "something that is no answer") + "."
 	default:
 		f.status, f.code = http.StatusServiceUnavailable, "temporarily_unavailable"
 		f.title = "This server cannot answer right now"

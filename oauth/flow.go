@@ -1,13 +1,10 @@
 package oauth
 
 import (
-	"bytes"
-	"compress/flate"
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -21,7 +18,7 @@ import (
 // the browser that consented, and nowhere else: nothing is stored before sign-in, any instance can finish what
 // another began, and a link that one person consented to cannot be finished by another (the confused deputy).
 type flow struct {
-	ID       secret32  `json:"i"`
+	ID       []byte    `json:"i"` // 32 random bytes
 	Provider string    `json:"p"`
 	Request  string    `json:"q"` // the raw query of GET /authorize, validated again at every step
 	Began    time.Time `json:"t"`
@@ -36,10 +33,19 @@ const (
 	maxCookie = 4096
 )
 
+func newFlow(provider, request string, now time.Time) *flow {
+	id := newSecret()
+	return &flow{ID: id[:], Provider: provider, Request: request, Began: now}
+}
+
+// flows packs them.
+var flows = newPacker(`{"i":"","p":"github","q":"response_type=code&client_id=mcp_ci_&redirect_uri=http%3A%2F%2F` +
+	`localhost%3A%2Fcallback&state=&scope=&code_challenge=&code_challenge_method=S256&resource=https%3A%2F%2F","t":"`)
+
 // What the provider gets to see is derived from the flow's id, so the id is the only thing to keep.
 
 func (f *flow) derived(label string) string {
-	return base64.RawURLEncoding.EncodeToString(derive(f.ID[:], nil, label))
+	return base64.RawURLEncoding.EncodeToString(derive(f.ID, nil, label))
 }
 
 func (f *flow) state() string    { return f.derived("state") }
@@ -81,18 +87,9 @@ func (s *Server) sealFlow(f *flow) (*http.Cookie, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Compressed first, because securecookie encodes in base64 twice.
-	var packed bytes.Buffer
-	z, err := flate.NewWriter(&packed, flate.BestCompression)
-	if err != nil {
-		return nil, err
-	}
-	z.Write(plain)
-	if err := z.Close(); err != nil {
-		return nil, err
-	}
 	name := s.flowCookieName(f.state())
-	value, err := securecookie.EncodeMulti(name, packed.Bytes(), s.flowCodecs...)
+	// Packed, because securecookie encodes in base64 twice.
+	value, err := securecookie.EncodeMulti(name, flows.pack(plain), s.flowCodecs...)
 	if err != nil {
 		return nil, err
 	}
@@ -113,7 +110,7 @@ func (s *Server) openFlow(c *http.Cookie) *flow {
 	if err := securecookie.DecodeMulti(c.Name, c.Value, &packed, s.flowCodecs...); err != nil {
 		return nil
 	}
-	plain, err := io.ReadAll(flate.NewReader(bytes.NewReader(packed)))
+	plain, err := flows.unpack(packed)
 	if err != nil {
 		return nil
 	}

@@ -8,6 +8,9 @@ import (
 	"net/url"
 )
 
+// maxForm is the largest body of /register, /token, /revoke and the consent form, in bytes.
+const maxForm = 64 << 10
+
 var errTooLarge = &Error{Code: "invalid_request", Description: "The body is too large.",
 	Status: http.StatusRequestEntityTooLarge}
 
@@ -18,12 +21,9 @@ func readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/x-www-form-urlencoded" {
 		return nil, invalidRequest("The body must be application/x-www-form-urlencoded.")
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
-	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-		return nil, errTooLarge
-	}
+	body, err := readBody(w, r)
 	if err != nil {
-		return nil, invalidRequest("The body cannot be read.")
+		return nil, err
 	}
 	form, err := url.ParseQuery(string(body))
 	if err != nil {
@@ -35,4 +35,16 @@ func readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 		}
 	}
 	return form, nil
+}
+
+// readBody returns a body of at most maxForm bytes.
+func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxForm))
+	if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+		return nil, errTooLarge
+	}
+	if err != nil {
+		return nil, invalidRequest("The body did not arrive.")
+	}
+	return body, nil
 }

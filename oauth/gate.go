@@ -9,20 +9,11 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-
-	"github.com/go-chi/cors"
+	"time"
 )
 
 // maxMCPBody is the largest request to the MCP endpoint, in bytes.
 const maxMCPBody = 4 << 20
-
-var mcpCORS = cors.Options{
-	AllowedOrigins: []string{"*"}, // which origins those are is checkOrigin's to say
-	AllowedMethods: []string{http.MethodPost},
-	AllowedHeaders: []string{"Authorization", "Content-Type", "Accept", "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name",
-		"Mcp-Session-Id", "Last-Event-ID"},
-	ExposedHeaders: []string{"WWW-Authenticate", "Mcp-Session-Id"},
-}
 
 var (
 	errNoCredential = &Error{Code: "unauthorized", Status: http.StatusUnauthorized,
@@ -79,13 +70,12 @@ func (s *Server) gate(mcp http.Handler) http.Handler {
 			return
 		}
 		caller := &Caller{session: session, server: s}
-		gated := &gateWriter{ResponseWriter: w, caller: caller}
+		body := &limitedBody{ReadCloser: http.MaxBytesReader(w, r.Body, maxMCPBody), w: w}
 		r = r.WithContext(context.WithValue(r.Context(), callerKey{}, caller))
-		gated.body = http.MaxBytesReader(w, r.Body, maxMCPBody)
-		r.Body = gated
+		r.Body = body
 		// Tools see the request's headers. The token is for this server alone: none of them can pass it on.
 		r.Header.Del("Authorization")
-		mcp.ServeHTTP(gated, r)
+		mcp.ServeHTTP(&gateWriter{ResponseWriter: w, caller: caller, body: body}, r)
 	})
 }
 
@@ -117,8 +107,11 @@ func (s *Server) authenticate(r *http.Request) (*session, error) {
 	return found, nil
 }
 
-// lookUp asks the store about a token. Opening its wrap proves that the rows are the ones that this server wrote.
+// lookUp asks the store about a token. Opening its wrap proves that the grant is as this server wrote it, and the
+// user's id that it is this person's. Nothing proves a login, name or e-mail address: trust the subject.
 func (s *Server) lookUp(ctx context.Context, hash Hash, secret secret32) (*session, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
 	t, err := s.store.Token(ctx, hash)
 	if errors.Is(err, ErrNotFound) {
 		return nil, errInvalidToken
@@ -131,7 +124,7 @@ func (s *Server) lookUp(ctx context.Context, hash Hash, secret secret32) (*sessi
 	}
 	key, err := s.ring.unwrap(secret, t.Wrap, tokenContext(&t, &t.Grant))
 	if err == nil {
-		err = s.mayStayIn(&t.Grant)
+		err = s.checkAdmitted(&t.Grant)
 	}
 	if errors.Is(err, errRingKey) {
 		return nil, err
@@ -160,30 +153,19 @@ func (s *Server) challenge(e *Error, scopes []string) string {
 // 200 becomes the 403 that clients step up on. In the same way a body that turned out too large becomes a 413.
 type gateWriter struct {
 	http.ResponseWriter
-	caller   *Caller
-	body     io.ReadCloser
-	tooLarge bool
-	wrote    bool
+	caller *Caller
+	body   *limitedBody
+	wrote  bool
 }
-
-func (g *gateWriter) Read(p []byte) (int, error) {
-	n, err := g.body.Read(p)
-	if limit := new(http.MaxBytesError); errors.As(err, &limit) {
-		g.tooLarge = true
-	}
-	return n, err
-}
-
-func (g *gateWriter) Close() error { return g.body.Close() }
 
 func (g *gateWriter) WriteHeader(status int) {
-	if !g.wrote {
+	if status >= 200 && !g.wrote { // before that it is not the answer yet
 		g.wrote = true
 		if missing := g.caller.missing(); missing != nil {
 			status = http.StatusForbidden
 			g.Header().Set("WWW-Authenticate", g.caller.server.challenge(&Error{Code: "insufficient_scope",
 				Description: "The call needs a scope that was not granted."}, missing))
-		} else if g.tooLarge {
+		} else if g.body.tooLarge {
 			status = http.StatusRequestEntityTooLarge
 		}
 	}
@@ -208,3 +190,21 @@ func (g *gateWriter) Flush() {
 }
 
 func (g *gateWriter) Unwrap() http.ResponseWriter { return g.ResponseWriter }
+
+// A limitedBody notes that a body was too large. Once it has been read, the deadline for reading goes: the connection
+// is then read only to learn whether the client is still there, for as long as the answer takes.
+type limitedBody struct {
+	io.ReadCloser
+	w        http.ResponseWriter
+	tooLarge bool
+}
+
+func (b *limitedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if limit := new(http.MaxBytesError); errors.As(err, &limit) {
+		b.tooLarge = true
+	} else if err == io.EOF {
+		http.NewResponseController(b.w).SetReadDeadline(time.Time{}) // an error means that there is none
+	}
+	return n, err
+}

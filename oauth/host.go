@@ -1,7 +1,7 @@
 package oauth
 
 import (
-	"net"
+	"cmp"
 	"net/http"
 	"slices"
 	"strings"
@@ -33,15 +33,12 @@ func (s *Server) otherLoopbackName(host string) bool {
 	if !loopbackHost(s.base.Hostname()) {
 		return false
 	}
-	port := s.base.Port()
-	if port == "" {
-		port = defaultPort(s.base.Scheme)
-		if name := strings.Trim(host, "[]"); loopbackHost(name) {
-			return true
-		}
+	names := []string{"localhost", "127.0.0.1", "[::1]"}
+	port := cmp.Or(s.base.Port(), defaultPort(s.base.Scheme))
+	if s.base.Port() == "" && slices.Contains(names, host) {
+		return true
 	}
-	return slices.Contains([]string{net.JoinHostPort("localhost", port), net.JoinHostPort("127.0.0.1", port),
-		net.JoinHostPort("::1", port)}, host)
+	return slices.ContainsFunc(names, func(name string) bool { return host == name+":"+port })
 }
 
 func defaultPort(scheme string) string {

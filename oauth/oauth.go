@@ -126,8 +126,8 @@ func (s *Server) checkKeysInUse(ctx context.Context) error {
 	}
 	for _, name := range names {
 		if _, ok := s.ring.named(name); !ok {
-			return fmt.Errorf("tokens in the database were sealed under a secret (%s) that SECRET does not hold: "+
-				"append the old secret, SECRET=new,old; or, to sign everybody out, start with an empty database", name)
+			return fmt.Errorf("tokens in the database were sealed under a secret (%s) that SECRET does not hold: append "+
+				"the old one, SECRET=new,old, until nothing needs it; or, to sign everybody out, use an empty database", name)
 		}
 	}
 	return nil
@@ -135,12 +135,9 @@ func (s *Server) checkKeysInUse(ctx context.Context) error {
 
 // Routes adds the server's routes, and the MCP endpoint behind its gate.
 func (s *Server) Routes(r chi.Router, mcp http.Handler) {
-	open := cors.Options{AllowedOrigins: []string{"*"}, AllowedMethods: []string{"GET", "POST"},
-		AllowedHeaders: []string{"Authorization", "Content-Type", "MCP-Protocol-Version"}}
-
 	// Read and written by MCP clients. Those that run in a browser need CORS; there is no cookie that it could expose.
 	r.Group(func(r chi.Router) {
-		r.Use(cors.Handler(open))
+		r.Use(cors.Handler(openCORS), limitTime)
 		get := func(path string, h http.HandlerFunc) { r.Get(path, h); r.Options(path, noContent) }
 		post := func(path string, h http.HandlerFunc) { r.Post(path, h); r.Options(path, noContent) }
 		get(resourceMetadataPath+"/mcp", s.handleResourceMetadata(s.resource))
@@ -153,14 +150,34 @@ func (s *Server) Routes(r chi.Router, mcp http.Handler) {
 
 	// Pages, for people in browsers. No CORS here.
 	r.Get("/", s.handleLanding)
-	r.Get("/authorize", s.handleAuthorize)
-	r.Post("/authorize", s.handleConsent)
+	r.With(limitTime).Get("/authorize", s.handleAuthorize)
+	r.With(limitTime).Post("/authorize", s.handleConsent)
 	r.Get("/callback/{provider}", s.handleCallback)
 
 	// The MCP endpoint. Both spellings answer: a redirect would make clients drop their token.
-	gate := s.checkOrigin(cors.Handler(mcpCORS)(s.gate(mcp)))
+	gate := s.checkOrigin(cors.Handler(openCORS)(s.gate(mcp)))
 	r.Handle("/mcp", gate)
 	r.Handle("/mcp/", gate)
+}
+
+// openCORS lets web pages of any origin in. Which origins may call the MCP endpoint is checkOrigin's to say.
+var openCORS = cors.Options{
+	AllowedOrigins: []string{"*"},
+	AllowedMethods: []string{http.MethodGet, http.MethodPost},
+	AllowedHeaders: []string{"Authorization", "Content-Type", "Accept", "MCP-Protocol-Version", "Mcp-Method", "Mcp-Name",
+		"Mcp-Session-Id", "Last-Event-ID"},
+	ExposedHeaders: []string{"WWW-Authenticate", "Mcp-Session-Id"},
+}
+
+// storeTimeout bounds what a request waits for the store, so that a store that hangs is a 503 as well.
+const storeTimeout = 5 * time.Second
+
+func limitTime(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
+		defer cancel()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
 }
 
 func noContent(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
@@ -192,8 +209,8 @@ func (s *Server) provider(id string) *upstream.Provider {
 
 func (s *Server) callbackURL(p *upstream.Provider) string { return s.baseURL + "/callback/" + p.ID }
 
-// mayStayIn reports whether a grant may still be used, as far as that can be told without asking the provider.
-func (s *Server) mayStayIn(g *Grant) error {
+// checkAdmitted returns why a grant may no longer be used, as far as that can be told without asking the provider.
+func (s *Server) checkAdmitted(g *Grant) error {
 	switch p := s.provider(g.User.Provider); {
 	case g.User.UserID() != g.User.ID:
 		return errForged
@@ -236,6 +253,12 @@ func (s *Server) Sweep(ctx context.Context) {
 
 func (s *Server) sweep(ctx context.Context) (int, error) {
 	now := s.now()
-	return s.store.Purge(ctx, PurgeLimits{At: now, SpentBefore: now.Add(-spentMemory), EraseBefore: now.Add(-refreshGrace),
-		SeenBefore: now.Add(-forgetAfter), Limit: sweepBatch})
+	s.cache.dropExpired(now)
+	return s.store.Purge(ctx, PurgeLimits{
+		At:          now,
+		SpentBefore: now.Add(-spentMemory),
+		EraseBefore: now.Add(-2 * refreshGrace), // another instance's clock may be behind
+		SeenBefore:  now.Add(-forgetAfter),
+		Limit:       sweepBatch,
+	})
 }

@@ -25,6 +25,7 @@ func newPages(server string) *pages {
 		return template.Must(template.New(name).Funcs(template.FuncMap{
 			"server": func() string { return server },
 			"static": static.Path,
+			"labels": func(host string) []string { return strings.SplitAfter(host, ".") },
 		}).ParseFS(templates.FS, "base.html", name))
 	}
 	return &pages{parse("consent.html"), parse("error.html"), parse("landing.html")}

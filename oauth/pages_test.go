@@ -214,7 +214,7 @@ func TestConsentPageSaysWhatMatters(t *testing.T) {
 			newPages("notes.example.com").consent(w, http.StatusOK, tt.page)
 			always := []string{
 				`<bdi class="claimed">Claude</bdi> wants to connect to <bdi>notes.example.com</bdi>`,
-				"This name is not verified", "You will be sent to", ">client.example:8443<",
+				"This name is not verified", "You will be sent to", ">client.<wbr>example:8443<wbr><",
 				">https://client.example:8443/cb<", "See your public repositories",
 				"Continue only if you started this yourself just now.",
 			}

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -15,14 +16,14 @@ const maxRedirectURI = 512
 
 var (
 	errRedirectURI = errors.New("a redirect URI is an absolute https URI, or http on localhost, 127.0.0.1 or [::1], " +
-		"of at most 512 characters, without user name or fragment")
+		"of at most 512 characters, without user name, fragment, or parameters of the answer")
 
 	// dangerousSchemes run code or read files in the browser that follows them.
 	dangerousSchemes = []string{"javascript", "data", "vbscript", "file", "blob", "about", "filesystem", "view-source"}
 
 	privateScheme = regexp.MustCompile(`^[a-z][a-z0-9.+-]*$`)
-	ldhHost       = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*\.?$`)
-	portNumber    = regexp.MustCompile(`^[1-9][0-9]{0,4}$`)
+	// A last label that begins with a digit would be an IPv4 address to a browser: 0x7f.1 is 127.0.0.1.
+	ldhHost = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z]([a-z0-9-]*[a-z0-9])?\.?$`)
 )
 
 // parseRedirectURI returns a redirect URI that may be registered. What it accepts is a subset of RFC 6749 section
@@ -34,6 +35,10 @@ func parseRedirectURI(raw string) (*url.URL, error) {
 	}
 	u, err := url.Parse(raw)
 	if err != nil || u.String() != raw || u.User != nil || u.Fragment != "" {
+		return nil, errRedirectURI
+	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil || slices.ContainsFunc(answerParams, query.Has) {
 		return nil, errRedirectURI
 	}
 	switch u.Scheme {
@@ -63,9 +68,8 @@ func printableASCII(s string) bool {
 // validHost reports whether the host is an IP literal or a name of letters, digits and hyphens, and the port a number.
 func validHost(u *url.URL) bool {
 	host := u.Hostname()
-	if strings.HasPrefix(u.Host, "[") {
-		ip, err := netip.ParseAddr(host)
-		if err != nil || !ip.Is6() || ip.Zone() != "" {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		if ip.Zone() != "" || ip.String() != host || ip.Is6() != strings.HasPrefix(u.Host, "[") {
 			return false
 		}
 	} else if len(host) > 253 || !ldhHost.MatchString(host) {
@@ -75,8 +79,13 @@ func validHost(u *url.URL) bool {
 	if err != nil {
 		return !strings.HasSuffix(u.Host, ":") // no port
 	}
-	return portNumber.MatchString(port)
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0 && strconv.FormatUint(n, 10) == port
 }
+
+// answerParams are what an authorization response adds: "code", "state" and "iss" once each, so that a redirect URI
+// must not bring its own.
+var answerParams = []string{"code", "state", "iss", "error", "error_description"}
 
 // loopbackHost reports whether a host name means this computer. Other names that resolve to it are not trusted to.
 func loopbackHost(host string) bool {

@@ -53,7 +53,7 @@ func (s *Server) tryRefresh(ctx context.Context, client *Client, hash Hash, secr
 	spent := !t.SpentAt.IsZero()
 	if spent && now.Sub(t.SpentAt) > refreshGrace {
 		if err := s.endGrant(ctx, g, "spent refresh token presented again"); err != nil {
-			return nil, fmt.Errorf("ending grant: %w", err)
+			return nil, err
 		}
 		return nil, errInvalidRefresh
 	}
@@ -65,11 +65,11 @@ func (s *Server) tryRefresh(ctx context.Context, client *Client, hash Hash, secr
 	if err != nil {
 		return nil, err
 	}
-	if err := s.mayStayIn(g); err != nil {
-		// Only a rule's no is for good: a provider may come back into the configuration.
+	if err := s.checkAdmitted(g); err != nil {
+		// A rule's no ends the grant. Whatever else is wrong the operator can undo, so the grant is left to expire.
 		if refusal := new(upstream.Refusal); errors.As(err, &refusal) {
 			if err := s.endGrant(ctx, g, "no longer admitted"); err != nil {
-				return nil, fmt.Errorf("ending grant: %w", err)
+				return nil, err
 			}
 		}
 		s.log.WarnContext(ctx, "refresh token refused", "grant", g.ID, "cause", err)

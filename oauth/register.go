@@ -2,7 +2,6 @@ package oauth
 
 import (
 	"encoding/json"
-	"errors"
 	"mime"
 	"net/http"
 	"strings"
@@ -15,9 +14,6 @@ const (
 	authBasic = "client_secret_basic"
 	authPost  = "client_secret_post"
 )
-
-// maxForm is the largest body of /register, /token, /revoke and the consent form, in bytes.
-const maxForm = 64 << 10
 
 // registrationRequest is what we use of RFC 7591 section 2. Everything else is ignored, as that section demands.
 type registrationRequest struct {
@@ -64,10 +60,11 @@ func readRegistration(w http.ResponseWriter, r *http.Request) (*registrationRequ
 		return nil, invalidMetadata("The body must be application/json.")
 	}
 	var req registrationRequest
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxForm)).Decode(&req); err != nil {
-		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-			return nil, errTooLarge
-		}
+	body, err := readBody(w, r)
+	if err != nil {
+		return nil, err
+	}
+	if json.Unmarshal(body, &req) != nil {
 		return nil, invalidMetadata("The body is not the JSON object of RFC 7591.")
 	}
 	return &req, nil

@@ -131,7 +131,7 @@ func (r keyRing) sealCredential(user Hash, t *upstream.Token) SealFunc {
 		for _, recipient := range to {
 			public, err := ecdh.X25519().NewPublicKey(recipient.PublicKey)
 			if err != nil {
-				return Sealed{}, fmt.Errorf("public key of grant %x: %w", recipient.Grant, err)
+				return Sealed{}, fmt.Errorf("public key of grant %s: %w", recipient.Grant, err)
 			}
 			pk, err := hpke.NewDHKEMPublicKey(public)
 			if err != nil {
@@ -140,7 +140,7 @@ func (r keyRing) sealCredential(user Hash, t *upstream.Token) SealFunc {
 			key, err := hpke.Seal(pk, hpke.HKDFSHA256(), hpke.AES256GCM(),
 				recipientInfo(recipient.Grant, credential, version), content[:])
 			if err != nil {
-				return Sealed{}, fmt.Errorf("sealing to grant %x: %w", recipient.Grant, err)
+				return Sealed{}, fmt.Errorf("sealing to grant %s: %w", recipient.Grant, err)
 			}
 			s.Keys = append(s.Keys, key)
 		}

@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"time"
 
@@ -79,6 +80,11 @@ func HashOf(s string) Hash { return sha256.Sum256([]byte(s)) }
 
 // An ID names a grant or a credential. It is random and no secret.
 type ID [16]byte
+
+func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+// MarshalText makes logs say what String says.
+func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 
 // A User is a person who has signed in, as their provider last described them.
 type User struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/subtle"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -43,6 +44,13 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) (*tokenResponse, 
 	if err := s.checkResource(form["resource"]); err != nil {
 		return nil, err
 	}
+	// A request that lacks something is malformed. Only a token or code that is there can be an invalid_grant.
+	needed := map[string][]string{"authorization_code": {"code", "code_verifier"}, "refresh_token": {"refresh_token"}}
+	for _, name := range needed[form.Get("grant_type")] {
+		if form.Get(name) == "" {
+			return nil, invalidRequest(name + " is missing.")
+		}
+	}
 	switch form.Get("grant_type") {
 	case "authorization_code":
 		return s.redeem(r.Context(), client, form)
@@ -57,17 +65,23 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) (*tokenResponse, 
 }
 
 // authenticateClient returns the client that makes a request (RFC 6749 sections 2.3 and 3.2.1). A confidential client
-// may send its secret in either way, whichever it registered, because clients confuse them; a public one may send
-// none.
+// may send its secret in either way, whichever it registered, because clients confuse them; a public one needs none,
+// and one that it sends is ignored.
 func (s *Server) authenticateClient(w http.ResponseWriter, r *http.Request, form url.Values) (*Client, error) {
 	invalid := &Error{Code: "invalid_client", Status: http.StatusUnauthorized,
 		Description: "The client is unknown, or its authentication is missing or wrong. Register again."}
 	id, secret := form.Get("client_id"), form.Get("client_secret")
-	if r.Header.Get("Authorization") != "" {
+	headers := r.Header.Values("Authorization")
+	if len(headers) > 1 {
+		return nil, invalidRequest("The client must authenticate in one way only.")
+	}
+	if len(headers) > 0 {
 		// "If the client attempted to authenticate via the Authorization request header field, the authorization
 		// server MUST respond with ... the WWW-Authenticate response header field matching the authentication scheme"
 		// (RFC 6749 section 5.2).
 		w.Header().Set("WWW-Authenticate", `Basic realm="token"`)
+	}
+	if scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " "); strings.EqualFold(scheme, "Basic") {
 		user, password, ok := r.BasicAuth()
 		basicID, errID := url.QueryUnescape(user) // form-encoded first: section 2.3.1
 		basicSecret, errSecret := url.QueryUnescape(password)
@@ -109,10 +123,10 @@ func (s *Server) respond(g *Grant, seed secret32, n int64, expiresAt time.Time) 
 
 // endGrant ends a grant because of what somebody did with it.
 func (s *Server) endGrant(ctx context.Context, g *Grant, why string) error {
+	defer s.cache.dropGrant(g.ID) // also after an error: it may have ended all the same
 	if err := s.store.EndGrant(ctx, g.ID); err != nil {
-		return err
+		return fmt.Errorf("ending grant: %w", err)
 	}
-	s.cache.dropGrant(g.ID)
 	s.log.WarnContext(ctx, "grant ended", "grant", g.ID, "client", displayName(g.Client.Name), "reason", why)
 	return nil
 }

@@ -59,26 +59,42 @@ func (p *Provider) tokenError(err error) error {
 	}
 	e.Status = answer.Response.StatusCode
 	e.Code = errorCode(answer.ErrorCode)
-	switch e.Code {
-	case "incorrect_client_credentials", "invalid_client":
-		env := strings.ToUpper(p.ID)
-		e.kind, e.Reason = ErrMisconfigured, "check "+env+"_CLIENT_ID and "+env+"_CLIENT_SECRET"
-	case "redirect_uri_mismatch":
-		e.kind, e.Reason = ErrMisconfigured, "register BASE_URL/callback/"+p.ID+" as the callback there"
-	case "too_many_requests", "server_error", "temporarily_unavailable":
-		e.kind = ErrUnavailable
-	case "":
+	e.Reason, e.kind = p.kindOfCode(e.Code)
+	switch {
+	case e.Code == "":
 		e.Reason, e.kind = kindOf(e.Status, answer.Response.Header, answer.Body)
 		if e.kind == nil {
 			// No word on what is wrong with the code, so nothing is: a firewall in between, perhaps.
 			e.kind, e.Reason = ErrUnavailable, "the answer carries no error code"
 		}
-	default:
-		if e.Status >= 500 || e.Status == http.StatusTooManyRequests {
-			e.kind = ErrUnavailable
-		}
+	case e.kind == nil && (e.Status >= 500 || e.Status == http.StatusTooManyRequests):
+		e.kind = ErrUnavailable
 	}
 	return e
+}
+
+// AuthorizeError returns the failure that the error parameter of a callback reports (RFC 6749 section 4.1.2.1). Anybody
+// can make a browser bring one, so nothing is kept of what does not look like a code.
+func (p *Provider) AuthorizeError(code string) error {
+	e := &Error{Provider: p.ID, Op: "authorizing", Code: errorCode(code)}
+	e.Reason, e.kind = p.kindOfCode(e.Code)
+	return e
+}
+
+// kindOfCode judges an OAuth error code.
+func (p *Provider) kindOfCode(code string) (reason string, kind error) {
+	switch code {
+	case "incorrect_client_credentials", "invalid_client":
+		env := strings.ToUpper(p.ID)
+		return "check " + env + "_CLIENT_ID and " + env + "_CLIENT_SECRET", ErrMisconfigured
+	case "redirect_uri_mismatch":
+		return "register BASE_URL/callback/" + p.ID + " as the callback there", ErrMisconfigured
+	case "application_suspended":
+		return "the provider has suspended the application", ErrMisconfigured
+	case "too_many_requests", "server_error", "temporarily_unavailable":
+		return "", ErrUnavailable
+	}
+	return "", nil
 }
 
 // kindOf judges an answer that carries no OAuth error code.

@@ -1,0 +1,49 @@
+package oauth
+
+import (
+	"strings"
+	"sync"
+	"testing"
+)
+
+// Packers are used by many requests at once, and again and again: what one packs must not depend on the others.
+func TestPackerIsUsedAgain(t *testing.T) {
+	p := newPacker("https://client.example/callback")
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			for n := range 50 {
+				plain := strings.Repeat("https://client.example/callback ", n) + string(rune('a'+i))
+				got, err := p.unpack(p.pack([]byte(plain)))
+				if err != nil || string(got) != plain {
+					t.Errorf("got %q, %v, want %q", got, err, plain)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	if _, err := p.unpack([]byte("not packed")); err == nil {
+		t.Error("unpacked what was not packed")
+	}
+	if got, err := p.unpack(p.pack([]byte("after a failure"))); err != nil || string(got) != "after a failure" {
+		t.Errorf("after a failure: got %q, %v", got, err)
+	}
+}
+
+// What a stranger can ask for as often as they like must stay cheap; compare with a new compressor each time.
+func BenchmarkPack(b *testing.B) {
+	plain := []byte(`{"n":"Visual Studio Code","r":["https://vscode.dev/redirect","http://127.0.0.1:33418/"],"t":1,"x":"AAA="}`)
+	b.Run("pooled", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			registrations.pack(plain)
+		}
+	})
+	b.Run("new", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			newPacker("").pack(plain)
+		}
+	})
+}
