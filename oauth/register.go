@@ -5,6 +5,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -119,9 +120,16 @@ func (s *Server) register(req *registrationRequest) (*registrationResponse, erro
 	return resp, nil
 }
 
-// clientName returns a name that may be registered: valid UTF-8 of at most maxClientName characters.
+// clientName returns a name that may be registered: valid UTF-8 of at most maxClientName characters, without control
+// characters, of which PostgreSQL cannot store the zero.
 func clientName(name string) string {
-	name = strings.TrimSpace(strings.ToValidUTF8(name, ""))
+	name = strings.Map(func(c rune) rune {
+		if unicode.IsControl(c) {
+			return -1
+		}
+		return c
+	}, strings.ToValidUTF8(name, ""))
+	name = strings.TrimSpace(name)
 	if utf8.RuneCountInString(name) > maxClientName {
 		name = string([]rune(name)[:maxClientName])
 	}

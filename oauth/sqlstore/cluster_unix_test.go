@@ -33,9 +33,13 @@ func startPostgres() (socket string, stop func(), err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	run := func(name string, args ...string) error {
-		cmd := exec.Command(filepath.Join(bin, name), args...)
+	command := func(name string, args ...string) *exec.Cmd {
+		cmd := exec.Command(name, args...)
 		cmd.Dir, cmd.SysProcAttr = dir, as
+		return cmd
+	}
+	run := func(name string, args ...string) error {
+		cmd := command(filepath.Join(bin, name), args...)
 		log, err := os.CreateTemp(dir, "log") // a file: the server would hold a pipe open for ever
 		if err != nil {
 			return err
@@ -56,11 +60,21 @@ func startPostgres() (socket string, stop func(), err error) {
 	if err := run("pg_ctl", "-D", data, "-w", "-o", options, "start"); err != nil {
 		return "", nil, err
 	}
+	// The cluster stops when the pipe closes, and that also happens when this process is killed or panics.
+	watch := command("sh", "-c", `trap "" INT TERM; cat; "$1" -D data -m immediate stop; rm -r "$2"`, "sh",
+		filepath.Join(bin, "pg_ctl"), dir)
+	pipe, err := watch.StdinPipe()
+	if err != nil {
+		return "", nil, err
+	}
+	if err := watch.Start(); err != nil {
+		return "", nil, errors.Join(err, run("pg_ctl", "-D", data, "-m", "immediate", "stop"))
+	}
 	stop = func() {
-		if err := run("pg_ctl", "-D", data, "-m", "immediate", "stop"); err != nil {
-			fmt.Fprintln(os.Stderr, err)
+		pipe.Close()
+		if err := watch.Wait(); err != nil {
+			fmt.Fprintln(os.Stderr, "stop PostgreSQL:", err)
 		}
-		os.RemoveAll(dir)
 	}
 	return dir, stop, nil
 }

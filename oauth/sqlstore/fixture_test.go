@@ -42,8 +42,8 @@ func signIn(person, client, grant string, at time.Time) oauth.SignIn {
 				RedirectURIs: []string{"http://127.0.0.1/callback?a=b%20c", "cursor://x/y"},
 				SecretHash:   []byte("secret hash"), IssuedAt: t0.Add(-time.Hour),
 			},
-			Scopes: []string{"account:read", "repos:read"}, Audience: grant, PublicKey: []byte("public key of " + grant),
-			CreatedAt: at,
+			Scopes: []string{"account:read", "repos:read"}, Audience: grant,
+			PublicKey: []byte("public key of " + grant), CreatedAt: at,
 		},
 		Code: oauth.Code{
 			Hash: oauth.HashOf("code of " + grant), Challenge: grant, RedirectURI: "http://127.0.0.1:1234/callback",

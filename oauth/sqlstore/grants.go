@@ -11,12 +11,13 @@ import (
 )
 
 // A grant is always read with its user and its client: the gate shows who is calling, and checks the binding of all
-// three. It is joined to its code or token x. The columns come in the order in which scanGrant and scanClient want them.
+// three. It is joined to its code or token x. The columns are in the order in which scanGrant and scanClient want them.
 const (
 	clientColumns = `c.client_id, c.name, c.redirect_uris, c.auth_method, c.secret_hash, c.issued_at`
-	grantColumns  = `g.id, g.credential_id, g.scopes, g.audience, g.public_key, g.counter, g.created_at, g.last_used_at,
-		u.id, u.provider, u.issuer, u.subject, u.login, u.name, u.emails, ` + clientColumns
-	grantJoins = `JOIN grants g ON g.id = x.grant_id JOIN users u ON u.id = g.user_id JOIN clients c ON c.hash = g.client_hash`
+	grantColumns  = `g.id, g.credential_id, g.scopes, g.audience, g.public_key, g.counter, g.created_at,
+		g.last_used_at, u.id, u.provider, u.issuer, u.subject, u.login, u.name, u.emails, ` + clientColumns
+	grantJoins = `JOIN grants g ON g.id = x.grant_id JOIN users u ON u.id = g.user_id
+		JOIN clients c ON c.hash = g.client_hash`
 )
 
 func scanClient(c *oauth.Client) []any {
@@ -66,15 +67,21 @@ func (s *Store) EndGrant(ctx context.Context, grant oauth.ID) error {
 // endGrant removes a grant that had expired at that time, with what hangs on it, and reports whether it did.
 func (s *Store) endGrant(ctx context.Context, grant []byte, at int64) (ended bool, err error) {
 	err = s.tx(ctx, "end a grant", func(tx *sql.Tx) error {
-		// An UPDATE that changes nothing is the lock that both databases know.
-		_, err := tx.ExecContext(ctx, `
-			UPDATE users SET seen_at = seen_at WHERE id = (SELECT user_id FROM grants WHERE id = $1)`, grant)
+		// An UPDATE that changes nothing is the lock that both databases know. If it finds nobody, the grant is not
+		// there. Should it appear a moment later, it must be left alone, because we do not hold the lock.
+		var user, credential []byte
+		err := tx.QueryRowContext(ctx, `
+			UPDATE users SET seen_at = seen_at WHERE id = (SELECT user_id FROM grants WHERE id = $1)
+			RETURNING id`, grant).Scan(&user)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
 		if err != nil {
 			return fmt.Errorf("lock the user: %w", err)
 		}
-		var credential []byte
-		err = tx.QueryRowContext(ctx,
-			`DELETE FROM grants WHERE id = $1 AND expires_at <= $2 RETURNING credential_id`, grant, at).Scan(&credential)
+		err = tx.QueryRowContext(ctx, `
+			DELETE FROM grants WHERE id = $1 AND expires_at <= $2
+			RETURNING credential_id`, grant, at).Scan(&credential)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}

@@ -119,7 +119,8 @@ func rows(t testing.TB, db *sql.DB) []string {
 		UNION ALL SELECT 'code ' || challenge || CASE WHEN ring_key = '' THEN ' erased' ELSE '' END FROM codes
 		UNION ALL SELECT 'credential ' || scopes || ' v' || version FROM credentials
 		UNION ALL SELECT 'grant ' || audience || ' ' || counter FROM grants
-		UNION ALL SELECT 'token ' || g.audience || ' ' || kind || n || CASE WHEN spent_at > 0 THEN ' spent' ELSE '' END ||
+		UNION ALL SELECT 'token ' || g.audience || ' ' || kind || n ||
+			CASE WHEN spent_at > 0 THEN ' spent' ELSE '' END ||
 			CASE WHEN ring_key = '' THEN ' erased' ELSE '' END FROM tokens t JOIN grants g ON g.id = t.grant_id
 		UNION ALL SELECT 'user ' || login FROM users
 		ORDER BY row`)

@@ -1,6 +1,7 @@
 package sqlstore_test
 
 import (
+	"context"
 	"slices"
 	"testing"
 	"time"
@@ -130,9 +131,10 @@ func TestPurgeDuringASignIn(t *testing.T) {
 
 		s := prepare()
 		purged := make(chan error, 1)
-		must(t, s.SignIn(ctx, signIn("octocat", "client", "new", back), func(c oauth.ID, version int64, to []oauth.Recipient) (
-			oauth.Sealed, error) {
+		during := func(c oauth.ID, version int64, to []oauth.Recipient) (oauth.Sealed, error) {
 			go func() {
+				ctx, cancel := context.WithTimeout(ctx, time.Minute) // it must not wait for us, while we wait for it
+				defer cancel()
 				_, err := s.Purge(ctx, limits)
 				purged <- err
 			}()
@@ -141,9 +143,12 @@ func TestPurgeDuringASignIn(t *testing.T) {
 				purged <- nil
 			}
 			return seal(c, version, to)
-		}))
+		}
+		must(t, s.SignIn(ctx, signIn("octocat", "client", "new", back), during))
 		must(t, <-purged)
-		want := []string{"client client", "code new", "credential read:user user:email v1", "grant new 0", "user octocat"}
+		want := []string{
+			"client client", "code new", "credential read:user user:email v1", "grant new 0", "user octocat",
+		}
 		if diff := cmp.Diff(want, rows(t, db)); diff != "" {
 			t.Errorf("-want +got:\n%s", diff)
 		}

@@ -31,7 +31,9 @@ func TestSealThatFailsWritesNothing(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
 		s, db := open(t, url), database(t, url)
 		for name, bad := range map[string]oauth.SealFunc{
-			"an error": func(oauth.ID, int64, []oauth.Recipient) (oauth.Sealed, error) { return oauth.Sealed{}, failure },
+			"an error": func(oauth.ID, int64, []oauth.Recipient) (oauth.Sealed, error) {
+				return oauth.Sealed{}, failure
+			},
 			"a key too few": func(id oauth.ID, version int64, to []oauth.Recipient) (oauth.Sealed, error) {
 				return seal(id, version, to[1:])
 			},
@@ -51,14 +53,14 @@ func TestSealThatFailsWritesNothing(t *testing.T) {
 func TestSignInSealsToTheLiveGrantsOfItsCredential(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
 		abandoned := signIn("octocat", "client", "abandoned", t0)
-		s := connected(t, url, signIn("octocat", "client", "live", t0), signIn("hubot", "client", "somebody else's", t0))
+		s := connected(t, url, signIn("octocat", "client", "live", t0),
+			signIn("hubot", "client", "somebody else's", t0))
 		must(t, s.SignIn(ctx, abandoned, seal))
 		wider := signIn("octocat", "client", "wider", t0)
 		wider.UpstreamScopes = append(wider.UpstreamScopes, "repo")
 		must(t, s.SignIn(ctx, wider, seal))
-		if _, err := database(t, url).Exec(`UPDATE credentials SET lease_owner = 'somebody', lease_until = 1`); err != nil {
-			t.Fatal(err)
-		}
+		_, err := database(t, url).Exec(`UPDATE credentials SET lease_owner = 'somebody', lease_until = 1`)
+		must(t, err)
 
 		again := signIn("octocat", "another client", "again", abandoned.Code.ExpiresAt)
 		again.UpstreamScopes = []string{"user:email", "read:user", "user:email"} // the same set

@@ -31,6 +31,7 @@ import (
 type Store struct {
 	read     *sql.DB
 	write    *sql.DB // on PostgreSQL the same pool
+	token    *sql.Stmt
 	postgres bool
 }
 
@@ -57,6 +58,9 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	}
 	if err := s.migrate(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
+	}
+	if s.token, err = s.read.PrepareContext(ctx, selectToken); err != nil {
+		return nil, errors.Join(fmt.Errorf("prepare a statement: %w", err), s.Close())
 	}
 	return s, nil
 }

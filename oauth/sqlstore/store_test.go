@@ -59,7 +59,8 @@ func TestEverythingComesBackAsItWasStored(t *testing.T) {
 		token, err := s.Token(ctx, second.Access.Hash)
 		must(t, err)
 		check("credential", oauth.Credential{
-			ID: token.Grant.Credential, Version: 1, RingKey: "k1", Ciphertext: []byte("content 1"), Key: keyFor(1, id("grant")),
+			ID: token.Grant.Credential, Version: 1, RingKey: "k1", Ciphertext: []byte("content 1"),
+			Key: keyFor(1, id("grant")),
 		}, func() (any, error) { return s.Credential(ctx, in.Grant.ID) })
 	})
 }
@@ -208,15 +209,19 @@ func TestKeysInUse(t *testing.T) {
 		unredeemed.Code.Wrap.RingKey = "code"
 		must(t, s.SignIn(ctx, unredeemed, sealWith("credential of the unredeemed")))
 
-		all := []string{"access 1", "access 2", "code", "credential", "credential of the unredeemed", "refresh 1", "refresh 2"}
+		all := []string{
+			"access 1", "access 2", "code", "credential", "credential of the unredeemed", "refresh 1", "refresh 2",
+		}
 		for _, tt := range []struct {
 			name string
 			at   time.Time
 			want []string
 		}{
 			{"all alive but the redeemed code", t0, all},
-			{"code and its grant expired", t0.Add(codeLife), []string{"access 1", "access 2", "credential", "refresh 1", "refresh 2"}},
-			{"first access token expired", t0.Add(accessLife), []string{"access 2", "credential", "refresh 1", "refresh 2"}},
+			{"code and its grant expired", t0.Add(codeLife),
+				[]string{"access 1", "access 2", "credential", "refresh 1", "refresh 2"}},
+			{"first access token expired", t0.Add(accessLife),
+				[]string{"access 2", "credential", "refresh 1", "refresh 2"}},
 			{"idle for long", second.Refresh.ExpiresAt, nil},
 		} {
 			got, err := s.KeysInUse(ctx, tt.at)
