@@ -184,7 +184,8 @@ func noContent(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.Stat
 
 // handleLanding handles GET /: what this server is, and how to connect to it.
 func (s *Server) handleLanding(w http.ResponseWriter, r *http.Request) {
-	page := landingPage{URL: s.resource, Name: ShortName(s.name), Development: s.development}
+	page := landingPage{URL: s.resource, Name: ShortName(s.name), Loopback: loopbackHost(s.base.Hostname()),
+		Development: s.development}
 	for _, p := range s.providers {
 		page.Providers = append(page.Providers, providerButton{p.ID, p.Name})
 	}

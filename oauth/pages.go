@@ -82,7 +82,8 @@ func (p *pages) error(w http.ResponseWriter, status int, d errorPage) {
 // landingPage is the data of landing.html, which says how to connect a client.
 type landingPage struct {
 	URL         string // of the MCP endpoint
-	Name        string // what clients are told to call the server; must not need quoting in a shell
+	Name        string // what clients are told to call the server; must not need quoting in a shell or in JSON
+	Loopback    bool   // only programs on this computer can reach the server, hosted clients cannot
 	Providers   []providerButton
 	Development bool // the providers are stand-ins
 }
