@@ -262,7 +262,7 @@ func (a *app) greet(w io.Writer) {
 %s is listening at %s
 
   Claude Code    claude mcp add --transport http %s %s/mcp
-  MCP Inspector  npx @modelcontextprotocol/inspector   then: Streamable HTTP, %s/mcp
+  MCP Inspector  npx @modelcontextprotocol/inspector --transport http --server-url %s/mcp
   Other clients  open %s in a browser
 
 `, mcpserver.Name, base, oauth.ShortName(mcpserver.Name), base, base, base)
