@@ -69,8 +69,12 @@ func (w *world) upstreamToken() *upstream.Token {
 	}
 	b := w.browser()
 	b.stopAt = "/callback/github"
-	p := b.open(github.AuthCodeURL(w.base+b.stopAt, "state", testVerifier, "", nil)).press("Authorize", nil)
-	token, err := github.Exchange(w.t.Context(), w.base+b.stopAt, p.url.Query().Get("code"), testVerifier)
+	address, err := github.AuthCodeURL(w.t.Context(), w.base+b.stopAt, "state", testVerifier, "", nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	p := b.open(address).press("Authorize", nil)
+	token, err := github.Exchange(w.t.Context(), w.base+b.stopAt, p.url.Query().Get("code"), testVerifier, nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -38,7 +38,15 @@ func (s *Server) handleAuthorize(w http.ResponseWriter, r *http.Request) {
 		s.authorizeError(w, r, req, err)
 		return
 	}
+	s.log.InfoContext(r.Context(), "asking for consent", "client", displayName(req.client.Name),
+		"redirect", req.redirect.uri.Host, "scopes", len(req.scopes))
+	s.askConsent(w, r, req, http.StatusOK, "")
+}
+
+// askConsent shows the consent page. The notice, which may be empty, says why the person is asked again.
+func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, req *authRequest, status int, notice string) {
 	page := consentPage{
+		Notice:       notice,
 		ClientName:   req.client.Name,
 		RedirectHost: req.redirect.uri.Host,
 		RedirectURI:  req.redirect.uri.String(),
@@ -56,7 +64,7 @@ func (s *Server) handleAuthorize(w http.ResponseWriter, r *http.Request) {
 				Description: "The request is too long: shorten the state."})
 			return
 		}
-		page.Providers = append(page.Providers, providerButton{p.ID, p.Name})
+		page.Providers = append(page.Providers, providerButton{p.ID, p.Name, p.Unavailable()})
 	}
 	for _, sc := range req.scopes {
 		line := scopeLine{Text: sc.Sentence}
@@ -65,9 +73,7 @@ func (s *Server) handleAuthorize(w http.ResponseWriter, r *http.Request) {
 		}
 		page.Scopes = append(page.Scopes, line)
 	}
-	s.log.InfoContext(r.Context(), "asking for consent", "client", displayName(req.client.Name),
-		"redirect", req.redirect.uri.Host, "scopes", len(req.scopes))
-	s.pages.consent(w, http.StatusOK, page)
+	s.pages.consent(w, status, page)
 }
 
 // parseAuthorize validates a query in two steps. If the client or its redirect URI is not good, the request is nil

@@ -24,12 +24,11 @@ const (
 )
 
 var (
-	errNoFlow    = errors.New("no such sign-in in this browser")
-	errFlowUsed  = errors.New("sign-in is already complete")
-	errDenied    = errors.New("denied at the provider")
-	errBadAnswer = errors.New("the provider's answer does not belong to this sign-in")
-	errBusy      = errors.New("too many sign-ins at once")
-	errNoScope   = errors.New("nothing of what was asked for was allowed at the provider")
+	errNoFlow   = errors.New("no such sign-in in this browser")
+	errFlowUsed = errors.New("sign-in is already complete")
+	errDenied   = errors.New("denied at the provider")
+	errBusy     = errors.New("too many sign-ins at once")
+	errNoScope  = errors.New("nothing of what was asked for was allowed at the provider")
 	// errMaybeStored: the store failed, and could not say afterwards whether the sign-in was stored.
 	errMaybeStored = errors.New("storing sign-in, outcome unknown")
 )
@@ -79,8 +78,8 @@ func (s *Server) signIn(ctx context.Context, f *flow, p *upstream.Provider, req 
 	string, error) {
 	// "Clients MUST ... compare the result to the issuer identifier of the authorization server where the
 	// authorization request was sent to" (RFC 9207 section 2.4), before the code is used.
-	if iss := q.Get("iss"); iss != "" && iss != p.ResponseIssuer {
-		return "", fmt.Errorf("%w: iss is not %s", errBadAnswer, p.ResponseIssuer)
+	if err := p.CheckIssuer(ctx, q.Get("iss")); err != nil {
+		return "", err
 	}
 	switch q.Get("error") {
 	case "":
@@ -90,14 +89,14 @@ func (s *Server) signIn(ctx context.Context, f *flow, p *upstream.Provider, req 
 		return "", p.AuthorizeError(q.Get("error"))
 	}
 	if q.Get("code") == "" {
-		return "", fmt.Errorf("%w: no code", errBadAnswer)
+		return "", fmt.Errorf("%w: no code", upstream.ErrBadAnswer)
 	}
 	if used, err := s.store.FlowUsed(ctx, f.hash()); err != nil {
 		return "", fmt.Errorf("looking up flow: %w", err)
 	} else if used {
 		return "", errFlowUsed
 	}
-	token, identity, err := s.upstreamSignIn(ctx, f, p, q.Get("code"))
+	token, identity, err := s.upstreamSignIn(ctx, f, p, q.Get("code"), upstreamScopes(req.scopes, p))
 	var code string
 	if err == nil {
 		code, err = s.bind(ctx, f, p, req, identity, token)
@@ -120,7 +119,7 @@ func (s *Server) discard(ctx context.Context, p *upstream.Provider, token *upstr
 
 // upstreamSignIn redeems the provider's code and asks whom it stands for. The token may be there although there is an
 // error.
-func (s *Server) upstreamSignIn(ctx context.Context, f *flow, p *upstream.Provider, code string) (
+func (s *Server) upstreamSignIn(ctx context.Context, f *flow, p *upstream.Provider, code string, scopes []string) (
 	*upstream.Token, upstream.Identity, error) {
 	select {
 	case s.exchanges <- struct{}{}:
@@ -128,7 +127,7 @@ func (s *Server) upstreamSignIn(ctx context.Context, f *flow, p *upstream.Provid
 	case <-time.After(exchangeWait):
 		return nil, upstream.Identity{}, errBusy
 	}
-	token, err := p.Exchange(ctx, s.callbackURL(p), code, f.verifier())
+	token, err := p.Exchange(ctx, s.callbackURL(p), code, f.verifier(), scopes)
 	if err != nil {
 		return nil, upstream.Identity{}, err
 	}

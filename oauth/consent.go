@@ -42,14 +42,22 @@ func (s *Server) handleConsent(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f := newFlow(p.ID, raw, s.now())
+	to, err := p.AuthCodeURL(r.Context(), s.callbackURL(p), f.state(), f.verifier(), f.nonce(),
+		upstreamScopes(req.scopes, p))
+	if err != nil { // the other providers may be well
+		s.logError(r, &Error{Code: "temporarily_unavailable", Description: "no way to the provider's sign-in page",
+			Status: http.StatusServiceUnavailable, Err: err})
+		w.Header().Set("Retry-After", retryAfter)
+		s.askConsent(w, r, req, http.StatusServiceUnavailable, "Signing in with "+p.Name+" does not work right now.")
+		return
+	}
 	if err := s.startFlow(w, r, f); err != nil {
 		s.authorizeError(w, r, req, invalidRequest("The request is too long: shorten the state."))
 		return
 	}
 	s.log.InfoContext(r.Context(), "consent given", "provider", p.ID)
 	w.Header().Set("Cache-Control", "no-store")
-	http.Redirect(w, r, p.AuthCodeURL(s.callbackURL(p), f.state(), f.verifier(), f.nonce(),
-		upstreamScopes(ofProvider(req.scopes, p), p)), http.StatusSeeOther)
+	http.Redirect(w, r, to, http.StatusSeeOther)
 }
 
 // sameOrigin reports whether a form was posted by a page of ours. Browsers say so in a header that pages cannot set;

@@ -42,7 +42,7 @@ func explainSignIn(err error, provider string) signInFailure {
 		f.status, f.code = http.StatusForbidden, "access_denied"
 		f.title = "Not allowed at " + provider
 		f.message = "The sign-in was cancelled at " + provider + "."
-	case errors.Is(err, errBadAnswer):
+	case errors.Is(err, upstream.ErrBadAnswer):
 		f.status, f.code = http.StatusBadRequest, "server_error"
 		f.title = "That answer did not come from " + provider
 		f.message = "What arrived here is not the answer to your sign-in, so it was not used."

@@ -187,7 +187,7 @@ func (s *Server) handleLanding(w http.ResponseWriter, r *http.Request) {
 	page := landingPage{URL: s.resource, Name: ShortName(s.name), Loopback: loopbackHost(s.base.Hostname()),
 		Development: s.development}
 	for _, p := range s.providers {
-		page.Providers = append(page.Providers, providerButton{p.ID, p.Name})
+		page.Providers = append(page.Providers, providerButton{ID: p.ID, Name: p.Name})
 	}
 	s.pages.landing(w, http.StatusOK, page)
 }

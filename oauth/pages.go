@@ -34,6 +34,7 @@ func newPages(server string) *pages {
 // consentPage is the data of consent.html, which asks the person, and is where they choose a provider. Its form posts
 // to /authorize: request, and then either provider or decision=cancel.
 type consentPage struct {
+	Notice       string // why the person is asked again; empty the first time
 	ClientName   string // as registered; unverified
 	RedirectHost string // with its port; for a private scheme, the scheme
 	RedirectURI  string // as requested; printable ASCII
@@ -52,7 +53,8 @@ type scopeLine struct {
 
 // A providerButton is one way to sign in: its upstream.Provider's ID and Name.
 type providerButton struct {
-	ID, Name string
+	ID, Name    string
+	Unavailable bool // for the moment
 }
 
 func (p *pages) consent(w http.ResponseWriter, status int, d consentPage) {

@@ -143,7 +143,7 @@ func TestConsentPageAsksWithoutPushing(t *testing.T) {
 	w := httptest.NewRecorder()
 	newPages("notes.example.com").consent(w, http.StatusOK, consentPage{
 		ClientName: "Claude", RedirectHost: "claude.ai", RedirectURI: "https://claude.ai/cb", Request: request,
-		Providers: []providerButton{{"github", "GitHub"}, {"google", "Google"}},
+		Providers: []providerButton{{ID: "github", Name: "GitHub"}, {ID: "google", Name: "Google"}},
 	})
 	body := w.Body.String()
 
@@ -188,7 +188,7 @@ func TestEveryVisibleFieldHasALabel(t *testing.T) {
 }
 
 func TestConsentPageSaysWhatMatters(t *testing.T) {
-	github, google := providerButton{"github", "GitHub"}, providerButton{"google", "Google"}
+	github, google := providerButton{ID: "github", Name: "GitHub"}, providerButton{ID: "google", Name: "Google"}
 	const (
 		local       = "Any program on this computer could be asking"
 		development = "Development sign-in"

@@ -76,14 +76,13 @@ func ofProvider(scopes []Scope, p *upstream.Provider) []Scope {
 	})
 }
 
-// upstreamScopes returns what to ask the provider for.
+// upstreamScopes returns what to ask the provider for, besides what it is asked for at every sign-in.
 func upstreamScopes(scopes []Scope, p *upstream.Provider) []string {
-	all := slices.Clone(p.Scopes)
-	for _, sc := range scopes {
+	var all []string
+	for _, sc := range ofProvider(scopes, p) {
 		all = append(all, sc.Upstream...)
 	}
-	slices.Sort(all)
-	return slices.Compact(all)
+	return all
 }
 
 // grantedScopes returns the names of those scopes for which the provider really granted what they need.

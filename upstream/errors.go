@@ -19,10 +19,14 @@ var (
 	// ErrMisconfigured is what a failure is when the operator can mend it: a wrong client id, secret, address or
 	// registered redirect URI.
 	ErrMisconfigured = errors.New("the identity provider is not configured correctly")
+	// ErrBadAnswer is what a failure is when an answer is not the provider's, or not the answer to this sign-in:
+	// somebody may be playing one against the other.
+	ErrBadAnswer = errors.New("the answer does not belong to this sign-in")
 )
 
-// An Error is a failure at an identity provider. Match its kind with errors.Is and [ErrUnavailable] or
-// [ErrMisconfigured]; if it is neither, this one sign-in failed. It never holds a token, a code, a secret or a body.
+// An Error is a failure at an identity provider. Match its kind with errors.Is and [ErrUnavailable],
+// [ErrMisconfigured] or [ErrBadAnswer]; if it is none, this one sign-in failed. It never holds a token, a code, a
+// secret or a body.
 type Error struct {
 	Provider string // Provider.ID
 	Op       string // what was attempted: "exchanging the code"
@@ -30,7 +34,7 @@ type Error struct {
 	Status   int    // of the HTTP answer; 0 if there was none
 	Reason   string // what we make of it; empty if Code says it all
 
-	kind error // ErrUnavailable, ErrMisconfigured or nil
+	kind error // ErrUnavailable, ErrMisconfigured, ErrBadAnswer or nil
 }
 
 func (e *Error) Error() string {
@@ -84,9 +88,13 @@ func (p *Provider) AuthorizeError(code string) error {
 // kindOfCode judges an OAuth error code.
 func (p *Provider) kindOfCode(code string) (reason string, kind error) {
 	switch code {
-	case "incorrect_client_credentials", "invalid_client":
+	case "incorrect_client_credentials", "invalid_client", "unauthorized_client":
 		env := strings.ToUpper(p.ID)
-		return "check " + env + "_CLIENT_ID and " + env + "_CLIENT_SECRET", ErrMisconfigured
+		reason = "check " + env + "_CLIENT_ID and " + env + "_CLIENT_SECRET"
+		if p.ID == oidcID {
+			reason += ", and try another OIDC_AUTH_METHOD"
+		}
+		return reason, ErrMisconfigured
 	case "redirect_uri_mismatch":
 		return "register BASE_URL/callback/" + p.ID + " as the callback there", ErrMisconfigured
 	case "application_suspended":

@@ -6,19 +6,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/oauth2"
 )
 
-// GitHubConfig describes an OAuth App at github.com, at SUB.ghe.com, or on a GitHub Enterprise Server.
+// GitHubConfig describes an OAuth App or a GitHub App at github.com, at SUB.ghe.com, or on a GitHub Enterprise Server.
 type GitHubConfig struct {
 	ClientID     string // required
 	ClientSecret string // required
@@ -26,8 +23,12 @@ type GitHubConfig struct {
 	APIURL       string // empty: derived from URL as GitHub documents it
 }
 
-// GitHub returns the provider for an OAuth App. GitHub has no discovery document that holds on every edition, and no
-// ID tokens: addresses follow from the host, and the person is whoever the API says.
+// GitHub returns the provider for an OAuth App or a GitHub App. GitHub has no discovery document that holds on every
+// edition, and no ID tokens: addresses follow from the host, and the person is whoever the API says.
+//
+// The two kinds of app differ in their tokens alone. An OAuth App's have scopes, and expire only if the app is set up
+// so. A GitHub App's have the permissions that stand on the app's page, whatever was asked for, and their answer names
+// no scopes: they count as granted all that was asked, and an API call beyond the permissions gets GitHub's own 403.
 //
 // Its errors name the environment variable that is wrong, all of them at once, with an example.
 func GitHub(c GitHubConfig) (*Provider, error) {
@@ -36,7 +37,7 @@ func GitHub(c GitHubConfig) (*Provider, error) {
 		errs = append(errs, errors.New("GITHUB_CLIENT_ID is empty; a client id looks like Ov23liAbCdEfGhIjKlMn"))
 	}
 	if c.ClientSecret == "" {
-		errs = append(errs, errors.New("GITHUB_CLIENT_SECRET is empty; generate one on the page of your OAuth App"))
+		errs = append(errs, errors.New("GITHUB_CLIENT_SECRET is empty; generate one on the page of your app"))
 	}
 	if c.URL == "" {
 		c.URL = "https://github.com"
@@ -74,14 +75,12 @@ func GitHub(c GitHubConfig) (*Provider, error) {
 			// Left unset, x/oauth2 would try both styles and post the code a second time after any error.
 			AuthStyle: oauth2.AuthStyleInParams,
 		},
-		// A redirect followed from the token endpoint would hand the code and the client secret to wherever it points.
-		client: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error {
-			return http.ErrUseLastResponse
-		}},
-		timeout:  10 * time.Second,
-		identify: identifyGitHub,
-		discard:  discardGitHub,
-		implied:  githubImplied,
+		client:    newClient(),
+		timeout:   timeout,
+		identify:  identifyGitHub,
+		discard:   discardGitHub,
+		grantsAll: func(access string) bool { return strings.HasPrefix(access, "ghu_") },
+		implied:   githubImplied,
 	}, nil
 }
 
@@ -101,29 +100,6 @@ var githubImplied = map[string][]string{
 	"admin:enterprise": {"manage_runners:enterprise", "manage_billing:enterprise", "read:enterprise"},
 }
 
-// parseBase parses an address that paths are appended to.
-func parseBase(s string) (*url.URL, error) {
-	u, err := url.Parse(strings.TrimRight(s, "/"))
-	switch {
-	case err != nil:
-		return nil, errors.New("not an address") // url.Error would repeat it
-	case u.Scheme != "https" && u.Scheme != "http":
-		return nil, errors.New("it does not begin with https://")
-	case u.Hostname() == "" || u.Opaque != "":
-		return nil, errors.New("it has no host")
-	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
-		return nil, errors.New("it has more than a scheme, a host and a path")
-	case u.Scheme == "http" && !isLoopback(u.Hostname()):
-		return nil, errors.New("http is for this machine only, use https")
-	}
-	u.Host = strings.ToLower(u.Host)
-	return u, nil
-}
-
-func isLoopback(host string) bool {
-	return host == "localhost" || net.ParseIP(host).IsLoopback()
-}
-
 // githubAPI derives the address of the REST API from that of the web site.
 func githubAPI(web *url.URL) string {
 	switch sub, ghe := strings.CutSuffix(web.Host, ".ghe.com"); {
@@ -137,14 +113,14 @@ func githubAPI(web *url.URL) string {
 
 // identifyGitHub reads GET /user and GET /user/emails. The numeric id is the subject: logins are given up and taken by
 // others. The e-mail address in /user is not looked at: it is the public one, and may be unverified.
-func identifyGitHub(ctx context.Context, p *Provider, t *Token) (Identity, error) {
+func identifyGitHub(ctx context.Context, p *Provider, t *Token, _ string) (Identity, error) {
 	var user struct {
 		ID    int64  `json:"id"`
 		Login string `json:"login"`
 		Name  string `json:"name"`
 	}
 	const op = "asking who signed in"
-	if _, err := p.getJSON(ctx, t, op, p.APIURL+"/user", &user); err != nil {
+	if _, err := p.getGitHub(ctx, t, op, p.APIURL+"/user", &user); err != nil {
 		return Identity{}, err
 	}
 	if user.ID <= 0 || user.Login == "" {
@@ -177,7 +153,7 @@ func githubEmails(ctx context.Context, p *Provider, t *Token) ([]string, error) 
 			Primary  bool   `json:"primary"`
 			Verified bool   `json:"verified"`
 		}
-		header, err := p.getJSON(ctx, t, op, next, &page)
+		header, err := p.getGitHub(ctx, t, op, next, &page)
 		var e *Error
 		withheld := errors.As(err, &e) && !errors.Is(err, ErrUnavailable) &&
 			(e.Status == http.StatusForbidden || e.Status == http.StatusNotFound)
@@ -243,6 +219,7 @@ func discardGitHub(ctx context.Context, p *Provider, t *Token) error {
 	}
 	req.SetBasicAuth(p.clientID, p.clientSecret)
 	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("X-GitHub-Api-Version", "2022-11-28")
 	_, err = p.call(req, "discarding a token", nil)
 	var e *Error
 	if errors.As(err, &e) && e.Status == http.StatusNotFound {
@@ -251,40 +228,13 @@ func discardGitHub(ctx context.Context, p *Provider, t *Token) error {
 	return err
 }
 
-// getJSON reads an API resource into v as the person, and returns the answer's header.
-func (p *Provider) getJSON(ctx context.Context, t *Token, op, address string, v any) (http.Header, error) {
+// getGitHub reads an API resource into v as the person, and returns the answer's header.
+func (p *Provider) getGitHub(ctx context.Context, t *Token, op, address string, v any) (http.Header, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+t.Access)
-	return p.call(req, op, v)
-}
-
-// call sends one request to GitHub's API and reads the answer into v, unless that is nil.
-func (p *Provider) call(req *http.Request, op string, v any) (http.Header, error) {
-	req.Header.Set("Accept", "application/vnd.github+json")
 	req.Header.Set("X-GitHub-Api-Version", "2022-11-28")
-	fail := &Error{Provider: p.ID, Op: op, kind: ErrUnavailable}
-	res, err := p.client.Do(req)
-	if err != nil {
-		fail.Reason = describe(err)
-		return nil, fail
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
-	if err != nil {
-		fail.Reason = describe(err)
-		return nil, fail
-	}
-	fail.Status = res.StatusCode
-	if res.StatusCode < 200 || res.StatusCode > 299 {
-		fail.Reason, fail.kind = kindOf(res.StatusCode, res.Header, body)
-		return nil, fail
-	}
-	if v != nil && json.Unmarshal(body, v) != nil {
-		fail.Reason = "the answer is not what the API documents"
-		return nil, fail
-	}
-	return res.Header, nil
+	return p.call(req, op, v)
 }

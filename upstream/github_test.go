@@ -102,8 +102,12 @@ func TestGitHubConfigMistakes(t *testing.T) {
 func TestAuthCodeURL(t *testing.T) {
 	p := newGitHub(t, http.NotFoundHandler())
 	// The verifier and its challenge are those of RFC 7636 appendix B.
-	got, err := url.Parse(p.AuthCodeURL("https://mcp.example.com/callback/github", "state",
-		"dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk", "nonce", []string{"user:email", "public_repo"}))
+	address, err := p.AuthCodeURL(t.Context(), "https://mcp.example.com/callback/github", "state",
+		"dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk", "nonce", []string{"user:email", "public_repo"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := url.Parse(address)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// A Provider is one way to sign in. Build one with [GitHub]; the fields are read-only afterwards.
+// A Provider is one way to sign in. Build one with [GitHub], [Google] or [OIDC]; the fields are read-only afterwards.
+// Building one calls nobody, so a provider that is down does not keep the server from starting.
 type Provider struct {
 	// ID is the path segment of /callback/{id}: each provider has a redirect URI of its own, so that one provider's
 	// answer can never be taken for another's (RFC 9700 section 4.4).
@@ -34,17 +35,24 @@ type Provider struct {
 	IdentityIssuer string
 	// ResponseIssuer is what the callback's iss parameter must equal when it is present (RFC 9207 section 2.4).
 	ResponseIssuer string
-	// APIURL is the base address of the provider's API, without a trailing slash.
+	// APIURL is the base address of the provider's API, without a trailing slash; empty if it has none.
 	APIURL string
 	// Scopes are what every sign-in asks for, so that we learn who the person is.
 	Scopes []string
 
 	clientID, clientSecret string
-	endpoint               oauth2.Endpoint
+	endpoint               oauth2.Endpoint // unless there is a discovery
+	discovery              *discovery      // nil: the endpoint is known
 	client                 *http.Client
 	timeout                time.Duration // for each of Exchange, Identify and Discard as a whole
-	identify               func(context.Context, *Provider, *Token) (Identity, error)
-	discard                func(context.Context, *Provider, *Token) error
+	identify               func(ctx context.Context, p *Provider, t *Token, nonce string) (Identity, error)
+	discard                func(context.Context, *Provider, *Token) error // nil: nothing to be done
+	// options returns what a sign-in with these scopes asks for besides them. Nil: nothing.
+	options func(scopes []string) []oauth2.AuthCodeOption
+	// grantsAll reports whether an answer without scopes means that all were granted that had been asked for.
+	grantsAll func(access string) bool
+	// aliases are the provider's other names for scopes, and what we call them.
+	aliases map[string]string
 	// implied names the scopes that a granted scope includes: GitHub leaves those out of its answer.
 	implied map[string][]string
 }
@@ -57,6 +65,10 @@ type Identity struct {
 	Login    string   // for display and for rules; may change hands
 	Name     string   // for display; may be empty
 	Emails   []string // verified addresses only, lower-case, the primary one first
+	// HostedDomain is the Google Workspace organization that the account belongs to, the hd claim; else empty. Unlike
+	// the end of an e-mail address it cannot be had by opening a consumer account with such an address.
+	HostedDomain string
+	Groups       []string // of the OIDC provider's groups claim
 }
 
 // UserID is the SHA-256 of (issuer, subject). Whoever rewrites the stored issuer or subject of a user is found out,
@@ -74,56 +86,126 @@ type Token struct {
 	Expiry        time.Time `json:"expiry,omitzero"`         // zero: does not expire
 	RefreshExpiry time.Time `json:"refresh_expiry,omitzero"` // zero: not said
 	Scopes        []string  `json:"scopes"`                  // really granted, sorted, without duplicates
+	IDToken       string    `json:"-"`                       // for Identify alone: it is not kept
 }
 
 // AuthCodeURL returns the address at the provider where a sign-in begins. The scopes asked for are p.Scopes and the
 // given ones, and they are always sent: without any, GitHub silently grants all that the person ever granted before.
-// The verifier is a PKCE code verifier (RFC 7636), whose S256 challenge is sent. The nonce is for providers that issue
-// ID tokens; GitHub does not.
-func (p *Provider) AuthCodeURL(redirectURI, state, verifier, nonce string, scopes []string) string {
-	c := p.config(redirectURI)
-	c.Scopes = sortedSet(slices.Concat(p.Scopes, scopes))
-	return c.AuthCodeURL(state, oauth2.S256ChallengeOption(verifier))
+// The verifier is a PKCE code verifier (RFC 7636), whose S256 challenge is sent, also to providers that do not say that
+// they know PKCE. The nonce is for providers that issue ID tokens; GitHub does not.
+//
+// Errors are of type [*Error]: the provider's addresses may have to be asked for first.
+func (p *Provider) AuthCodeURL(ctx context.Context, redirectURI, state, verifier, nonce string, scopes []string) (
+	string, error) {
+	c, err := p.config(ctx, redirectURI)
+	if err != nil {
+		return "", err
+	}
+	c.Scopes = p.askFor(scopes)
+	options := []oauth2.AuthCodeOption{oauth2.S256ChallengeOption(verifier)}
+	if p.discovery != nil {
+		options = append(options, oauth2.SetAuthURLParam("nonce", nonce))
+	}
+	if p.options != nil {
+		options = append(options, p.options(c.Scopes)...)
+	}
+	return c.AuthCodeURL(state, options...), nil
+}
+
+// Unavailable reports whether it is known already that nobody can sign in with the provider for the moment.
+func (p *Provider) Unavailable() bool { return p.discovery != nil && p.discovery.failing() }
+
+// CheckIssuer compares the iss parameter of a callback, which is empty if there was none, before its code is used:
+// the code may be another provider's (RFC 9207 section 2.4). A provider that says it always sends iss must have.
+//
+// Errors are of type [*Error].
+func (p *Provider) CheckIssuer(ctx context.Context, iss string) error {
+	e := &Error{Provider: p.ID, Op: "checking who answered", kind: ErrBadAnswer}
+	switch {
+	case iss == p.ResponseIssuer:
+		return nil
+	case iss != "":
+		e.Reason = "iss is not " + p.ResponseIssuer
+		return e
+	case p.discovery == nil:
+		return nil
+	}
+	m, err := p.metadata(ctx)
+	if err != nil {
+		return err
+	}
+	if m.SendsIssuer {
+		e.Reason = "iss is missing, which this provider always sends"
+		return e
+	}
+	return nil
 }
 
 // Exchange redeems the code of a callback. It sends one request, whatever happens: a code that may have reached the
-// provider is spent. The redirectURI and the verifier are those given to [Provider.AuthCodeURL].
+// provider is spent. The redirectURI, the verifier and the scopes are those given to [Provider.AuthCodeURL].
 //
 // Errors are of type [*Error].
-func (p *Provider) Exchange(ctx context.Context, redirectURI, code, verifier string) (*Token, error) {
+func (p *Provider) Exchange(ctx context.Context, redirectURI, code, verifier string, scopes []string) (*Token, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
+	c, err := p.config(ctx, redirectURI)
+	if err != nil {
+		return nil, err
+	}
 	// x/oauth2 reads at most 1 MiB of the answer.
 	ctx = context.WithValue(ctx, oauth2.HTTPClient, p.client)
-	t, err := p.config(redirectURI).Exchange(ctx, code, oauth2.VerifierOption(verifier))
+	t, err := c.Exchange(ctx, code, oauth2.VerifierOption(verifier))
 	if err != nil {
 		return nil, p.tokenError(err)
 	}
-	granted, _ := t.Extra("scope").(string)
+	idToken, _ := t.Extra("id_token").(string)
+	answered, _ := t.Extra("scope").(string)
 	return &Token{
 		Access:        t.AccessToken,
 		Refresh:       t.RefreshToken,
 		Expiry:        t.Expiry,
 		RefreshExpiry: after(t.Extra("refresh_token_expires_in")),
-		Scopes:        sortedSet(strings.FieldsFunc(granted, func(r rune) bool { return r == ',' || r == ' ' })),
+		Scopes:        p.granted(t.AccessToken, answered, scopes),
+		IDToken:       idToken,
 	}, nil
 }
 
-// Identify asks the provider whose token it is. The nonce is the one given to [Provider.AuthCodeURL].
+// granted returns the scopes that a token has, by the names that they were asked for.
+func (p *Provider) granted(access, answered string, asked []string) []string {
+	scopes := strings.FieldsFunc(answered, func(r rune) bool { return r == ',' || r == ' ' })
+	if len(scopes) == 0 && p.grantsAll(access) {
+		return p.askFor(asked)
+	}
+	for i, s := range scopes {
+		scopes[i] = cmp.Or(p.aliases[s], s)
+	}
+	return sortedSet(scopes)
+}
+
+// askFor returns the scopes of a sign-in that needs the given ones.
+func (p *Provider) askFor(scopes []string) []string {
+	return sortedSet(slices.Concat(p.Scopes, scopes))
+}
+
+// Identify asks the provider whose token it is, or reads it from the ID token that came with it. The nonce is the one
+// given to [Provider.AuthCodeURL].
 //
 // Errors are of type [*Error].
 func (p *Provider) Identify(ctx context.Context, t *Token, nonce string) (Identity, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
-	return p.identify(ctx, p, t)
+	return p.identify(ctx, p, t, nonce)
 }
 
 // Discard deletes a token at the provider, for a sign-in that is refused: a token that nobody keeps would still push
 // another one out of the ten that GitHub allows. The person's other tokens live on. A token that is already dead is
-// not an error.
+// not an error. Where the provider cannot delete one token alone, as Google, nothing happens.
 //
 // Errors are of type [*Error].
 func (p *Provider) Discard(ctx context.Context, t *Token) error {
+	if p.discard == nil {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	return p.discard(ctx, p, t)
@@ -139,16 +221,24 @@ func (p *Provider) Covers(t *Token, want string) bool {
 // ServesAPI reports whether u is on the origin of the provider's API: the only place that may see the person's token.
 func (p *Provider) ServesAPI(u *url.URL) bool {
 	api, err := url.Parse(p.APIURL)
-	return err == nil && u.Host != "" && origin(u) == origin(api)
+	return err == nil && p.APIURL != "" && u.Host != "" && origin(u) == origin(api)
 }
 
-func (p *Provider) config(redirectURI string) *oauth2.Config {
-	return &oauth2.Config{
+func (p *Provider) config(ctx context.Context, redirectURI string) (*oauth2.Config, error) {
+	c := &oauth2.Config{
 		ClientID:     p.clientID,
 		ClientSecret: p.clientSecret,
 		Endpoint:     p.endpoint,
 		RedirectURL:  redirectURI,
 	}
+	if p.discovery != nil {
+		m, err := p.metadata(ctx)
+		if err != nil {
+			return nil, err
+		}
+		c.Endpoint = m.endpoint
+	}
+	return c, nil
 }
 
 func origin(u *url.URL) string {

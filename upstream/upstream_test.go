@@ -42,7 +42,7 @@ func TestTokenAnswers(t *testing.T) {
 				fmt.Fprint(w, tt.body)
 			}))
 			before := time.Now()
-			got, err := p.Exchange(t.Context(), "http://localhost/", "code", "verifier")
+			got, err := p.Exchange(t.Context(), "http://localhost/", "code", "verifier", nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -78,7 +78,7 @@ func TestSilence(t *testing.T) {
 	token := &upstream.Token{Access: "gho_T0ken"}
 	calls := map[string]func() error{
 		"Exchange": func() error {
-			_, err := p.Exchange(t.Context(), "http://localhost/", "c0de", "v3rifier")
+			_, err := p.Exchange(t.Context(), "http://localhost/", "c0de", "v3rifier", nil)
 			return err
 		},
 		"Identify": func() error { _, err := p.Identify(t.Context(), token, ""); return err },
@@ -103,7 +103,7 @@ func TestNobodyListens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = p.Exchange(t.Context(), "http://localhost/", "c0de", "v3rifier")
+	_, err = p.Exchange(t.Context(), "http://localhost/", "c0de", "v3rifier", nil)
 	if !errors.Is(err, upstream.ErrUnavailable) || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("got %v, want a refused connection that is ErrUnavailable", err)
 	}

@@ -7,13 +7,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 )
 
-// rateLimit is what GitHub allows a person per hour, with all apps together.
-const rateLimit = 5000
-
-// An apiCall is an API request by a person's token. Handlers run with Server.mu held.
+// An apiCall is a request to GitHub's API by a person's token. Handlers run with Server.mu held.
 type apiCall struct {
 	w      http.ResponseWriter
 	r      *http.Request
@@ -26,39 +22,19 @@ func (s *Server) asPerson(handle func(apiCall)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		scheme, secret, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		if scheme == "" {
+		t, p := s.bearer(r, github)
+		switch {
+		case r.Header.Get("Authorization") == "":
 			writeProblem(w, http.StatusUnauthorized, "Requires authentication")
-			return
-		}
-		t, found := s.findToken(secret)
-		p := find(t.Login)
-		if !found || p == nil || !strings.EqualFold(scheme, "Bearer") && !strings.EqualFold(scheme, "token") {
+		case p == nil:
 			writeProblem(w, http.StatusUnauthorized, "Bad credentials")
-			return
+		default:
+			if s.kind != GitHubApp {
+				w.Header().Set("X-OAuth-Scopes", strings.Join(t.Scopes, ", "))
+			}
+			handle(apiCall{w, r, p, t.Scopes})
 		}
-		w.Header().Set("X-OAuth-Scopes", strings.Join(t.Scopes, ", "))
-		if !s.spend(w.Header(), p) {
-			writeProblem(w, http.StatusForbidden, fmt.Sprintf("API rate limit exceeded for user ID %d.", p.ID))
-			return
-		}
-		handle(apiCall{w, r, p, t.Scopes})
 	}
-}
-
-// spend counts a request against the person's rate limit and reports whether it is within.
-func (s *Server) spend(h http.Header, p *person) bool {
-	if hour := s.now().Truncate(time.Hour); !hour.Equal(s.hour) {
-		s.hour = hour
-		clear(s.used)
-	}
-	s.used[p.Login]++
-	h.Set("X-RateLimit-Limit", strconv.Itoa(rateLimit))
-	h.Set("X-RateLimit-Used", strconv.Itoa(min(s.used[p.Login], rateLimit)))
-	h.Set("X-RateLimit-Remaining", strconv.Itoa(max(0, rateLimit-s.used[p.Login])))
-	h.Set("X-RateLimit-Reset", strconv.FormatInt(s.hour.Add(time.Hour).Unix(), 10))
-	h.Set("X-RateLimit-Resource", "core")
-	return s.used[p.Login] <= rateLimit
 }
 
 // getUser is GET /user.

@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"example.com/mcp-federated-login/upstream"
-	"example.com/mcp-federated-login/upstream/devidp"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -135,12 +134,9 @@ func TestAPIStatuses(t *testing.T) {
 func TestHeadersOfTheAPI(t *testing.T) {
 	w := newWorld(t)
 	token := w.signIn("octocat", "public_repo")
-	for _, remaining := range []string{"4999", "4998"} {
-		res := w.api("GET", w.provider.APIURL+"/user", token.Access, "", nil)
-		got := []string{res.Header.Get("X-OAuth-Scopes"), res.Header.Get("X-RateLimit-Remaining")}
-		if diff := cmp.Diff([]string{"public_repo, read:user, user:email", remaining}, got); diff != "" {
-			t.Errorf("(-want +got):\n%s", diff)
-		}
+	res := w.api("GET", w.provider.APIURL+"/user", token.Access, "", nil)
+	if got := res.Header.Get("X-OAuth-Scopes"); got != "public_repo, read:user, user:email" {
+		t.Errorf("X-OAuth-Scopes: got %q", got)
 	}
 }
 
@@ -166,9 +162,8 @@ func TestAppEndpoints(t *testing.T) {
 		name, method, path, secret, token string
 		want                              int
 	}{
-		{"check", "POST", "/token", app.ClientSecret, first.Access, 200},
-		{"check an unknown token", "POST", "/token", app.ClientSecret, "gho_fakex", 404},
-		{"check nothing", "POST", "/token", app.ClientSecret, "", 422},
+		{"delete an unknown token", "DELETE", "/token", app.ClientSecret, "gho_fakex", 404},
+		{"delete nothing", "DELETE", "/token", app.ClientSecret, "", 422},
 		{"wrong secret", "DELETE", "/grant", "wrong", first.Access, 401},
 		{"delete the authorization", "DELETE", "/grant", app.ClientSecret, first.Access, 204},
 		{"delete it again", "DELETE", "/grant", app.ClientSecret, second.Access, 404},
@@ -182,44 +177,5 @@ func TestAppEndpoints(t *testing.T) {
 	}
 	if _, _, back := w.get(w.authURL()); back != nil {
 		t.Error("the authorization is still there")
-	}
-}
-
-func TestTokenEndpointSpeaksJSON(t *testing.T) {
-	w := newWorld(t)
-	app := w.idp.GitHub()
-	body, err := json.Marshal(map[string]string{
-		"client_id": app.ClientID, "client_secret": app.ClientSecret, "code": w.code("octocat"), "code_verifier": verifier,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	req, err := http.NewRequest("POST", w.idp.URL()+tokenPath, strings.NewReader(string(body)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Accept", "application/json")
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	var answer struct {
-		AccessToken string `json:"access_token"`
-		Scope       string
-	}
-	if err := json.NewDecoder(res.Body).Decode(&answer); err != nil {
-		t.Fatal(err)
-	}
-	if !strings.HasPrefix(answer.AccessToken, "gho_fake") || answer.Scope != "read:user,user:email" {
-		t.Error("want a token with comma-separated scopes")
-	}
-	var call devidp.Call
-	for _, c := range w.idp.Calls() {
-		call = c
-	}
-	if call.Path != tokenPath || call.Auth != "none" {
-		t.Errorf("got %+v as the last call", call)
 	}
 }

@@ -2,11 +2,13 @@ package devidp
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/hmac"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/hex"
 	"html/template"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -20,7 +22,9 @@ var page = template.Must(template.New("page").Parse(pageHTML))
 
 // pageData is what page.html shows: the question who to be, or a Title and a Message.
 type pageData struct {
+	Vendor         string
 	Title, Message string
+	Action         string // where the form goes
 	Callback       string
 	Request        string // the raw query, which comes back with the form and is judged again
 	People         []choice
@@ -44,145 +48,220 @@ var scopeMeanings = map[string]string{
 	"public_repo": "read and write public repositories",
 	"repo":        "read and write public and private repositories",
 	"read:org":    "see memberships of organizations",
+
+	"https://www.googleapis.com/auth/calendar.readonly": "see the calendars",
 }
 
 // An authorizeRequest has passed all checks: a code for it may go to the callback.
 type authorizeRequest struct {
-	state         string
-	challenge     string   // PKCE S256; empty if none was sent
-	scopes        []string // normalized
-	login         string   // whom the app suggests
-	selectAccount bool     // never answer without asking
+	vendor    *vendor
+	state     string
+	nonce     string
+	challenge string   // PKCE S256; empty if none was sent
+	scopes    []string // normalized
+	login     string   // whom the app suggests
+	ask       bool     // never answer without asking
+	never     bool     // never ask
+	offline   bool     // a refresh token is wanted
 }
 
-// getAuthorize is GET /login/oauth/authorize. Somebody who is signed in and has authorized the same scopes before is
-// sent back at once, as at GitHub.
-func (s *Server) getAuthorize(w http.ResponseWriter, r *http.Request) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	req, ok := s.checkRequest(w, r, r.URL.Query())
-	if !ok {
-		return
-	}
-	p := s.signedIn(r)
-	if p != nil && !req.selectAccount && (req.login == "" || strings.EqualFold(req.login, p.Login)) {
-		earlier, authorized := s.state.Authorized[p.Login]
-		scopes := req.scopes
-		if len(scopes) == 0 {
-			scopes = earlier
-		}
-		more := slices.ContainsFunc(scopes, func(scope string) bool { return !s.covers(earlier, scope) })
-		if authorized && !more && !s.tooMany(p.Login, scopes) {
-			s.grant(w, r, req, p, scopes)
+// getAuthorize is GET at an authorization endpoint. Somebody who is signed in and has authorized the same scopes before
+// is sent back at once.
+func (s *Server) getAuthorize(v *vendor) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		req, ok := s.checkRequest(w, r, v, r.URL.Query())
+		if !ok {
 			return
 		}
+		p := s.signedIn(r)
+		if p != nil && !req.ask && (req.login == "" || strings.EqualFold(req.login, p.Login)) {
+			earlier, authorized := s.state.Authorized[v.id+"/"+p.Login]
+			scopes := req.scopes
+			if len(scopes) == 0 {
+				scopes = earlier
+			}
+			more := slices.ContainsFunc(scopes, func(scope string) bool { return !s.covers(earlier, scope) })
+			if authorized && !more && !(v == github && s.tooMany(p.Login, scopes)) {
+				s.grant(w, r, req, p, scopes, false)
+				return
+			}
+		}
+		if req.never {
+			s.redirectError(w, r, req, "login_required", "Somebody would have to be asked.")
+			return
+		}
+		s.writePage(w, http.StatusOK, s.question(r.URL.RawQuery, req, p))
 	}
-	s.writePage(w, http.StatusOK, s.question(r.URL.RawQuery, req, p))
 }
 
-// postAuthorize is POST /login/oauth/authorize: the person's answer.
-func (s *Server) postAuthorize(w http.ResponseWriter, r *http.Request) {
-	// Another site must not be able to answer for the person. Browsers set these headers; pages cannot.
-	site := r.Header.Get("Sec-Fetch-Site")
-	if site != "same-origin" && (site != "" || r.Header.Get("Origin") != s.origin) {
-		s.writePage(w, http.StatusForbidden, pageData{Title: "Not from here",
-			Message: "This form was sent by another site, or by a program that does not say where it comes from."})
-		return
+// postAuthorize is POST at an authorization endpoint: the person's answer.
+func (s *Server) postAuthorize(v *vendor) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		// Another site must not be able to answer for the person. Browsers set these headers; pages cannot.
+		site := r.Header.Get("Sec-Fetch-Site")
+		if site != "same-origin" && (site != "" || r.Header.Get("Origin") != s.origin) {
+			s.writeMessage(w, http.StatusForbidden, v, "Not from here",
+				"This form was sent by another site, or by a program that does not say where it comes from.")
+			return
+		}
+		query, err := url.ParseQuery(r.PostForm.Get("request"))
+		if err != nil {
+			s.writeMessage(w, http.StatusBadRequest, v, "Broken form", "Go back and begin again.")
+			return
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		req, ok := s.checkRequest(w, r, v, query)
+		if !ok {
+			return
+		}
+		if r.PostForm.Get("decision") != "authorize" {
+			s.redirectError(w, r, req, "access_denied", "The user has denied your application access.")
+			return
+		}
+		p := find(r.PostForm.Get("login"))
+		if p == nil {
+			s.writeMessage(w, http.StatusBadRequest, v, "Nobody chosen", "Go back and choose a person.")
+			return
+		}
+		scopes := s.state.Authorized[v.id+"/"+p.Login] // what an app that asks for nothing gets
+		if len(req.scopes) > 0 {
+			ticked := r.PostForm["scope"]
+			scopes = slices.DeleteFunc(slices.Clone(req.scopes), func(scope string) bool {
+				return s.optional(v, scope) && !slices.Contains(ticked, scope)
+			})
+		}
+		s.grant(w, r, req, p, scopes, true)
 	}
-	query, err := url.ParseQuery(r.PostForm.Get("request"))
-	if err != nil {
-		s.writePage(w, http.StatusBadRequest, pageData{Title: "Broken form", Message: "Go back and begin again."})
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	req, ok := s.checkRequest(w, r, query)
-	if !ok {
-		return
-	}
-	if r.PostForm.Get("decision") != "authorize" {
-		s.redirectError(w, r, "access_denied", "The user has denied your application access.", req.state)
-		return
-	}
-	p := find(r.PostForm.Get("login"))
-	if p == nil {
-		s.writePage(w, http.StatusBadRequest, pageData{Title: "Nobody chosen", Message: "Go back and choose a person."})
-		return
-	}
-	scopes := s.state.Authorized[p.Login] // what an app that asks for nothing gets
-	if len(req.scopes) > 0 {
-		ticked := r.PostForm["scope"]
-		scopes = slices.DeleteFunc(req.scopes, func(scope string) bool { return !slices.Contains(ticked, scope) })
-	}
-	s.grant(w, r, req, p, scopes)
 }
 
-// checkRequest reads an authorization request. If it is wrong, checkRequest answers: with a page if the client is
-// unknown, else at the registered callback, whatever redirect_uri says. The caller holds s.mu.
-func (s *Server) checkRequest(w http.ResponseWriter, r *http.Request, q url.Values) (authorizeRequest, bool) {
-	if q.Get("client_id") != s.state.ClientID {
-		s.writePage(w, http.StatusNotFound, pageData{Title: "Not found",
-			Message: "No app with this client id is registered here. Does the server use this provider's GITHUB_CLIENT_ID?"})
+// optional reports whether a person can withhold a scope. Google's boxes are for its APIs, and a GitHub App's
+// permissions are all or nothing.
+func (s *Server) optional(v *vendor, scope string) bool {
+	if v == github {
+		return s.kind != GitHubApp
+	}
+	return !slices.Contains(signInScopes, scope)
+}
+
+// checkRequest reads an authorization request. If it is wrong, checkRequest answers. The caller holds s.mu.
+func (s *Server) checkRequest(w http.ResponseWriter, r *http.Request, v *vendor, q url.Values) (authorizeRequest,
+	bool) {
+	if q.Get("client_id") != s.app(v).ClientID {
+		status := http.StatusBadRequest
+		if v == github {
+			status = http.StatusNotFound
+		}
+		s.writeMessage(w, status, v, "Not found", "No app with this client id is registered here. Does the server use "+
+			"this provider's "+strings.ToUpper(v.id)+"_CLIENT_ID?")
 		return authorizeRequest{}, false
 	}
 	req := authorizeRequest{
-		state:         q.Get("state"),
-		challenge:     q.Get("code_challenge"),
-		scopes:        s.normalize(splitScopes(q.Get("scope"))),
-		login:         q.Get("login"),
-		selectAccount: q.Get("prompt") == "select_account",
+		vendor:    v,
+		state:     q.Get("state"),
+		nonce:     q.Get("nonce"),
+		challenge: q.Get("code_challenge"),
+		scopes:    s.normalize(splitScopes(q.Get("scope"))),
+		login:     cmp.Or(q.Get("login"), q.Get("login_hint")),
+		ask:       slices.Contains([]string{"select_account", "login", "consent"}, q.Get("prompt")),
+	}
+	check := s.checkOIDCRequest
+	if v == github {
+		check = s.checkGitHubRequest
+	}
+	ok := check(w, r, &req, q)
+	return req, ok
+}
+
+// checkGitHubRequest finishes checkRequest for GitHub, which answers at the registered callback, whatever redirect_uri
+// says.
+func (s *Server) checkGitHubRequest(w http.ResponseWriter, r *http.Request, req *authorizeRequest, q url.Values) bool {
+	if s.kind == GitHubApp {
+		req.scopes = appPermissions
 	}
 	method := q.Get("code_challenge_method")
 	switch {
-	case q.Has("redirect_uri") && q.Get("redirect_uri") != s.callback:
-		s.redirectError(w, r, "redirect_uri_mismatch", descriptions["redirect_uri_mismatch"], req.state)
+	case q.Has("redirect_uri") && q.Get("redirect_uri") != s.callback(github):
+		s.redirectError(w, r, *req, "redirect_uri_mismatch", descriptions["redirect_uri_mismatch"])
 	case (req.challenge != "" || method != "") && (method != "S256" || len(req.challenge) != 43):
 		// GitHub documents the rule, but not its error code.
-		const rule = "PKCE needs a code_challenge of 43 characters and the code_challenge_method S256."
-		s.redirectError(w, r, "invalid_request", rule, req.state)
+		s.redirectError(w, r, *req, "invalid_request",
+			"PKCE needs a code_challenge of 43 characters and the code_challenge_method S256.")
 	default:
-		return req, true
+		return true
 	}
-	return authorizeRequest{}, false
+	return false
 }
 
-// grant gives the app what the person allowed, and sends them back with a code. The caller holds s.mu.
-func (s *Server) grant(w http.ResponseWriter, r *http.Request, req authorizeRequest, p *person, scopes []string) {
-	s.state.Authorized[p.Login] = s.normalize(slices.Concat(s.state.Authorized[p.Login], scopes))
+// checkOIDCRequest finishes checkRequest for the others, which show a page if redirect_uri is not the registered one.
+func (s *Server) checkOIDCRequest(w http.ResponseWriter, r *http.Request, req *authorizeRequest, q url.Values) bool {
+	req.never = q.Get("prompt") == "none"
+	req.offline = q.Get("access_type") == "offline"
+	if req.vendor == generic {
+		req.offline = slices.Contains(req.scopes, "offline_access")
+	}
+	method := q.Get("code_challenge_method")
+	switch {
+	case q.Get("redirect_uri") != s.callback(req.vendor):
+		s.writeMessage(w, http.StatusBadRequest, req.vendor, "Error 400: redirect_uri_mismatch",
+			"The address to return to is not "+s.callback(req.vendor)+".")
+	case q.Get("response_type") != "code":
+		s.redirectError(w, r, *req, "unsupported_response_type", "The response_type is code.")
+	case req.vendor == google && slices.Contains(req.scopes, "offline_access"):
+		s.redirectError(w, r, *req, "invalid_scope", "Google knows no offline_access.")
+	case (req.challenge != "" || method != "") && (method != "S256" || len(req.challenge) != 43): // no method: plain
+		s.redirectError(w, r, *req, "invalid_request", "The code_challenge_method is S256.")
+	default:
+		return true
+	}
+	return false
+}
+
+// grant gives the app what the person allowed, just now if asked, and sends them back with a code. The caller holds
+// s.mu.
+func (s *Server) grant(w http.ResponseWriter, r *http.Request, req authorizeRequest, p *person, scopes []string,
+	asked bool) {
+	authorized := req.vendor.id + "/" + p.Login
+	s.state.Authorized[authorized] = s.normalize(slices.Concat(s.state.Authorized[authorized], scopes))
 	if err := s.save(); err != nil {
 		s.fail(w, err)
 		return
 	}
-	for h, c := range s.codes {
-		if !s.now().Before(c.expires) {
-			delete(s.codes, h)
-		}
-	}
+	maps.DeleteFunc(s.codes, func(_ string, c code) bool { return !s.now().Before(c.expires) })
 	secret := random(10)
-	s.codes[hash(secret)] = code{p.Login, scopes, s.callback, req.challenge, s.now().Add(codeLife)}
+	s.codes[hash(secret)] = code{vendor: req.vendor, login: p.Login, scopes: scopes, challenge: req.challenge,
+		nonce: req.nonce, expires: s.now().Add(codeLife),
+		// Google gives one only along with a consent page.
+		refresh: req.offline && (asked || req.vendor != google)}
 	http.SetCookie(w, &http.Cookie{
 		Name: s.cookieName(), Value: s.cookieValue(p), Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode,
 	})
-	s.log.Info("development sign-in", "person", p.Login, "scopes", strings.Join(scopes, " "))
-	s.redirect(w, r, url.Values{"code": {secret}}, req.state)
+	s.log.Info("development sign-in", "vendor", req.vendor.name, "person", p.Login, "scopes", strings.Join(scopes, " "))
+	s.redirect(w, r, req, url.Values{"code": {secret}})
 }
 
-func (s *Server) redirectError(w http.ResponseWriter, r *http.Request, code, description, state string) {
-	s.redirect(w, r, url.Values{"error": {code}, "error_description": {description}, "error_uri": {errorURI}}, state)
+func (s *Server) redirectError(w http.ResponseWriter, r *http.Request, req authorizeRequest, code, description string) {
+	params := url.Values{"error": {code}, "error_description": {description}}
+	if req.vendor == github {
+		params.Set("error_uri", errorURI)
+	}
+	s.redirect(w, r, req, params)
 }
 
 // redirect sends the browser to the callback.
-func (s *Server) redirect(w http.ResponseWriter, r *http.Request, params url.Values, state string) {
-	if state != "" {
-		params.Set("state", state)
+func (s *Server) redirect(w http.ResponseWriter, r *http.Request, req authorizeRequest, params url.Values) {
+	if req.state != "" {
+		params.Set("state", req.state)
 	}
 	switch s.iss {
 	case IssRight:
-		params.Set("iss", s.origin+"/login/oauth")
+		params.Set("iss", s.origin+req.vendor.issuer)
 	case IssWrong:
 		params.Set("iss", "https://issuer.example.com")
 	}
-	http.Redirect(w, r, s.callback+"?"+params.Encode(), http.StatusFound)
+	http.Redirect(w, r, s.callback(req.vendor)+"?"+params.Encode(), http.StatusFound)
 }
 
 // cookieName has the port in it, because cookies ignore ports.
@@ -191,7 +270,7 @@ func (s *Server) cookieName() string {
 }
 
 func (s *Server) cookieValue(p *person) string {
-	mac := hmac.New(sha256.New, []byte(s.state.ClientSecret))
+	mac := hmac.New(sha256.New, []byte(s.app(github).ClientSecret))
 	mac.Write([]byte("session " + p.Login))
 	return p.Login + "." + hex.EncodeToString(mac.Sum(nil))
 }
@@ -219,7 +298,8 @@ func (s *Server) question(query string, req authorizeRequest, signedIn *person) 
 	if checked == nil {
 		checked = &people[0]
 	}
-	d := pageData{Title: "Who do you want to be?", Callback: s.callback, Request: query}
+	d := pageData{Vendor: req.vendor.name, Title: "Who do you want to be?", Action: req.vendor.authorize,
+		Callback: s.callback(req.vendor), Request: query}
 	for i := range people {
 		p := &people[i]
 		d.People = append(d.People, choice{
@@ -228,9 +308,15 @@ func (s *Server) question(query string, req authorizeRequest, signedIn *person) 
 		})
 	}
 	for _, scope := range req.scopes {
-		d.Scopes = append(d.Scopes, scopeChoice{scope, scopeMeanings[scope]})
+		if s.optional(req.vendor, scope) {
+			d.Scopes = append(d.Scopes, scopeChoice{scope, scopeMeanings[scope]})
+		}
 	}
 	return d
+}
+
+func (s *Server) writeMessage(w http.ResponseWriter, status int, v *vendor, title, message string) {
+	s.writePage(w, status, pageData{Vendor: v.name, Title: title, Message: message})
 }
 
 func (s *Server) writePage(w http.ResponseWriter, status int, d pageData) {

@@ -78,7 +78,7 @@ func TestAskedAgainOrNot(t *testing.T) {
 			if !tt.atOnce {
 				return
 			}
-			token, err := w.provider.Exchange(t.Context(), callback, back.Get("code"), verifier)
+			token, err := w.provider.Exchange(t.Context(), callback, back.Get("code"), verifier, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -182,7 +182,7 @@ func TestFormFromElsewhere(t *testing.T) {
 		f := form(page, "octocat", "authorize")
 		f.Add("scope", "repo")
 		_, _, back := w.post(f, http.Header{"Origin": {own}})
-		token, err := w.provider.Exchange(t.Context(), callback, back.Get("code"), verifier)
+		token, err := w.provider.Exchange(t.Context(), callback, back.Get("code"), verifier, nil)
 		if err != nil || slices.Contains(token.Scopes, "repo") {
 			t.Errorf("got %v, want a token without repo", err)
 		}

@@ -33,13 +33,58 @@ func (s *Server) FailNext(path string, n int, f Fault) {
 	s.faults = append(s.faults, fault{path, n, f})
 }
 
-// RevokeTokens ends a person's authorization and all tokens, as they may at any time in GitHub's settings.
+// RevokeTokens ends a person's authorizations and all tokens, as they may at any time in their settings.
 func (s *Server) RevokeTokens(login string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.removeTokens(func(t token) bool { return t.Login == login })
-	delete(s.state.Authorized, login)
+	for _, v := range []*vendor{github, google, generic} {
+		s.revoke(v, login)
+	}
 	return s.save()
+}
+
+// A Document is something that Google or the vendor says.
+type Document int
+
+// The documents to lie in.
+const (
+	Metadata Document = iota
+	IDToken
+	Userinfo
+)
+
+// Lie makes the function change documents of that kind before they are sent; nil ends it. Thin ID tokens, other
+// vendors' claims and clocks that are wrong are made in this way, too.
+func (s *Server) Lie(d Document, lie func(document map[string]any)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lies[d] = lie
+}
+
+// changed returns the document after the lie. The caller holds s.mu.
+func (s *Server) changed(d Document, document map[string]any) map[string]any {
+	if lie := s.lies[d]; lie != nil {
+		lie(document)
+	}
+	return document
+}
+
+// A Signature says how ID tokens are signed.
+type Signature int
+
+// The ways to sign.
+const (
+	RightKey Signature = iota
+	UnknownKey
+	AlgNone
+	AlgHS256 // under the client secret
+)
+
+// SetSignature changes how the ID tokens to come are signed.
+func (s *Server) SetSignature(how Signature) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.signed = how
 }
 
 // An IssMode says what the iss parameter of callbacks is (RFC 9207). GitHub began to send it in 2026.

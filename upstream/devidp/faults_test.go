@@ -60,7 +60,7 @@ func TestTokenEndpointFaults(t *testing.T) {
 			w := newWorld(t)
 			code := w.code("octocat")
 			w.idp.FailNext(tokenPath, 1, tt.fault)
-			_, err := w.provider.Exchange(t.Context(), callback, code, verifier)
+			_, err := w.provider.Exchange(t.Context(), callback, code, verifier, nil)
 			checkError(t, err, tt.code, tt.kind)
 			if strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), code) {
 				t.Error("the error holds the body or the code")
@@ -76,9 +76,9 @@ func TestLostAnswerSpendsTheCode(t *testing.T) {
 	w := newWorld(t)
 	code := w.code("octocat")
 	w.idp.FailNext(tokenPath, 1, devidp.Fault{Drop: true, AfterCommit: true})
-	_, err := w.provider.Exchange(t.Context(), callback, code, verifier)
+	_, err := w.provider.Exchange(t.Context(), callback, code, verifier, nil)
 	checkError(t, err, "", upstream.ErrUnavailable)
-	_, err = w.provider.Exchange(t.Context(), callback, code, verifier)
+	_, err = w.provider.Exchange(t.Context(), callback, code, verifier, nil)
 	checkError(t, err, "bad_verification_code", nil)
 }
 
@@ -88,7 +88,7 @@ func TestRedirectFromTheTokenEndpointIsNotFollowed(t *testing.T) {
 	code := w.code("octocat")
 	w.idp.FailNext(tokenPath, 1, devidp.Fault{
 		Status: http.StatusTemporaryRedirect, Header: http.Header{"Location": {thief.URL() + tokenPath}}})
-	_, err := w.provider.Exchange(t.Context(), callback, code, verifier)
+	_, err := w.provider.Exchange(t.Context(), callback, code, verifier, nil)
 	checkError(t, err, "", upstream.ErrMisconfigured)
 	if calls := thief.Calls(); len(calls) != 0 {
 		t.Errorf("the other server got %v", calls)

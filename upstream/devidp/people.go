@@ -13,7 +13,16 @@ type person struct {
 	Name   string
 	Emails []email
 	Orgs   []string
+	hosted string // the Google Workspace organization; empty: a consumer account
 	repos  []repo
+	events []event
+}
+
+// An event is on the calendar every time one looks: so many days from now.
+type event struct {
+	title string
+	days  int
+	hour  int
 }
 
 // An email is an entry of GET /user/emails.
@@ -45,7 +54,9 @@ var people = []person{{
 		{Email: "octocat@example.com", Primary: true, Verified: true},
 		{Email: "583231+octocat@users.noreply.github.com", Verified: true},
 	},
-	Orgs: []string{"acme"},
+	Orgs:   []string{"acme"},
+	hosted: "acme.example",
+	events: []event{{"Feed the squid", 1, 9}, {"Ink supplies meeting", 2, 14}, {"Reef clean-up", 5, 10}},
 	repos: []repo{
 		{1296269, "hello-world", "My first repository", false, day},
 		{1300192, "spoon-knife", "A repository to practise forking on", false, day.AddDate(0, 1, 0)},
@@ -62,6 +73,7 @@ var people = []person{{
 		{1400001, "lock-picks", "Tools of the trade", false, day},
 		{1400002, "hideout", "Nobody knows", true, day},
 	},
+	events: []event{{"Case the joint", 1, 23}},
 }}
 
 // find returns the person with this login, or nil.

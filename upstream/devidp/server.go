@@ -1,17 +1,28 @@
-// Package devidp is a stand-in for GitHub, so that the server can be tried and tested without an account or an app.
+// Package devidp is a stand-in for GitHub, Google and an OpenID Connect vendor, so that the server can be tried and
+// tested without an account or an app.
 //
-// It behaves like GitHub with one OAuth App, over real HTTP on an origin of its own, at the paths of a GitHub
-// Enterprise Server: the provider code of package upstream runs against it unchanged. It has no passwords: whoever can
-// reach it may be anybody. Hence it listens on loopback only, and refuses whatever may come from elsewhere: a peer that
-// is not loopback, a request that was forwarded, a foreign Host.
+// It behaves like each of them with one app, over real HTTP on an origin of its own: the provider code of package
+// upstream runs against it unchanged. GitHub is at the paths of a GitHub Enterprise Server, with an OAuth App or a
+// GitHub App. Google and the vendor are one engine, below /google and /oidc. There is one vendor only, because Auth0,
+// Entra, Keycloak, Okta and Stytch differ from it in claims and metadata, which [Server.Lie] changes.
 //
-//	GET,POST /login/oauth/authorize                       authorize.go: the page where one picks a person
-//	POST     /login/oauth/access_token                    token.go
-//	POST,DELETE /api/v3/applications/{client_id}/token    token.go: check and delete a token
-//	DELETE   /api/v3/applications/{client_id}/grant       token.go: delete an authorization with all tokens
-//	GET      /api/v3/user, /user/emails, /user/repos      api.go
-//	GET      /api/v3/repos/{owner}/{repo}                 api.go
-//	GET,POST /api/v3/repos/{owner}/{repo}/issues          api.go
+// It has no passwords: whoever can reach it may be anybody. Hence it listens on loopback only, and refuses whatever may
+// come from elsewhere: a peer that is not loopback, a request that was forwarded, a foreign Host.
+//
+//	GET,POST /login/oauth/authorize                     authorize.go: the page where one picks a person
+//	POST     /login/oauth/access_token                  token.go
+//	DELETE   /api/v3/applications/{client_id}/token     token.go: delete a token
+//	DELETE   /api/v3/applications/{client_id}/grant     token.go: delete an authorization with all tokens
+//	GET      /api/v3/user, /user/emails, /user/repos    api.go
+//	GET      /api/v3/repos/{owner}/{repo}               api.go
+//	GET,POST /api/v3/repos/{owner}/{repo}/issues        api.go
+//
+//	GET      /google/.well-known/openid-configuration   oidc.go; the same below /oidc
+//	GET      /google/keys                               idtoken.go
+//	GET,POST /google/authorize                          authorize.go
+//	POST     /google/token                              oidc.go
+//	GET      /google/userinfo                           oidc.go
+//	GET      /google/calendar/v3/calendars/primary/events   calendar.go; Google only
 //
 // Tests break it through methods, in faults.go; nothing in it can be broken or steered over HTTP.
 package devidp
@@ -19,6 +30,7 @@ package devidp
 import (
 	"cmp"
 	"context"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -37,7 +49,8 @@ import (
 
 // A Config says whom the stand-in serves.
 type Config struct {
-	// BaseURL is our own server's address, which must be on loopback. Its /callback/github is the one redirect URI.
+	// BaseURL is our own server's address, which must be on loopback. Its /callback/github is GitHub's one redirect URI,
+	// and so on.
 	BaseURL string
 	// Dir is where the state file devidp.json is kept, so that a restart signs nobody out. Empty: in memory only.
 	// One process at a time may use it.
@@ -51,7 +64,7 @@ type Config struct {
 // A Server is a running stand-in.
 type Server struct {
 	origin   string // http://host:port
-	callback string
+	baseURL  string // our own server's
 	dir      string
 	log      *slog.Logger
 	now      func() time.Time
@@ -61,12 +74,32 @@ type Server struct {
 	mu     sync.Mutex // guards all below
 	state  state
 	codes  map[string]code // keyed by the code's hash
-	used   map[string]int  // API requests in the current hour, keyed by login
-	hour   time.Time       // the current hour of used
+	key    *rsa.PrivateKey // of ID tokens, parsed; nil before the first
+	kind   AppKind
 	faults []fault
 	iss    IssMode
+	lies   map[Document]func(map[string]any)
+	signed Signature
 	calls  []Call
 }
+
+// A vendor is an identity provider that the stand-in plays.
+type vendor struct {
+	id        string // of /callback/{id}
+	name      string
+	authorize string // path of the authorization endpoint
+	issuer    string // path of the issuer
+}
+
+var (
+	github  = &vendor{"github", "GitHub", "/login/oauth/authorize", "/login/oauth"}
+	google  = &vendor{"google", "Google", "/google/authorize", "/google"}
+	generic = &vendor{"oidc", "Example ID", "/oidc/authorize", "/oidc"}
+)
+
+func (s *Server) callback(v *vendor) string { return s.baseURL + "/callback/" + v.id }
+
+func (s *Server) app(v *vendor) app { return s.state.Apps[v.id] }
 
 // Start listens on the loopback name that BaseURL does not use, so that the two are different sites to a browser, as
 // in production: on 127.0.0.1 beside localhost, else on localhost. The port is the one of the last run if it is free,
@@ -78,12 +111,12 @@ func Start(c Config) (*Server, error) {
 			"only, such as http://localhost:8080, not %q", c.BaseURL)
 	}
 	s := &Server{
-		callback: c.BaseURL + "/callback/github",
-		dir:      c.Dir,
-		log:      c.Log,
-		now:      c.Now,
-		codes:    map[string]code{},
-		used:     map[string]int{},
+		baseURL: c.BaseURL,
+		dir:     c.Dir,
+		log:     c.Log,
+		now:     c.Now,
+		codes:   map[string]code{},
+		lies:    map[Document]func(map[string]any){},
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -116,7 +149,22 @@ func (s *Server) URL() string { return s.origin }
 
 // GitHub returns what an operator would copy from the page of the OAuth App.
 func (s *Server) GitHub() upstream.GitHubConfig {
-	return upstream.GitHubConfig{ClientID: s.state.ClientID, ClientSecret: s.state.ClientSecret, URL: s.origin}
+	a := s.app(github)
+	return upstream.GitHubConfig{ClientID: a.ClientID, ClientSecret: a.ClientSecret, URL: s.origin}
+}
+
+// Google returns what an operator would copy from the page of the client, and where the stand-in is.
+func (s *Server) Google() upstream.GoogleConfig {
+	a, address := s.app(google), s.origin+google.issuer
+	return upstream.GoogleConfig{ClientID: a.ClientID, ClientSecret: a.ClientSecret, Issuer: address, APIURL: address,
+		Now: s.now}
+}
+
+// OIDC returns what an operator would copy from the page of the client.
+func (s *Server) OIDC() upstream.OIDCConfig {
+	a := s.app(generic)
+	return upstream.OIDCConfig{Issuer: s.origin + generic.issuer, ClientID: a.ClientID, ClientSecret: a.ClientSecret,
+		Name: generic.name, GroupsClaim: "groups", Now: s.now}
 }
 
 // Close stops the stand-in at once.
@@ -178,10 +226,18 @@ func listenAll(addresses []string, port int) ([]net.Listener, error) {
 
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /login/oauth/authorize", s.getAuthorize)
-	mux.HandleFunc("POST /login/oauth/authorize", s.postAuthorize)
+	for _, v := range []*vendor{github, google, generic} {
+		mux.HandleFunc("GET "+v.authorize, s.getAuthorize(v))
+		mux.HandleFunc("POST "+v.authorize, s.postAuthorize(v))
+	}
+	for _, v := range []*vendor{google, generic} {
+		mux.HandleFunc("GET "+v.issuer+"/.well-known/openid-configuration", s.getMetadata(v))
+		mux.HandleFunc("GET "+v.issuer+"/keys", s.getKeys)
+		mux.HandleFunc("POST "+v.issuer+"/token", s.postToken(v))
+		mux.HandleFunc("GET "+v.issuer+"/userinfo", s.getUserinfo(v))
+	}
+	mux.HandleFunc("GET /google/calendar/v3/calendars/primary/events", s.getEvents)
 	mux.HandleFunc("POST /login/oauth/access_token", s.postAccessToken)
-	mux.HandleFunc("POST /api/v3/applications/{client_id}/token", s.asApp(s.checkToken))
 	mux.HandleFunc("DELETE /api/v3/applications/{client_id}/token", s.asApp(s.deleteToken))
 	mux.HandleFunc("DELETE /api/v3/applications/{client_id}/grant", s.asApp(s.deleteGrant))
 	mux.HandleFunc("GET /api/v3/user", s.asPerson(s.getUser))

@@ -20,7 +20,7 @@ func TestSignIn(t *testing.T) {
 	if got := back.Get("iss"); got != w.provider.ResponseIssuer {
 		t.Errorf("iss: got %q, want %q", got, w.provider.ResponseIssuer)
 	}
-	token, err := w.provider.Exchange(t.Context(), callback, back.Get("code"), verifier)
+	token, err := w.provider.Exchange(t.Context(), callback, back.Get("code"), verifier, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func TestMalloryHasNoVerifiedEmail(t *testing.T) {
 func TestFewerScopesThanAskedFor(t *testing.T) {
 	w := newWorld(t)
 	back := w.answer(w.authURL("public_repo"), "octocat", "authorize", "user:email", "public_repo")
-	token, err := w.provider.Exchange(t.Context(), callback, back.Get("code"), verifier)
+	token, err := w.provider.Exchange(t.Context(), callback, back.Get("code"), verifier, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,30 +104,30 @@ func TestExchangeRefusals(t *testing.T) {
 		kind     error
 	}{
 		{"wrong verifier", func(w *world, code string) error {
-			_, err := w.provider.Exchange(w.Context(), callback, code, verifier+"x")
-			if _, again := w.provider.Exchange(w.Context(), callback, code, verifier); again != nil {
+			_, err := w.provider.Exchange(w.Context(), callback, code, verifier+"x", nil)
+			if _, again := w.provider.Exchange(w.Context(), callback, code, verifier, nil); again != nil {
 				w.Errorf("control: the right verifier gets %v", again)
 			}
 			return err
 		}, "bad_verification_code", nil},
 		{"no verifier", func(w *world, code string) error {
-			_, err := w.provider.Exchange(w.Context(), callback, code, "")
+			_, err := w.provider.Exchange(w.Context(), callback, code, "", nil)
 			return err
 		}, "bad_verification_code", nil},
 		{"replayed code", func(w *world, code string) error {
-			if _, first := w.provider.Exchange(w.Context(), callback, code, verifier); first != nil {
+			if _, first := w.provider.Exchange(w.Context(), callback, code, verifier, nil); first != nil {
 				w.Errorf("control: the first time gets %v", first)
 			}
-			_, err := w.provider.Exchange(w.Context(), callback, code, verifier)
+			_, err := w.provider.Exchange(w.Context(), callback, code, verifier, nil)
 			return err
 		}, "bad_verification_code", nil},
 		{"code after ten minutes", func(w *world, code string) error {
 			w.clock.add(10 * time.Minute)
-			_, err := w.provider.Exchange(w.Context(), callback, code, verifier)
+			_, err := w.provider.Exchange(w.Context(), callback, code, verifier, nil)
 			return err
 		}, "bad_verification_code", nil},
 		{"another redirect_uri", func(w *world, code string) error {
-			_, err := w.provider.Exchange(w.Context(), callback+"/x", code, verifier)
+			_, err := w.provider.Exchange(w.Context(), callback+"/x", code, verifier, nil)
 			return err
 		}, "redirect_uri_mismatch", upstream.ErrMisconfigured},
 		{"wrong client secret", func(w *world, code string) error {
@@ -137,7 +137,7 @@ func TestExchangeRefusals(t *testing.T) {
 			if err != nil {
 				w.Fatal(err)
 			}
-			_, err = p.Exchange(w.Context(), callback, code, verifier)
+			_, err = p.Exchange(w.Context(), callback, code, verifier, nil)
 			return err
 		}, "incorrect_client_credentials", upstream.ErrMisconfigured},
 	}

@@ -22,6 +22,7 @@ import (
 const (
 	baseURL   = "http://localhost:20100"
 	callback  = baseURL + "/callback/github"
+	nonce     = "a-nonce"
 	verifier  = "a-verifier-of-more-than-forty-three-characters-in-all"
 	tokenPath = "/login/oauth/access_token"
 )
@@ -58,6 +59,17 @@ func newWorld(t *testing.T) *world {
 	idp := start(t, devidp.Config{BaseURL: baseURL, Now: c.Now})
 	return &world{T: t, idp: idp, provider: newProvider(t, idp), browser: newBrowser(t), clock: c}
 }
+
+// use puts another provider in front of the stand-in.
+func (w *world) use(p *upstream.Provider, err error) {
+	w.Helper()
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.provider = p
+}
+
+func (w *world) callback() string { return baseURL + "/callback/" + w.provider.ID }
 
 func start(t *testing.T, c devidp.Config) *devidp.Server {
 	t.Helper()
@@ -104,8 +116,8 @@ func (w *world) do(req *http.Request) (status int, body string, back url.Values)
 	}
 	if location := res.Header.Get("Location"); location != "" {
 		address, query, _ := strings.Cut(location, "?")
-		if address != callback {
-			w.Fatalf("redirected to %s, want %s", address, callback)
+		if address != w.callback() {
+			w.Fatalf("redirected to %s, want %s", address, w.callback())
 		}
 		if back, err = url.ParseQuery(query); err != nil {
 			w.Fatal(err)
@@ -136,7 +148,11 @@ func form(page, login, decision string, withhold ...string) url.Values {
 
 func (w *world) post(f url.Values, header http.Header) (status int, body string, back url.Values) {
 	w.Helper()
-	req, err := http.NewRequest("POST", w.idp.URL()+"/login/oauth/authorize", strings.NewReader(f.Encode()))
+	path := "/login/oauth/authorize"
+	if w.provider.ID != "github" {
+		path = "/" + w.provider.ID + "/authorize"
+	}
+	req, err := http.NewRequest("POST", w.idp.URL()+path, strings.NewReader(f.Encode()))
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -163,7 +179,12 @@ func (w *world) answer(address, login, decision string, withhold ...string) url.
 }
 
 func (w *world) authURL(scopes ...string) string {
-	return w.provider.AuthCodeURL(callback, "the-state", verifier, "", scopes)
+	w.Helper()
+	address, err := w.provider.AuthCodeURL(w.Context(), w.callback(), "the-state", verifier, nonce, scopes)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return address
 }
 
 func (w *world) code(login string, scopes ...string) string {
@@ -177,7 +198,7 @@ func (w *world) code(login string, scopes ...string) string {
 
 func (w *world) signIn(login string, scopes ...string) *upstream.Token {
 	w.Helper()
-	token, err := w.provider.Exchange(w.Context(), callback, w.code(login, scopes...), verifier)
+	token, err := w.provider.Exchange(w.Context(), w.callback(), w.code(login, scopes...), verifier, scopes)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -186,7 +207,7 @@ func (w *world) signIn(login string, scopes ...string) *upstream.Token {
 
 func (w *world) works(token *upstream.Token) bool {
 	w.Helper()
-	_, err := w.provider.Identify(w.Context(), token, "")
+	_, err := w.provider.Identify(w.Context(), token, nonce)
 	var e *upstream.Error
 	if err != nil && (!errors.As(err, &e) || e.Status != http.StatusUnauthorized) {
 		w.Fatalf("got %v, want success or a 401", err)

@@ -1,0 +1,177 @@
+package upstream
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+	"golang.org/x/oauth2"
+)
+
+// metadata is what we use of a provider's discovery document (OpenID Connect Discovery 1.0 section 3).
+type metadata struct {
+	Issuer      string   `json:"issuer"`
+	AuthURL     string   `json:"authorization_endpoint"`
+	TokenURL    string   `json:"token_endpoint"`
+	KeysURL     string   `json:"jwks_uri"`
+	UserinfoURL string   `json:"userinfo_endpoint"` // may be empty
+	AuthMethods []string `json:"token_endpoint_auth_methods_supported"`
+	Algorithms  []string `json:"id_token_signing_alg_values_supported"`
+	SendsIssuer bool     `json:"authorization_response_iss_parameter_supported"` // RFC 9207 section 3
+
+	endpoint oauth2.Endpoint
+	keys     oidc.KeySet
+}
+
+// A discovery finds a provider's metadata when they are first needed. A provider that does not answer is left alone for
+// a while, and what it once said stays good until it says something else.
+type discovery struct {
+	authStyle oauth2.AuthStyle // AuthStyleAutoDetect: as the metadata say
+	now       func() time.Time
+	fetching  sync.Mutex // held while the provider is asked
+	last      atomic.Pointer[discovered]
+}
+
+// discovered is the outcome of asking: metadata or an error.
+type discovered struct {
+	metadata *metadata
+	err      error
+	until    time.Time     // when to ask again
+	wait     time.Duration // how long the provider was left alone after a failure
+}
+
+const (
+	metadataLife = 24 * time.Hour
+	minWait      = time.Second
+	maxWait      = time.Minute
+)
+
+func newDiscovery(style oauth2.AuthStyle, now func() time.Time) *discovery {
+	if now == nil {
+		now = time.Now
+	}
+	d := &discovery{authStyle: style, now: now}
+	d.last.Store(&discovered{})
+	return d
+}
+
+func (d *discovery) failing() bool {
+	last := d.last.Load()
+	return last.err != nil && d.now().Before(last.until)
+}
+
+// metadata returns what the provider says of itself. One caller asks, the others wait for the same answer.
+func (p *Provider) metadata(ctx context.Context) (*metadata, error) {
+	d := p.discovery
+	if last := d.last.Load(); d.now().Before(last.until) {
+		return last.metadata, last.err
+	}
+	d.fetching.Lock()
+	defer d.fetching.Unlock()
+	last := d.last.Load()
+	if d.now().Before(last.until) { // somebody asked while we waited
+		return last.metadata, last.err
+	}
+	// The answer is for everybody, so it does not depend on whether the first who asked is still there.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.timeout)
+	defer cancel()
+	next := &discovered{until: d.now().Add(metadataLife)}
+	if next.metadata, next.err = p.discover(ctx); next.err != nil {
+		next.wait = min(max(minWait, 2*last.wait), maxWait)
+		next.until = d.now().Add(next.wait)
+		if last.metadata != nil {
+			next.metadata, next.err = last.metadata, nil
+		}
+	}
+	d.last.Store(next)
+	return next.metadata, next.err
+}
+
+// discover reads the discovery document.
+func (p *Provider) discover(ctx context.Context) (*metadata, error) {
+	const op = "reading the discovery document"
+	refuse := func(reason string) (*metadata, error) {
+		return nil, &Error{Provider: p.ID, Op: op, Reason: reason, kind: ErrMisconfigured}
+	}
+	address := strings.TrimSuffix(p.IdentityIssuer, "/") + "/.well-known/openid-configuration"
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	m := &metadata{}
+	if _, err := p.call(req, op, m); err != nil {
+		return nil, err
+	}
+	m.endpoint = oauth2.Endpoint{AuthURL: m.AuthURL, TokenURL: m.TokenURL, AuthStyle: p.discovery.authStyle}
+	if m.endpoint.AuthStyle == oauth2.AuthStyleAutoDetect {
+		m.endpoint.AuthStyle = authStyle(m.AuthMethods)
+	}
+	switch own := p.IdentityIssuer; {
+	// "The issuer value returned MUST be identical to the Issuer URL that was used as the prefix" (section 4.3).
+	case m.Issuer != own && strings.TrimSuffix(m.Issuer, "/") == strings.TrimSuffix(own, "/"):
+		return refuse(fmt.Sprintf("the issuer is configured as %q, but calls itself %q: the slash counts", own, m.Issuer))
+	case m.Issuer != own:
+		return refuse(fmt.Sprintf("the issuer is configured as %q, but calls itself %q", own, m.Issuer))
+	case !secure(m.AuthURL):
+		return refuse("authorization_endpoint is missing or not https")
+	case !secure(m.TokenURL):
+		return refuse("token_endpoint is missing or not https")
+	case !secure(m.KeysURL):
+		return refuse("jwks_uri is missing or not https")
+	case m.UserinfoURL != "" && !secure(m.UserinfoURL):
+		return refuse("userinfo_endpoint is not https")
+	case m.endpoint.AuthStyle == oauth2.AuthStyleAutoDetect: // x/oauth2 would try, and send the code twice
+		return refuse("its token endpoint takes neither client_secret_basic nor client_secret_post")
+	}
+	// Neither none nor a symmetric algorithm, whatever the document says: the key would be the client secret at best.
+	m.Algorithms = slices.DeleteFunc(m.Algorithms, func(a string) bool { return !slices.Contains(algorithms, a) })
+	client := &http.Client{Timeout: p.timeout, Transport: keysTransport{p}}
+	m.keys = oidc.NewRemoteKeySet(oidc.ClientContext(ctx, client), m.KeysURL)
+	return m, nil
+}
+
+// secure reports whether an address is https, or on this machine.
+func secure(address string) bool {
+	u, err := url.Parse(address)
+	return err == nil && u.Hostname() != "" && (u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()))
+}
+
+var algorithms = []string{oidc.RS256, oidc.RS384, oidc.RS512, oidc.PS256, oidc.PS384, oidc.PS512,
+	oidc.ES256, oidc.ES384, oidc.ES512, oidc.EdDSA}
+
+// authStyle chooses how to send the client secret. "If omitted, the default is client_secret_basic" (section 3).
+func authStyle(methods []string) oauth2.AuthStyle {
+	switch {
+	case len(methods) == 0, slices.Contains(methods, "client_secret_basic"):
+		return oauth2.AuthStyleInHeader
+	case slices.Contains(methods, "client_secret_post"):
+		return oauth2.AuthStyleInParams
+	}
+	return oauth2.AuthStyleAutoDetect
+}
+
+// keysTransport is for go-oidc's requests for keys. By itself it would read answers of any length, and quote what is
+// not a key set in its errors.
+type keysTransport struct{ p *Provider }
+
+func (k keysTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	var keys struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	header, err := k.p.call(req.Clone(req.Context()), "fetching the keys of ID tokens", &keys)
+	if err != nil {
+		return nil, err
+	}
+	body, err := json.Marshal(keys)
+	return &http.Response{StatusCode: http.StatusOK, Header: header, Body: io.NopCloser(bytes.NewReader(body))}, err
+}

@@ -1,0 +1,111 @@
+package upstream
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+)
+
+const (
+	maxSubject = 255             // bytes: OpenID Connect Core 1.0 section 2
+	expLeeway  = time.Minute     // how far the provider's clock may be behind ours
+	iatLeeway  = 5 * time.Minute // how far it may be ahead
+)
+
+// verifyIDToken verifies the ID token of a sign-in and returns it with all of its claims (OpenID Connect Core 1.0
+// section 3.1.3.7). The errors say which rule it breaks.
+func (p *Provider) verifyIDToken(ctx context.Context, m *metadata, t *Token, nonce string) (*oidc.IDToken, claims,
+	error) {
+	refuse := func(reason string) (*oidc.IDToken, claims, error) {
+		return nil, nil, &Error{Provider: p.ID, Op: "verifying the ID token", Reason: reason, kind: ErrBadAnswer}
+	}
+	if t.IDToken == "" {
+		return refuse("there is none")
+	}
+	// By itself first, because Verify reports keys that cannot be fetched as it does a signature that is wrong.
+	if _, err := m.keys.VerifySignature(ctx, t.IDToken); err != nil {
+		var fetching *Error
+		switch {
+		case errors.As(err, &fetching):
+			return nil, nil, fetching
+		case ctx.Err() != nil:
+			return nil, nil, &Error{Provider: p.ID, Op: "fetching the keys of ID tokens", Reason: describe(err),
+				kind: ErrUnavailable}
+		}
+		return refuse(err.Error())
+	}
+	// Signature, algorithm, iss, aud, exp and nbf. For Google, it takes iss without https:// as well.
+	id, err := oidc.NewVerifier(p.IdentityIssuer, m.keys, &oidc.Config{
+		ClientID:             p.clientID,
+		SupportedSigningAlgs: m.Algorithms,
+		Now:                  func() time.Time { return p.discovery.now().Add(-expLeeway) },
+	}).Verify(ctx, t.IDToken)
+	if err != nil {
+		return refuse(err.Error())
+	}
+	var c claims
+	if err := id.Claims(&c); err != nil {
+		return refuse("the claims are no JSON object")
+	}
+	_, hasAZP := c["azp"]
+	switch {
+	// An ID token of another sign-in must not end this one, not even if both are without a nonce.
+	case nonce == "" || subtle.ConstantTimeCompare([]byte(id.Nonce), []byte(nonce)) != 1:
+		return refuse("the nonce is not the one that was sent")
+	case id.Subject == "":
+		return refuse("sub is missing")
+	case len(id.Subject) > maxSubject:
+		return refuse("sub is longer than 255 bytes")
+	case hasAZP && c.text("azp") != p.clientID:
+		return refuse("azp is another client")
+	case !hasAZP && len(id.Audience) > 1:
+		return refuse("azp is missing, though there are several audiences")
+	case id.IssuedAt.After(p.discovery.now().Add(iatLeeway)):
+		return refuse("iat is in the future: are both clocks right?")
+	case id.AccessTokenHash != "" && id.VerifyAccessToken(t.Access) != nil:
+		return refuse("at_hash is that of another access token")
+	}
+	return id, c, nil
+}
+
+// claims are what a provider says of a person. Those of an unexpected type count as absent.
+type claims map[string]json.RawMessage
+
+func (c claims) text(name string) string {
+	var s string
+	if json.Unmarshal(c[name], &s) != nil {
+		return ""
+	}
+	return s
+}
+
+// truth reads a boolean. Some providers send it as a string.
+func (c claims) truth(name string) bool {
+	s := string(c[name])
+	return s == "true" || s == `"true"`
+}
+
+// list reads a list of names, which may also be one name, or a list of objects with a name.
+func (c claims) list(name string) []string {
+	var names []string
+	var objects []struct{ Name string }
+	switch one := c.text(name); {
+	case one != "":
+		return []string{one}
+	case json.Unmarshal(c[name], &names) == nil:
+		return names
+	case json.Unmarshal(c[name], &objects) != nil:
+		return nil
+	}
+	names = nil // what fits of a list that is not one of names
+	for _, o := range objects {
+		if o.Name != "" {
+			names = append(names, o.Name)
+		}
+	}
+	return names
+}

@@ -1,0 +1,151 @@
+package upstream
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"golang.org/x/oauth2"
+)
+
+// oidcID is the ID of the provider that [OIDC] returns.
+const oidcID = "oidc"
+
+// OIDCConfig describes a client at an OpenID Connect provider: Auth0, Entra, Keycloak, Okta, Stytch, or any other that
+// has a discovery document.
+type OIDCConfig struct {
+	Issuer       string           // required; as the discovery document spells it, with a slash at the end or without
+	ClientID     string           // required
+	ClientSecret string           // required
+	Name         string           // on the button; empty: the issuer's host
+	Scopes       []string         // of every sign-in, with openid; empty: openid email profile
+	AuthMethod   string           // of the token endpoint: basic or post; empty: as the metadata say
+	GroupsClaim  string           // the claim that lists a person's groups; empty: groups are not looked at
+	Now          func() time.Time // the clock; nil: the system's
+}
+
+// OIDC returns the provider for a client of an OpenID Connect provider. Its addresses are discovered when somebody
+// first signs in.
+//
+// Its errors name the environment variable that is wrong, all of them at once, with an example.
+func OIDC(c OIDCConfig) (*Provider, error) {
+	var errs []error
+	issuer, err := parseBase(c.Issuer)
+	if err != nil {
+		errs = append(errs, fmt.Errorf("OIDC_ISSUER: %w; an example: https://example.eu.auth0.com/", err))
+	}
+	if c.ClientID == "" {
+		errs = append(errs, errors.New("OIDC_CLIENT_ID is empty; copy it from the page of the client at your provider"))
+	}
+	if c.ClientSecret == "" {
+		errs = append(errs, errors.New("OIDC_CLIENT_SECRET is empty; copy it from the page of the client at your provider"))
+	}
+	if len(c.Scopes) == 0 {
+		c.Scopes = signInScopes
+	}
+	if !slices.Contains(c.Scopes, "openid") {
+		errs = append(errs, errors.New("OIDC_SCOPES must contain openid, or there is no ID token; "+
+			"an example: OIDC_SCOPES=openid email profile"))
+	}
+	style, known := map[string]oauth2.AuthStyle{"": oauth2.AuthStyleAutoDetect, "basic": oauth2.AuthStyleInHeader,
+		"post": oauth2.AuthStyleInParams}[c.AuthMethod]
+	if !known {
+		errs = append(errs, errors.New("OIDC_AUTH_METHOD is basic or post; leave it out to use what the provider says"))
+	}
+	if errs != nil {
+		return nil, errors.Join(errs...)
+	}
+	p := newOIDC(c.Issuer, c.ClientID, c.ClientSecret, style, c.Now)
+	p.ID, p.Name, p.Scopes = oidcID, cmp.Or(c.Name, issuer.Hostname()), c.Scopes
+	p.identify = func(ctx context.Context, p *Provider, t *Token, nonce string) (Identity, error) {
+		return identifyOIDC(ctx, p, t, nonce, c.GroupsClaim)
+	}
+	return p, nil
+}
+
+// signInScopes are what it takes to learn who somebody is (OpenID Connect Core 1.0 section 5.4).
+var signInScopes = []string{"openid", "email", "profile"}
+
+// newOIDC returns what all OpenID Connect providers have in common.
+func newOIDC(issuer, clientID, clientSecret string, style oauth2.AuthStyle, now func() time.Time) *Provider {
+	return &Provider{
+		IdentityIssuer: issuer,
+		ResponseIssuer: issuer,
+		clientID:       clientID,
+		clientSecret:   clientSecret,
+		discovery:      newDiscovery(style, now),
+		client:         newClient(),
+		timeout:        timeout,
+		// "If identical to the scope requested by the client", the answer may leave the scope out (RFC 6749 section 5.1).
+		grantsAll: func(string) bool { return true },
+	}
+}
+
+// identifyOIDC reads the person from the ID token. What a thin one lacks comes from the userinfo endpoint: Okta and
+// others put little into ID tokens where there is also an access token.
+func identifyOIDC(ctx context.Context, p *Provider, t *Token, nonce, groupsClaim string) (Identity, error) {
+	m, err := p.metadata(ctx)
+	if err != nil {
+		return Identity{}, err
+	}
+	id, c, err := p.verifyIDToken(ctx, m, t, nonce)
+	if err != nil {
+		return Identity{}, err
+	}
+	noEmail := slices.Contains(t.Scopes, "email") && c.text("email") == ""
+	noGroups := groupsClaim != "" && c[groupsClaim] == nil
+	if m.UserinfoURL != "" && (noEmail || noGroups) {
+		more, err := p.userinfo(ctx, m.UserinfoURL, t, id.Subject)
+		if err != nil {
+			return Identity{}, err
+		}
+		if noEmail { // the address and what is said of it belong together
+			c["email"], c["email_verified"] = more["email"], more["email_verified"]
+		}
+		for _, name := range []string{"name", "preferred_username", groupsClaim} {
+			if c[name] == nil {
+				c[name] = more[name]
+			}
+		}
+	}
+	email := lowerASCII(c.text("email"))
+	identity := Identity{
+		Provider:     p.ID,
+		Issuer:       p.IdentityIssuer,
+		Subject:      id.Subject,
+		Login:        cmp.Or(c.text("preferred_username"), email, id.Subject),
+		Name:         c.text("name"),
+		HostedDomain: c.text("hd"),
+	}
+	if c.truth("email_verified") && isAddress(email) {
+		identity.Emails = []string{email}
+	}
+	if groupsClaim != "" {
+		identity.Groups = c.list(groupsClaim)
+	}
+	return identity, nil
+}
+
+// userinfo reads the claims of the userinfo endpoint (OpenID Connect Core 1.0 section 5.3). "The sub Claim in the
+// UserInfo Response MUST be verified to exactly match the sub Claim in the ID Token" (section 5.3.2).
+func (p *Provider) userinfo(ctx context.Context, address string, t *Token, subject string) (claims, error) {
+	const op = "asking for userinfo"
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+t.Access)
+	var c claims
+	if _, err := p.call(req, op, &c); err != nil {
+		return nil, err
+	}
+	if c.text("sub") != subject {
+		return nil, &Error{Provider: p.ID, Op: op, Reason: "it is about somebody else: another sub than the ID token's",
+			kind: ErrBadAnswer}
+	}
+	return c, nil
+}

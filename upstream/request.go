@@ -1,0 +1,76 @@
+package upstream
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+const (
+	timeout = 10 * time.Second
+	maxBody = 1 << 20 // bytes of an answer that are read
+)
+
+// newClient returns a client that follows no redirect. One followed from the token endpoint would hand the code and
+// the client secret to wherever it points.
+func newClient() *http.Client {
+	return &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
+
+// call sends one request and reads the JSON answer into v, unless that is nil. It returns the answer's header.
+func (p *Provider) call(req *http.Request, op string, v any) (http.Header, error) {
+	req.Header.Set("Accept", "application/json")
+	fail := &Error{Provider: p.ID, Op: op, kind: ErrUnavailable}
+	res, err := p.client.Do(req)
+	if err != nil {
+		fail.Reason = describe(err)
+		return nil, fail
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxBody))
+	if err != nil {
+		fail.Reason = describe(err)
+		return nil, fail
+	}
+	fail.Status = res.StatusCode
+	if res.StatusCode < 200 || res.StatusCode > 299 {
+		fail.Reason, fail.kind = kindOf(res.StatusCode, res.Header, body)
+		if fail.kind == nil && req.Header.Get("Authorization") == "" {
+			fail.kind = ErrUnavailable // nobody was refused, because nobody said who they are
+		}
+		return nil, fail
+	}
+	if v != nil && json.Unmarshal(body, v) != nil {
+		fail.Reason = "the answer is not what the provider documents"
+		return nil, fail
+	}
+	return res.Header, nil
+}
+
+// parseBase parses an address that paths are appended to.
+func parseBase(s string) (*url.URL, error) {
+	u, err := url.Parse(strings.TrimRight(s, "/"))
+	switch {
+	case err != nil:
+		return nil, errors.New("not an address") // url.Error would repeat it
+	case u.Scheme != "https" && u.Scheme != "http":
+		return nil, errors.New("it does not begin with https://")
+	case u.Hostname() == "" || u.Opaque != "":
+		return nil, errors.New("it has no host")
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
+		return nil, errors.New("it has more than a scheme, a host and a path")
+	case u.Scheme == "http" && !isLoopback(u.Hostname()):
+		return nil, errors.New("http is for this machine only, use https")
+	}
+	u.Host = strings.ToLower(u.Host)
+	return u, nil
+}
+
+func isLoopback(host string) bool {
+	return host == "localhost" || net.ParseIP(host).IsLoopback()
+}
