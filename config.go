@@ -29,10 +29,19 @@ import (
 type config struct {
 	BaseURL            string `name:"base-url" default:"http://localhost:8080" help:"Public origin: https, or loopback."`
 	Listen             string `name:"listen" help:"Address; by default BASE_URL's own on loopback, else :8080."`
-	GitHubClientID     string `name:"github-client-id" help:"Client ID of your GitHub OAuth App: turns GitHub on."`
+	GitHubClientID     string `name:"github-client-id" help:"Client ID of your GitHub app: turns GitHub on."`
 	GitHubClientSecret string `name:"github-client-secret" help:"A client secret of that app."`
 	GitHubURL          string `name:"github-url" default:"https://github.com" help:"GitHub Enterprise or ghe.com address."`
 	GitHubAPIURL       string `name:"github-api-url" help:"Its API; by default derived from GITHUB_URL."`
+	GoogleClientID     string `name:"google-client-id" help:"Client ID of your Google web client: turns Google on."`
+	GoogleClientSecret string `name:"google-client-secret" help:"Its secret."`
+	OIDCIssuer         string `name:"oidc-issuer" help:"Issuer of your OpenID Connect provider: turns it on."`
+	OIDCClientID       string `name:"oidc-client-id" help:"Client ID there."`
+	OIDCClientSecret   string `name:"oidc-client-secret" help:"Its secret."`
+	OIDCName           string `name:"oidc-name" help:"What the button says; by default the issuer's host."`
+	OIDCScopes         string `name:"oidc-scopes" default:"openid email profile" help:"Scopes of a sign-in there."`
+	OIDCAuthMethod     string `name:"oidc-auth-method" help:"basic or post; by default what the provider says."`
+	OIDCGroupsClaim    string `name:"oidc-groups-claim" help:"Claim that lists a person's groups; by default none."`
 	Allow              string `name:"allow" help:"Who may sign in: github:LOGIN, email:ADDRESS, anyone; by comma."`
 	DataDir            string `name:"data-dir" default:"data" help:"Folder of the SQLite file and generated secret."`
 	DatabaseURL        string `name:"database-url" help:"sqlite:PATH or postgres://...; by default SQLite in DATA_DIR."`
@@ -49,13 +58,13 @@ type config struct {
 
 // settings is a configuration without mistakes.
 type settings struct {
-	BaseURL         string             // our origin
-	Loopback        bool               // BaseURL is localhost, 127.0.0.1 or [::1]
-	Listen          []string           // the first must work, the second is localhost's ::1, which a machine may lack
-	DataDir         string             // may not exist yet: see makeDataDir
-	DatabaseURL     string             // sqlite:PATH or postgres://...
-	KeyRing         [][]byte           // SECRET; nil if it is kept in DataDir: see loadSecret
-	GitHub          *upstream.Provider // nil: the development provider, and both BaseURL and Listen are loopback
+	BaseURL         string               // our origin
+	Loopback        bool                 // BaseURL is localhost, 127.0.0.1 or [::1]
+	Listen          []string             // the first must work, the second is localhost's ::1, which a machine may lack
+	DataDir         string               // may not exist yet: see makeDataDir
+	DatabaseURL     string               // sqlite:PATH or postgres://...
+	KeyRing         [][]byte             // SECRET; nil if it is kept in DataDir: see loadSecret
+	Providers       []*upstream.Provider // none: development sign-in, and both BaseURL and Listen are loopback
 	Rules           upstream.Rules
 	AllowedOrigins  []string
 	AccessTokenTTL  time.Duration
@@ -65,7 +74,7 @@ type settings struct {
 	LogLevel        slog.Level
 }
 
-const description = `A remote MCP server whose users sign in with GitHub.
+const description = `A remote MCP server whose users sign in with GitHub, Google or OpenID Connect.
 
 Every flag can be given as the variable that stands beside it, in the environment or in a file .env; a flag goes first,
 then the environment, then .env. Give secrets as variables: other users of a machine can see a program's flags.`
@@ -209,18 +218,13 @@ func (c config) settingsOfBase(s *settings, base *url.URL, wrong *mistakes) {
 		wrong.add("LISTEN", err.Error(), "127.0.0.1:8080")
 	}
 
+	configured := c.providers(s, wrong)
 	switch {
-	case c.GitHubClientID != "" || c.GitHubClientSecret != "":
-		s.GitHub, err = upstream.GitHub(upstream.GitHubConfig{
-			ClientID: c.GitHubClientID, ClientSecret: c.GitHubClientSecret, URL: c.GitHubURL, APIURL: c.GitHubAPIURL,
-		})
-		if err != nil {
-			*wrong = append(*wrong, err)
-		}
+	case configured:
 	case !s.Loopback:
-		wrong.add("GITHUB_CLIENT_ID", fmt.Sprintf("and GITHUB_CLIENT_SECRET are needed on a public BASE_URL: register an "+
-			"OAuth App at %s/settings/developers with the callback URL %s/callback/github and copy both from its page",
-			c.GitHubURL, c.BaseURL), "Ov23liAbCdEfGhIjKlMn")
+		wrong.add("GITHUB_CLIENT_ID", fmt.Sprintf("and GITHUB_CLIENT_SECRET are needed on a public BASE_URL, unless "+
+			"GOOGLE_CLIENT_ID or OIDC_ISSUER is set: register an app at %s/settings/developers with the callback URL "+
+			"%s/callback/github and copy both from its page", c.GitHubURL, c.BaseURL), "Ov23liAbCdEfGhIjKlMn")
 	case slices.ContainsFunc(s.Listen, isPublic):
 		wrong.add("LISTEN", "must be loopback while no provider is set, because anybody may use the development sign-in",
 			"127.0.0.1:8080")
@@ -235,6 +239,32 @@ func (c config) settingsOfBase(s *settings, base *url.URL, wrong *mistakes) {
 	case len(s.Rules) == 0:
 		wrong.add("ALLOW", "must say who may sign in: ALLOW=anyone, or certain people", "github:your-login")
 	}
+}
+
+// providers builds the ways to sign in, in the order of their buttons. It reports whether any is configured, be it
+// wrongly.
+func (c config) providers(s *settings, wrong *mistakes) (configured bool) {
+	add := func(p *upstream.Provider, err error) {
+		configured = true
+		if err != nil {
+			*wrong = append(*wrong, err)
+			return
+		}
+		s.Providers = append(s.Providers, p)
+	}
+	if c.GitHubClientID != "" || c.GitHubClientSecret != "" {
+		add(upstream.GitHub(upstream.GitHubConfig{ClientID: c.GitHubClientID, ClientSecret: c.GitHubClientSecret,
+			URL: c.GitHubURL, APIURL: c.GitHubAPIURL}))
+	}
+	if c.GoogleClientID != "" || c.GoogleClientSecret != "" {
+		add(upstream.Google(upstream.GoogleConfig{ClientID: c.GoogleClientID, ClientSecret: c.GoogleClientSecret}))
+	}
+	if c.OIDCIssuer != "" || c.OIDCClientID != "" || c.OIDCClientSecret != "" {
+		add(upstream.OIDC(upstream.OIDCConfig{Issuer: c.OIDCIssuer, ClientID: c.OIDCClientID,
+			ClientSecret: c.OIDCClientSecret, Name: c.OIDCName, AuthMethod: c.OIDCAuthMethod, GroupsClaim: c.OIDCGroupsClaim,
+			Scopes: strings.FieldsFunc(c.OIDCScopes, func(r rune) bool { return r == ' ' || r == ',' })}))
+	}
+	return configured
 }
 
 // hostname matches what can be registered in the DNS. Nothing else may reach a header, and a last label that begins

@@ -58,8 +58,8 @@ func TestNothingSetIsDevelopment(t *testing.T) {
 func TestPublicServer(t *testing.T) {
 	s := parse(t, append(public, "ALLOWED_ORIGINS=https://a.example, http://localhost:6274",
 		"DATABASE_URL=postgres://u:p@db/mcp", "SECRET="+randomKey, "LOG_LEVEL=debug", "LOG_FORMAT=text", "TOKEN_CACHE=0")...)
-	if s.GitHub == nil || s.GitHub.ID != "github" || s.Loopback {
-		t.Errorf("got provider %v, loopback %v; want GitHub, false", s.GitHub, s.Loopback)
+	if len(s.Providers) != 1 || s.Providers[0].ID != "github" || s.Loopback {
+		t.Errorf("got %d providers, loopback %v; want GitHub, false", len(s.Providers), s.Loopback)
 	}
 	if s.Rules.AdmitsAnyone() {
 		t.Error("ALLOW=github:octocat admits anyone")
@@ -151,7 +151,6 @@ func TestMistakes(t *testing.T) {
 		{"the other half", []string{"GITHUB_CLIENT_SECRET=canary"}, []string{"GITHUB_CLIENT_ID", "Ov23li"}},
 		{"GitHub at no address", append(public, "GITHUB_URL=ghe"), []string{"GITHUB_URL", "https://github.example.com"}},
 		{"API at no address", append(public, "GITHUB_API_URL=ghe"), []string{"GITHUB_API_URL", "/api/v3"}},
-
 		{"unknown database", []string{"DATABASE_URL=mysql://u:canary@h/d"}, []string{"DATABASE_URL must", "=postgres://"}},
 		{"SQLite without a path", []string{"DATABASE_URL=sqlite:"}, []string{"DATABASE_URL must", "=postgres://"}},
 		{"PostgreSQL without slashes", []string{"DATABASE_URL=postgres:x"}, []string{"DATABASE_URL must"}},
@@ -183,22 +182,28 @@ func TestMistakes(t *testing.T) {
 			[]string{"LISTEN", "GITHUB_CLIENT_ID", "ALLOW", "DATABASE_URL"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s, err := parseConfig(nil, getenv(test.env...), nil)
-			if err == nil {
-				t.Fatal("no error")
-			}
-			for _, want := range test.want {
-				if !strings.Contains(err.Error(), want) {
-					t.Errorf("the error lacks %q:\n%v", want, err)
-				}
-			}
-			if strings.Contains(err.Error(), "canary") {
-				t.Errorf("the error holds a secret:\n%v", err)
-			}
-			if diff := cmp.Diff(settings{}, s); diff != "" {
-				t.Errorf("settings beside an error: %s", diff)
-			}
+			assertMistake(t, test.env, test.want)
 		})
+	}
+}
+
+// assertMistake checks that an environment is refused with an error that holds these texts, and no secret.
+func assertMistake(t *testing.T, env, want []string) {
+	t.Helper()
+	s, err := parseConfig(nil, getenv(env...), nil)
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, want := range want {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("the error lacks %q:\n%v", want, err)
+		}
+	}
+	if strings.Contains(err.Error(), "canary") {
+		t.Errorf("the error holds a secret:\n%v", err)
+	}
+	if diff := cmp.Diff(settings{}, s); diff != "" {
+		t.Errorf("settings beside an error: %s", diff)
 	}
 }
 

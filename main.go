@@ -1,5 +1,6 @@
-// Command mcp-federated-login is a remote MCP server whose users sign in with GitHub. One process is the MCP server,
-// the OAuth authorization server in front of it, and, on a laptop without credentials, a stand-in for GitHub as well.
+// Command mcp-federated-login is a remote MCP server whose users sign in with GitHub, Google or an OpenID Connect
+// provider. One process is the MCP server, the OAuth authorization server in front of it, and, on a laptop without
+// credentials, a stand-in for GitHub and Google as well.
 //
 // This file and config.go put the parts together; package mcpserver is where your own tools go.
 package main
@@ -96,22 +97,24 @@ func open(ctx context.Context, s settings, log *slog.Logger, now func() time.Tim
 	if a.store, err = sqlstore.Open(ctx, s.DatabaseURL); err != nil {
 		return nil, fmt.Errorf("opening DATABASE_URL: %w", err)
 	}
-	github := s.GitHub
-	if github == nil {
+	if len(s.Providers) == 0 {
 		a.devidp, err = devidp.Start(devidp.Config{BaseURL: s.BaseURL, Dir: s.DataDir, Log: log, Now: now})
 		if err != nil {
 			return nil, fmt.Errorf("starting the development provider: %w", err)
 		}
-		if github, err = upstream.GitHub(a.devidp.GitHub()); err != nil {
+		github, githubErr := upstream.GitHub(a.devidp.GitHub())
+		google, googleErr := upstream.Google(a.devidp.Google())
+		if err := errors.Join(githubErr, googleErr); err != nil {
 			return nil, err
 		}
+		s.Providers = []*upstream.Provider{github, google}
 	}
 	a.oauth, err = oauth.New(ctx, oauth.Config{
 		BaseURL:        s.BaseURL,
 		Name:           mcpserver.Name,
 		Secrets:        secrets,
 		Store:          a.store,
-		Providers:      []*upstream.Provider{github},
+		Providers:      s.Providers,
 		Rules:          s.Rules,
 		Scopes:         mcpserver.Scopes,
 		AccessTTL:      s.AccessTokenTTL,
@@ -267,7 +270,7 @@ func (a *app) greet(w io.Writer) {
 
 `, mcpserver.Name, base, oauth.ShortName(mcpserver.Name), base, base, base)
 	if a.devidp != nil {
-		fmt.Fprintf(w, `DEVELOPMENT: sign-in is a stand-in for GitHub at %s, where anybody can be anybody.
+		fmt.Fprintf(w, `DEVELOPMENT: sign-in is a stand-in for GitHub and Google at %s, where anybody can be anybody.
 It works on this machine only. For the real GitHub, put GITHUB_CLIENT_ID and GITHUB_CLIENT_SECRET in .env.
 
 `, a.devidp.URL())

@@ -54,7 +54,7 @@ func distinct(key []byte) int {
 
 // makeDataDir makes DATA_DIR, unless the database, the secret and the provider are all elsewhere.
 func makeDataDir(s settings) error {
-	if !strings.HasPrefix(s.DatabaseURL, "sqlite:") && s.GitHub != nil {
+	if !strings.HasPrefix(s.DatabaseURL, "sqlite:") && len(s.Providers) > 0 {
 		return nil
 	}
 	if err := os.MkdirAll(s.DataDir, 0o700); err != nil {
