@@ -72,7 +72,7 @@ func TestGate(t *testing.T) {
 					t.Errorf("Q2: challenge has error %q, want %q", code, test.code)
 				}
 				if got["resource_metadata"] != w.base+"/.well-known/oauth-protected-resource/mcp" ||
-					got["scope"] != "account:read repos:read" {
+					got["scope"] != "account:read repos:read issues:write calendar:read" {
 					t.Errorf("D2, Q7: got challenge %v", got)
 				}
 			})

@@ -164,7 +164,7 @@ func assertOctocat(t *testing.T, c *client.Client) {
 	}
 	callTool(t, c, "whoami", &who)
 	if who.Login != "octocat" || who.Subject != "583231" || who.Provider != "github" ||
-		strings.Join(who.Scopes, " ") != "account:read repos:read" {
+		strings.Join(who.Scopes, " ") != "account:read repos:read issues:write" {
 		t.Errorf("whoami: got %+v", who)
 	}
 	var list struct {

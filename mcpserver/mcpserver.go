@@ -17,7 +17,8 @@ const (
 	// Version is what MCP clients are told.
 	Version = "0.1.0"
 	// Instructions tell the model what the server is good for.
-	Instructions = "Acts as the signed-in person at GitHub: tells who they are and lists their repositories."
+	Instructions = "Acts as the signed-in person at GitHub or Google: tells who they are, lists their repositories and " +
+		"calendar events, and opens issues."
 )
 
 // Scopes are all that a person can allow a client. Those with AtSignIn are asked for when the client does not say
@@ -34,6 +35,20 @@ var Scopes = []oauth.Scope{
 		Provider: "github", // needs no upstream scope: what is public can be read by any user's token
 		AtSignIn: true,
 	},
+	{
+		Name:     "issues:write",
+		Sentence: "Open issues in public repositories in your name",
+		Provider: "github",
+		Upstream: []string{"public_repo"},
+		AtSignIn: true,
+	},
+	{
+		Name:     "calendar:read",
+		Sentence: "See the events of your calendar",
+		Provider: "google",
+		Upstream: []string{"https://www.googleapis.com/auth/calendar.readonly"},
+		AtSignIn: true,
+	},
 }
 
 // tools are what MCP clients can call. Each names the scope that it needs.
@@ -47,6 +62,14 @@ func tools() []tool {
 		newTool("list_repositories", "repos:read", listRepositories,
 			mcp.WithTitleAnnotation("List repositories"),
 			mcp.WithDescription("Lists the signed-in person's GitHub repositories, most recently updated first."),
+			readOnly),
+		newTool("create_issue", "issues:write", createIssue,
+			mcp.WithTitleAnnotation("Create an issue"),
+			mcp.WithDescription("Opens an issue in a GitHub repository, in the signed-in person's name."),
+			mcp.WithDestructiveHintAnnotation(false)),
+		newTool("list_calendar_events", "calendar:read", listCalendarEvents,
+			mcp.WithTitleAnnotation("List calendar events"),
+			mcp.WithDescription("Lists the coming events of the signed-in person's main Google calendar."),
 			readOnly),
 	}
 }

@@ -1,13 +1,13 @@
 package mcpserver
 
 import (
+	"cmp"
 	"context"
-	"encoding/json"
-	"fmt"
-	"io"
-	"net/http"
+	"errors"
 	"net/url"
+	"regexp"
 	"strconv"
+	"time"
 
 	"example.com/mcp-federated-login/oauth"
 )
@@ -70,30 +70,80 @@ func listRepositories(ctx context.Context, c *oauth.Caller, in listRepositoriesI
 	return out, nil
 }
 
-// maxAnswer is the largest answer of the provider's API that a tool reads, in bytes.
-const maxAnswer = 8 << 20
+type createIssueInput struct {
+	Repository string `json:"repository" jsonschema:"owner/name"`
+	Title      string `json:"title"`
+	Body       string `json:"body,omitempty" jsonschema:"in Markdown"`
+}
 
-// get reads from the API of the caller's provider, as the caller.
-func get(ctx context.Context, c *oauth.Caller, path string, into any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.APIURL()+path, nil)
-	if err != nil {
-		return err
+type issue struct {
+	Number int    `json:"number"`
+	URL    string `json:"url"`
+}
+
+// fullName is a repository's owner and name. What else a path can hold could lead to another part of the API.
+var fullName = regexp.MustCompile(`^[A-Za-z0-9_-]+/[A-Za-z0-9_.-]*[A-Za-z0-9_-][A-Za-z0-9_.-]*$`)
+
+func createIssue(ctx context.Context, c *oauth.Caller, in createIssueInput) (issue, error) {
+	if !fullName.MatchString(in.Repository) {
+		return issue{}, errors.New("the repository must be owner/name, such as octocat/hello-world")
 	}
-	req.Header.Set("Accept", "application/json")
-	resp, err := c.HTTPClient().Do(req)
-	if err != nil {
-		return err
+	var created struct {
+		Number int    `json:"number"`
+		URL    string `json:"html_url"`
 	}
-	defer resp.Body.Close()
-	switch {
-	case resp.StatusCode == http.StatusUnauthorized:
-		return fmt.Errorf("%s no longer accepts this sign-in: disconnect this server in the client and connect again",
-			c.Identity().Provider)
-	case resp.StatusCode != http.StatusOK:
-		return fmt.Errorf("%s answered %s", c.Identity().Provider, resp.Status)
+	err := post(ctx, c, "/repos/"+in.Repository+"/issues", map[string]string{"title": in.Title, "body": in.Body}, &created)
+	return issue(created), err
+}
+
+type listCalendarEventsInput struct {
+	From      string `json:"from,omitempty" jsonschema:"when to begin, in RFC 3339; by default now"`
+	PageToken string `json:"page_token,omitempty" jsonschema:"the next_page_token of an earlier answer"`
+}
+
+type calendar struct {
+	Events        []event `json:"events" jsonschema:"in the order of their beginnings"`
+	NextPageToken string  `json:"next_page_token,omitempty" jsonschema:"ask with this to see more; absent on the last"`
+}
+
+type event struct {
+	Summary  string `json:"summary"`
+	Start    string `json:"start" jsonschema:"RFC 3339, or just the date of an event that takes all day"`
+	End      string `json:"end" jsonschema:"as start"`
+	Location string `json:"location,omitempty"`
+	URL      string `json:"url"`
+}
+
+func listCalendarEvents(ctx context.Context, c *oauth.Caller, in listCalendarEventsInput) (calendar, error) {
+	from := cmp.Or(in.From, time.Now().UTC().Format(time.RFC3339))
+	if _, err := time.Parse(time.RFC3339, from); err != nil {
+		return calendar{}, errors.New("from must be a time such as 2026-06-01T09:00:00Z")
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(into); err != nil {
-		return fmt.Errorf("reading the answer of %s: %w", c.Identity().Provider, err)
+	query := url.Values{"singleEvents": {"true"}, "orderBy": {"startTime"}, "maxResults": {"50"}, "timeMin": {from}}
+	if in.PageToken != "" {
+		query.Set("pageToken", in.PageToken)
 	}
-	return nil
+	type moment struct {
+		DateTime string `json:"dateTime"`
+		Date     string `json:"date"` // of an event that takes all day
+	}
+	var found struct {
+		Items []struct {
+			Summary  string `json:"summary"`
+			Start    moment `json:"start"`
+			End      moment `json:"end"`
+			Location string `json:"location"`
+			URL      string `json:"htmlLink"`
+		} `json:"items"`
+		NextPageToken string `json:"nextPageToken"`
+	}
+	if err := get(ctx, c, "/calendar/v3/calendars/primary/events?"+query.Encode(), &found); err != nil {
+		return calendar{}, err
+	}
+	out := calendar{Events: []event{}, NextPageToken: found.NextPageToken}
+	for _, e := range found.Items {
+		out.Events = append(out.Events, event{e.Summary, cmp.Or(e.Start.DateTime, e.Start.Date),
+			cmp.Or(e.End.DateTime, e.End.Date), e.Location, e.URL})
+	}
+	return out, nil
 }

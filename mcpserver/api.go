@@ -1,0 +1,58 @@
+package mcpserver
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+
+	"example.com/mcp-federated-login/oauth"
+)
+
+// maxAnswer is the largest answer of the provider's API that a tool reads, in bytes.
+const maxAnswer = 8 << 20
+
+// get reads from the API of the caller's provider, as the caller.
+func get(ctx context.Context, c *oauth.Caller, path string, into any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.APIURL()+path, nil)
+	if err != nil {
+		return err
+	}
+	return do(c, req, into)
+}
+
+// post sends JSON to the API of the caller's provider, as the caller.
+func post(ctx context.Context, c *oauth.Caller, path string, body, into any) error {
+	b, err := json.Marshal(body)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.APIURL()+path, bytes.NewReader(b))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	return do(c, req, into)
+}
+
+func do(c *oauth.Caller, req *http.Request, into any) error {
+	req.Header.Set("Accept", "application/json")
+	resp, err := c.HTTPClient().Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	switch {
+	case resp.StatusCode == http.StatusUnauthorized:
+		return fmt.Errorf("%s no longer accepts this sign-in: disconnect this server in the client and connect again",
+			c.Identity().Provider)
+	case resp.StatusCode < 200 || resp.StatusCode > 299:
+		return fmt.Errorf("%s answered %s", c.Identity().Provider, resp.Status)
+	}
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(into); err != nil {
+		return fmt.Errorf("reading the answer of %s: %w", c.Identity().Provider, err)
+	}
+	return nil
+}
