@@ -13,24 +13,30 @@ import (
 
 // A person opens the link of an MCP client, is asked, signs in, and comes back to the client.
 func TestBrowserSignIn(t *testing.T) {
+	const focused = `document.activeElement.matches(":focus-visible") ? document.activeElement.innerText : ""`
 	for _, way := range []struct {
 		name   string
+		setUp  func(*world)
 		choose func(*tab)
 	}{
-		{"with the mouse", func(b *tab) { b.press("Continue with GitHub") }},
-		{"with the keyboard alone", func(b *tab) {
-			const focused = `document.activeElement.matches(":focus-visible") ? document.activeElement.innerText : ""`
-			for _, want := range []string{"Continue with GitHub", "Cancel"} {
+		{"with the mouse", func(*world) {}, func(b *tab) { b.press("Continue with GitHub") }},
+		{"at Google", func(*world) {}, func(b *tab) { b.press("Continue with Google") }},
+		{"at an OpenID Connect provider", func(w *world) { w.useOIDC(w.standIn().OIDC()) },
+			func(b *tab) { b.press("Continue with Example ID") }},
+		{"with the keyboard alone", func(*world) {}, func(b *tab) {
+			for _, want := range []string{"Continue with GitHub", "Continue with Google", "Cancel"} {
 				b.do(chromedp.KeyEvent(kb.Tab))
 				if got := evaluate[string](b, focused); got != want {
 					b.t.Errorf("Tab moved the visible focus to %q, want %q", got, want)
 				}
 			}
-			b.do(chromedp.KeyEvent(kb.Tab, chromedp.KeyModifiers(chromedp.ModifierShift)), chromedp.KeyEvent(kb.Enter))
+			back := chromedp.KeyEvent(kb.Tab, chromedp.KeyModifiers(chromedp.ModifierShift))
+			b.do(back, back, chromedp.KeyEvent(kb.Enter))
 		}},
 	} {
 		t.Run(way.name, func(t *testing.T) {
 			w := newWorld(t, nil)
+			way.setUp(w)
 			c, b := newSite(w), newTab(t)
 			b.open(c.authorizeURL())
 			b.see("Test client wants to connect")
