@@ -36,14 +36,14 @@ func TestRegister(t *testing.T) {
 		{"control", "application/json", good, 201, ""},
 		{"control: with a charset", "application/json; charset=utf-8", good, 201, ""},
 		{"nothing", "application/json", "", 400, "invalid_client_metadata"},
-		{"malformed JSON", "application/json", good[:20], 400, "invalid_client_metadata"},
+		{"R3: malformed JSON", "application/json", good[:20], 400, "invalid_client_metadata"},
 		{"not an object", "application/json", `["https://client.example/callback"]`, 400, "invalid_client_metadata"},
 		{"wrong type inside", "application/json", `{"redirect_uris":"https://client.example/cb"}`, 400,
 			"invalid_client_metadata"},
 		{"form", "application/x-www-form-urlencoded", "redirect_uris=x", 400, "invalid_client_metadata"},
 		{"no media type", "", good, 400, "invalid_client_metadata"},
 		{"5 MB", "application/json", large, 413, "invalid_request"},
-		{"unknown authentication", "application/json", `{"redirect_uris":["https://client.example/callback"],` +
+		{"R3: unknown authentication", "application/json", `{"redirect_uris":["https://client.example/callback"],` +
 			`"token_endpoint_auth_method":"private_key_jwt"}`, 400, "invalid_client_metadata"},
 		{"no redirect URI", "application/json", `{"redirect_uris":[]}`, 400, "invalid_redirect_uri"},
 		{"eleven redirect URIs", "application/json", uris(slices.Repeat([]string{"https://client.example/callback"}, 11)...),
@@ -74,7 +74,7 @@ func TestRegister(t *testing.T) {
 		`https://client.example\@evil.example/callback`, "https://client.example/call back", "https://client.example/\u00e9",
 		"javascript:alert(1)", "JavaScript:alert(1)", "data:text/html,x", "vbscript:x", "file:///etc/passwd",
 		"blob:https://client.example/x", "about:blank", "https://client.example/" + strings.Repeat("x", 512)} {
-		t.Run("R3: redirect URI "+uri[:min(len(uri), 40)], func(t *testing.T) {
+		t.Run("R3, R5: redirect URI "+uri[:min(len(uri), 40)], func(t *testing.T) {
 			assertJSONError(t, w.registration(map[string]any{"redirect_uris": []string{uri}}), 400, "invalid_redirect_uri")
 		})
 	}
@@ -95,8 +95,7 @@ func assertJSONError(t *testing.T, a answer, status int, code string) {
 	}
 }
 
-// TestAuthorizeRedirectURI is protocol.md S10 and AZ3: what is not exactly the client's is never redirected to, and
-// not even linked to.
+// TestAuthorizeRedirectURI: what is not exactly the client's is never redirected to, and not even linked to.
 func TestAuthorizeRedirectURI(t *testing.T) {
 	w := newWorld(t, nil)
 	id := w.register("https://client.example/cb?tenant=1", "http://127.0.0.1/cb", "http://[::1]/cb", "cursor://callback")
@@ -138,11 +137,15 @@ func TestAuthorizeRedirectURI(t *testing.T) {
 		"javascript:alert(1)":                                    false,
 		"data:text/html,x":                                       false,
 		"cursor://callback":                                      false, // registered, but not redirected to
-		"":                                                       false, // AZ5: several are registered
+		"":                                                       false, // several are registered
 		"https://client.example/cb?tenant=1\r\nSet-Cookie: a=b":  false,
 		"https://client.example/cb?tenant=1%0d%0aSet-Cookie:a=b": false,
 	} {
-		t.Run(uri, func(t *testing.T) {
+		rows := "AZ3, AZ4, S10: "
+		if uri == "" {
+			rows = "AZ5: "
+		}
+		t.Run(rows+uri, func(t *testing.T) {
 			p := w.browser().open(w.authorizeURL(id, func(q url.Values) { q.Set("redirect_uri", uri) }))
 			if good {
 				if p.status != http.StatusOK || len(p.forms) != 1 {
@@ -195,14 +198,14 @@ func TestAuthorizeRequest(t *testing.T) {
 		{"P3: resource is the origin", set("resource", w.base), "", ""},
 		{"P3: resource with a trailing slash", set("resource", w.base+"/"), "", ""},
 		{"P3: resource in upper case", set("resource", strings.Replace(w.base, "http://l", "HTTP://L", 1)+"/mcp"), "", ""},
-		{"resource twice, both ours", set("resource", w.base, w.base+"/mcp"), "", ""},
+		{"AZ1: resource twice, both ours", set("resource", w.base, w.base+"/mcp"), "", ""},
 		{"AZ13: prompt=consent", set("prompt", "consent"), "", ""},
 		{"AZ14: unknown scopes", set("scope", "offline_access repos:read everything"), "", ""},
-		{"K13: unknown parameter, twice", set("utm", "1", "2"), "", ""},
+		{"AZ1: unknown parameter, twice", set("utm", "1", "2"), "", ""},
 		{"no state", set("state"), "", ""},
 		{"state of 1024 characters", set("state", strings.Repeat("x", 1024)), "", ""},
 		{"clients-in-the-field.md 32: state in need of escaping", set("state", `a+b/c= &?#%"'<>`), "", ""},
-		{"redirect_uri left out, one registered", set("redirect_uri"), "", ""},
+		{"AZ5: redirect_uri left out, one registered", set("redirect_uri"), "", ""},
 
 		{"P4: foreign resource", set("resource", "https://evil.example/mcp"), "invalid_target", "xyz"},
 		{"P4: resource with a fragment", set("resource", w.base+"/mcp#x"), "invalid_target", "xyz"},
@@ -215,8 +218,8 @@ func TestAuthorizeRequest(t *testing.T) {
 		{"AZ6: plain", set("code_challenge_method", "plain"), "invalid_request", "xyz"},
 		{"AZ6: short challenge", set("code_challenge", testChallenge[:42]), "invalid_request", "xyz"},
 		{"AZ6: challenge is no base64url", set("code_challenge", testChallenge[:42]+"+"), "invalid_request", "xyz"},
-		{"AZ7: response_type=token", set("response_type", "token"), "unsupported_response_type", "xyz"},
-		{"AZ7: response_type=code token", set("response_type", "code token"), "unsupported_response_type", "xyz"},
+		{"AZ7 overruled: response_type=token", set("response_type", "token"), "unsupported_response_type", "xyz"},
+		{"AZ7 overruled: response_type=code token", set("response_type", "code token"), "unsupported_response_type", "xyz"},
 		{"no response_type", set("response_type"), "invalid_request", "xyz"},
 		{"AZ1: response_type twice", set("response_type", "code", "code"), "invalid_request", "xyz"},
 		{"AZ1: scope twice", set("scope", "account:read", "repos:read"), "invalid_request", "xyz"},
@@ -261,7 +264,7 @@ func flipped(s string) string {
 	return string(b)
 }
 
-// TestAuthorizeUnknownClient is protocol.md AZ3 and clients-in-the-field.md 19.
+// TestAuthorizeUnknownClient is also clients-in-the-field.md 19.
 func TestAuthorizeUnknownClient(t *testing.T) {
 	w, elsewhere := newWorld(t, nil), newWorld(t, nil)
 	known := w.register(callbackURI)
@@ -273,7 +276,7 @@ func TestAuthorizeUnknownClient(t *testing.T) {
 		"an address":        "https://client.example/metadata.json",
 		"too long":          "mcp_ci_" + strings.Repeat("A", 5000),
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run("AZ3: "+name, func(t *testing.T) {
 			p := w.browser().open(w.authorizeURL(id, nil))
 			assertErrorPage(t, p, http.StatusBadRequest, "/authorize", "Clear authentication")
 			if len(p.links) != 0 {

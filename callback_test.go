@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -181,27 +182,31 @@ func TestCallback(t *testing.T) {
 // TestCallbackIssuer: GitHub began to send iss in 2026. A wrong one means that the answer is another server's, and its
 // code must not be shown to anybody (RFC 9207).
 func TestCallbackIssuer(t *testing.T) {
-	for _, mode := range []devidp.IssMode{devidp.IssRight, devidp.IssAbsent, devidp.IssWrong} {
-		good := mode != devidp.IssWrong
-		w := newWorld(t, nil)
-		w.app.devidp.SetIss(mode)
-		p := w.browser().open(w.authorizeURL(w.register(callbackURI), nil)).press("Continue with GitHub", nil).
-			press("Authorize", nil)
-		exchanged := false
-		for _, call := range w.app.devidp.Calls() {
-			exchanged = exchanged || call.Path == "/login/oauth/access_token"
-		}
-		if exchanged != good || (p.status == 0) != good {
-			t.Errorf("iss %d: signed in: %t, code exchanged: %t, want %t", mode, p.status == 0, exchanged, good)
-		}
-		if n := len(p.b.client.Jar.Cookies(&url.URL{Scheme: "http", Host: strings.TrimPrefix(w.base, "http://")})); n != 0 {
-			t.Errorf("iss %d: %d cookies are left, want none", mode, n)
-		}
+	for name, mode := range map[string]devidp.IssMode{"control: right": devidp.IssRight,
+		"control: absent": devidp.IssAbsent, "wrong": devidp.IssWrong} {
+		t.Run("F8, S17: "+name, func(t *testing.T) {
+			good := mode != devidp.IssWrong
+			w := newWorld(t, nil)
+			w.app.devidp.SetIss(mode)
+			p := w.browser().open(w.authorizeURL(w.register(callbackURI), nil)).press("Continue with GitHub", nil).
+				press("Authorize", nil)
+			exchanged := false
+			for _, call := range w.app.devidp.Calls() {
+				exchanged = exchanged || call.Path == "/login/oauth/access_token"
+			}
+			if exchanged != good || (p.status == 0) != good {
+				t.Errorf("signed in: %t, code exchanged: %t, want %t", p.status == 0, exchanged, good)
+			}
+			own := &url.URL{Scheme: "http", Host: strings.TrimPrefix(w.base, "http://")}
+			if n := len(p.b.client.Jar.Cookies(own)); n != 0 {
+				t.Errorf("%d cookies are left, want none", n)
+			}
+		})
 	}
 }
 
-// TestAnswerToClient is protocol.md AZ9 and AZ10, and clients-in-the-field.md 32 and 33: whatever the person decides,
-// the client gets its state back, unchanged, and our issuer.
+// TestAnswerToClient is also clients-in-the-field.md 32 and 33: whatever the person decides, the client gets its state
+// back, unchanged, and our issuer.
 func TestAnswerToClient(t *testing.T) {
 	w := newWorld(t, nil)
 	id := w.register(callbackURI + "?tenant=1")
@@ -218,19 +223,23 @@ func TestAnswerToClient(t *testing.T) {
 				return w.browser().open(request).press("Continue with GitHub", nil).press("Authorize", nil)
 			}},
 			{"cancelled", "error", "access_denied", func() *page { return w.browser().open(request).press("Cancel", nil) }},
-			{"denied at the provider", "error", "access_denied", func() *page {
+			{"F5: denied at the provider", "error", "access_denied", func() *page {
 				return w.browser().open(request).press("Continue with GitHub", nil).press("Deny", nil)
 			}},
 		} {
-			p := end.page()
-			got := p.url.Query()
-			if p.status != 0 || !got.Has(end.param) || end.value != "" && got.Get(end.param) != end.value {
-				t.Errorf("%s: got status %d at %s, want %s=%s", end.name, p.status, p.url.Path, end.param, end.value)
-			}
-			if got.Get("state") != state || got.Get("iss") != w.base || got.Get("tenant") != "1" || len(got["iss"]) != 1 {
-				t.Errorf("%s: state %q came back as %q, iss %q, tenant %q", end.name, state, got.Get("state"), got["iss"],
-					got.Get("tenant"))
-			}
+			t.Run("AZ9, AZ10, "+end.name+" with a state of "+strconv.Itoa(len(state)), func(t *testing.T) {
+				p := end.page()
+				got := p.url.Query()
+				if p.status != 0 || len(got[end.param]) != 1 || end.value != "" && got.Get(end.param) != end.value {
+					t.Errorf("got status %d at %s, want one %s=%s", p.status, p.url.Path, end.param, end.value)
+				}
+				if got.Get("state") != state || len(got["state"]) > 1 || got.Get("tenant") != "1" {
+					t.Errorf("state %q came back as %q, with tenant %q", state, got["state"], got.Get("tenant"))
+				}
+				if iss := got["iss"]; len(iss) != 1 || iss[0] != w.base {
+					t.Errorf("iss: got %q, want %s once", iss, w.base)
+				}
+			})
 		}
 	}
 }

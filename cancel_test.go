@@ -193,17 +193,19 @@ func TestNoSessionToSteal(t *testing.T) {
 	}
 	header := legacyHeader(mallory.access)
 	header.Set("Mcp-Session-Id", invented)
-	for _, method := range []string{http.MethodGet, http.MethodDelete} {
-		a := w.call(method, "/mcp", header, "")
-		if a.status != http.StatusMethodNotAllowed || a.header.Get("Allow") != http.MethodPost {
-			t.Errorf("%s with a session id: got %d, Allow %q, want 405, POST", method, a.status, a.header.Get("Allow"))
+	t.Run("H11, H12, S14, S15 overruled: a session id is nothing", func(t *testing.T) {
+		for _, method := range []string{http.MethodGet, http.MethodDelete} {
+			a := w.call(method, "/mcp", header, "")
+			if a.status != http.StatusMethodNotAllowed || a.header.Get("Allow") != http.MethodPost {
+				t.Errorf("%s with a session id: got %d, Allow %q, want 405, POST", method, a.status, a.header.Get("Allow"))
+			}
 		}
-	}
-	a = w.call(http.MethodPost, "/mcp", header,
-		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"whoami","arguments":{}}}`)
-	if a.status != http.StatusOK || !strings.Contains(string(a.body), `"login":"mallory"`) {
-		t.Errorf("whoami with a session id: got %d: %s, want the token's owner", a.status, a.body)
-	}
+		a := w.call(http.MethodPost, "/mcp", header,
+			`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"whoami","arguments":{}}}`)
+		if a.status != http.StatusOK || !strings.Contains(string(a.body), `"login":"mallory"`) {
+			t.Errorf("whoami with a session id: got %d: %s, want the token's owner", a.status, a.body)
+		}
+	})
 
 	t.Run("control: a bare mcp-go server lets anybody attach and end", func(t *testing.T) {
 		bare := httptest.NewServer(server.NewStreamableHTTPServer(server.NewMCPServer("bare", "1")))

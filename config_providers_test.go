@@ -46,7 +46,7 @@ func TestProviderMistakes(t *testing.T) {
 			[]string{"OIDC_ISSUER", "https://example.eu.auth0.com/"}},
 		{"OIDC without a client", []string{"OIDC_ISSUER=https://id.example.com"},
 			[]string{"OIDC_CLIENT_ID", "OIDC_CLIENT_SECRET"}},
-		{"OIDC in cleartext", append(oidc, "OIDC_ISSUER=http://id.example.com"), []string{"OIDC_ISSUER", "https"}},
+		{"S18: OIDC in cleartext", append(oidc, "OIDC_ISSUER=http://id.example.com"), []string{"OIDC_ISSUER", "https"}},
 		{"OIDC with the discovery document's address", append(oidc, "OIDC_ISSUER=https://id.example.com/?x"),
 			[]string{"OIDC_ISSUER"}},
 		{"OIDC authentication of another kind", append(oidc, "OIDC_AUTH_METHOD=private_key_jwt"),

@@ -110,7 +110,7 @@ func TestMistakes(t *testing.T) {
 		want []string
 	}{
 		{"origin with a trailing slash", []string{"BASE_URL=https://a.example/"}, []string{origin, example}},
-		{"origin with a path", []string{"BASE_URL=https://a.example/mcp"}, []string{origin, example}},
+		{"D8, D12: origin with a path", []string{"BASE_URL=https://a.example/mcp"}, []string{origin, example}},
 		{"origin with a query", []string{"BASE_URL=https://a.example?"}, []string{origin, example}},
 		{"origin with a fragment", []string{"BASE_URL=https://a.example#"}, []string{origin, example}},
 		{"origin with a user", []string{"BASE_URL=https://u:canary@a.example"}, []string{origin, example}},
@@ -129,9 +129,9 @@ func TestMistakes(t *testing.T) {
 		{"port zero", []string{"BASE_URL=https://a.example:0"}, []string{origin, example}},
 		{"port with a zero in front", []string{"BASE_URL=https://a.example:08443"}, []string{origin, example}},
 		{"port that browsers leave out", []string{"BASE_URL=https://a.example:443"}, []string{"port 443", example}},
-		{"http in public", []string{"BASE_URL=http://a.example"}, []string{"BASE_URL must be https", example}},
-		{"http on a look-alike", []string{"BASE_URL=http://localhost.a.example"}, []string{"must be https", example}},
-		{"http on another loopback address", []string{"BASE_URL=http://127.0.0.2"}, []string{"must be https", example}},
+		{"S13: http in public", []string{"BASE_URL=http://a.example"}, []string{"BASE_URL must be https", example}},
+		{"S13: http on a look-alike", []string{"BASE_URL=http://localhost.a.example"}, []string{"must be https", example}},
+		{"S13: http on another loopback address", []string{"BASE_URL=http://127.0.0.2"}, []string{"must be https", example}},
 
 		{"listen without a colon", []string{"LISTEN=8080"}, []string{"LISTEN must be", "LISTEN=127.0.0.1:8080"}},
 		{"listen on no port", []string{"LISTEN=127.0.0.1:"}, []string{"LISTEN must be", "LISTEN=127.0.0.1:8080"}},

@@ -115,7 +115,7 @@ func TestTokenRequest(t *testing.T) {
 	}
 }
 
-// TestCodeTwice is protocol.md K4: a second redemption is refused. It ends the grant only if it is a thief's or a
+// TestCodeTwice: a second redemption is refused. It ends the grant only if it is a thief's or a
 // victim's, and not the retry of a hasty client, nor the guess of somebody without the verifier.
 func TestCodeTwice(t *testing.T) {
 	w := newWorld(t, nil)
@@ -125,12 +125,12 @@ func TestCodeTwice(t *testing.T) {
 		with  []string // changed parameters
 		ends  bool
 	}{
-		{"within ten seconds", 10 * time.Second, nil, false},
-		{"after ten seconds", 11 * time.Second, nil, true},
-		{"after the code's own life", 6 * time.Minute, nil, true},
-		{"after ten seconds, with a wrong verifier", 11 * time.Second,
+		{"AZ12, K4 overruled: within ten seconds", 10 * time.Second, nil, false},
+		{"AZ12, K4: after ten seconds", 11 * time.Second, nil, true},
+		{"K4: after the code's own life", 6 * time.Minute, nil, true},
+		{"K4: after ten seconds, with a wrong verifier", 11 * time.Second,
 			[]string{"code_verifier", strings.ToLower(testVerifier)}, false},
-		{"after ten seconds, by another client", 11 * time.Second, []string{"client_id", w.register(callbackURI)}, false},
+		{"K4: after ten seconds, by another client", 11 * time.Second, []string{"client_id", w.register(callbackURI)}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			id := w.register(callbackURI)
@@ -160,7 +160,7 @@ func TestCodeTwice(t *testing.T) {
 	})
 }
 
-// TestRefreshToken is protocol.md K7.
+// TestRefreshToken: what is not the client's own refresh token does nothing, and harms nothing.
 func TestRefreshToken(t *testing.T) {
 	w := newWorld(t, nil)
 	mine, other := w.signIn(), w.signIn()
@@ -169,24 +169,30 @@ func TestRefreshToken(t *testing.T) {
 		"an access token with the other prefix": "mcp_rt_" + strings.TrimPrefix(mine.access, "mcp_at_"),
 		"another client's":                      other.refresh, "a changed one": flipped(mine.refresh),
 	} {
-		assertJSONError(t, w.refresh(mine.clientID, token), 400, "invalid_grant")
-		if got := w.tool(mine.access, "whoami").status; got != http.StatusOK {
-			t.Errorf("%s: my access token: got status %d, want 200", name, got)
-		}
+		t.Run("K7: "+name, func(t *testing.T) {
+			assertJSONError(t, w.refresh(mine.clientID, token), 400, "invalid_grant")
+			if got := w.tool(mine.access, "whoami").status; got != http.StatusOK {
+				t.Errorf("my access token: got status %d, want 200", got)
+			}
+		})
 	}
 	assertJSONError(t, w.refresh(mine.clientID, ""), 400, "invalid_request")
 	form := url.Values{"grant_type": {"refresh_token"}, "client_id": {other.clientID}, "refresh_token": {other.refresh},
 		"scope": {"account:read everything"}}
-	a := w.post("/token", form) // the control: the other client's refresh token was not spent by me
-	assertJSONError(t, a, http.StatusOK, "")
-	if got := a.str("scope"); got != other.scope {
-		t.Errorf("scope after a refresh with another one: got %q, want %q", got, other.scope)
-	}
-	form.Set("resource", "https://evil.example/")
-	assertJSONError(t, w.post("/token", form), 400, "invalid_target")
+	t.Run("K7: a scope beyond the grant's gets the grant's", func(t *testing.T) {
+		a := w.post("/token", form) // also the control: the other client's refresh token was not spent by me
+		assertJSONError(t, a, http.StatusOK, "")
+		if got := a.str("scope"); got != other.scope {
+			t.Errorf("got scope %q, want %q", got, other.scope)
+		}
+	})
+	t.Run("K7, P4: foreign resource", func(t *testing.T) {
+		form.Set("resource", "https://evil.example/")
+		assertJSONError(t, w.post("/token", form), 400, "invalid_target")
+	})
 }
 
-// TestConfidentialClient is protocol.md R6, R7 and K5, and clients-in-the-field.md 16.
+// TestConfidentialClient is also clients-in-the-field.md 16.
 func TestConfidentialClient(t *testing.T) {
 	w := newWorld(t, nil)
 	basic := func(user, password string) []string {
@@ -213,17 +219,17 @@ func TestConfidentialClient(t *testing.T) {
 			status        int
 			code          string
 		}{
-			{"Basic", basic(id, secret), []string{"client_id", ""}, 200, ""},
-			{"Basic, form-encoded", basic(encoded(id), encoded(secret)), []string{"client_id", ""}, 200, ""},
-			{"Basic and the same client_id", basic(id, secret), nil, 200, ""},
-			{"body", nil, []string{"client_secret", secret}, 200, ""},
-			{"no secret", nil, nil, 401, "invalid_client"},
-			{"wrong secret", nil, []string{"client_secret", flipped(secret)}, 401, "invalid_client"},
-			{"Basic, wrong secret", basic(id, flipped(secret)), nil, 401, "invalid_client"},
-			{"Basic, empty secret", basic(id, ""), nil, 401, "invalid_client"},
-			{"Basic, unknown client", basic(flipped(id), secret), []string{"client_id", ""}, 401, "invalid_client"},
-			{"Basic, not base64", []string{"Basic ?"}, nil, 401, "invalid_client"},
-			{"Basic, bad encoding", basic("%zz", secret), nil, 401, "invalid_client"},
+			{"R7: Basic", basic(id, secret), []string{"client_id", ""}, 200, ""},
+			{"R7: Basic, form-encoded", basic(encoded(id), encoded(secret)), []string{"client_id", ""}, 200, ""},
+			{"R7: Basic and the same client_id", basic(id, secret), nil, 200, ""},
+			{"R7: body", nil, []string{"client_secret", secret}, 200, ""},
+			{"R6: no secret", nil, nil, 401, "invalid_client"},
+			{"R6: wrong secret", nil, []string{"client_secret", flipped(secret)}, 401, "invalid_client"},
+			{"K5, R6: Basic, wrong secret", basic(id, flipped(secret)), nil, 401, "invalid_client"},
+			{"K5, R6: Basic, empty secret", basic(id, ""), nil, 401, "invalid_client"},
+			{"K5: Basic, unknown client", basic(flipped(id), secret), []string{"client_id", ""}, 401, "invalid_client"},
+			{"K5: Basic, not base64", []string{"Basic ?"}, nil, 401, "invalid_client"},
+			{"K5: Basic, bad encoding", basic("%zz", secret), nil, 401, "invalid_client"},
 			{"Bearer", []string{"Bearer " + secret}, nil, 401, "invalid_client"},
 			{"both ways at once", basic(id, secret), []string{"client_secret", secret}, 400, "invalid_request"},
 			{"Basic and another client_id", basic(id, secret), []string{"client_id", public}, 400, "invalid_request"},

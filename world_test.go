@@ -27,6 +27,7 @@ type world struct {
 	logs  *lockedBuffer
 	app   *app
 	srv   *http.Server
+	l     net.Listener // srv's
 	// provider is the origin of a stand-in that the test started by itself; empty: the program's own.
 	provider string
 }
@@ -58,12 +59,13 @@ func (w *world) start(l net.Listener) {
 	if w.app, err = open(w.t.Context(), s, log, w.clock.now); err != nil {
 		w.t.Fatal(err)
 	}
-	w.srv = &http.Server{Handler: w.app.handler}
+	w.srv, w.l = &http.Server{Handler: w.app.handler}, l
 	go w.srv.Serve(l)
 }
 
 func (w *world) stop() {
 	w.srv.Close()
+	w.l.Close() // Serve may not have begun, and would then leave it open for a moment
 	w.app.close()
 }
 

@@ -41,23 +41,25 @@ func TestFlowCookie(t *testing.T) {
 		{"https://mcp.example", "__Host-flow_", true},
 		{"http://localhost:8080", "flow_8080_", false},
 	} {
-		s := newTestServer(t, tt.baseURL)
-		f := newFlow("github", "client_id=x&state=y", s.now())
-		c, err := s.sealFlow(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !strings.HasPrefix(c.Name, tt.wantPrefix) || c.Secure != tt.wantSecure || !c.HttpOnly || c.Path != "/" ||
-			c.Domain != "" || c.SameSite != http.SameSiteLaxMode {
-			t.Errorf("%s: S5: got cookie %s", tt.baseURL, strings.Replace(c.String(), c.Value, "...", 1))
-		}
-		if strings.Contains(c.Value, "client_id") {
-			t.Errorf("%s: the cookie can be read", tt.baseURL)
-		}
-		got := s.openFlow(c)
-		if got == nil || !bytes.Equal(got.ID, f.ID) || got.Request != f.Request || got.Provider != f.Provider {
-			t.Errorf("%s: opened to %v", tt.baseURL, got)
-		}
+		t.Run("S5: "+tt.baseURL, func(t *testing.T) {
+			s := newTestServer(t, tt.baseURL)
+			f := newFlow("github", "client_id=x&state=y", s.now())
+			c, err := s.sealFlow(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasPrefix(c.Name, tt.wantPrefix) || c.Secure != tt.wantSecure || !c.HttpOnly || c.Path != "/" ||
+				c.Domain != "" || c.SameSite != http.SameSiteLaxMode {
+				t.Errorf("got cookie %s", strings.Replace(c.String(), c.Value, "...", 1))
+			}
+			if strings.Contains(c.Value, "client_id") {
+				t.Error("the cookie can be read")
+			}
+			got := s.openFlow(c)
+			if got == nil || !bytes.Equal(got.ID, f.ID) || got.Request != f.Request || got.Provider != f.Provider {
+				t.Errorf("opened to %v", got)
+			}
+		})
 	}
 }
 

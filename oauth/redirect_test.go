@@ -52,7 +52,7 @@ func TestRedirectURIsThatMayBeRegistered(t *testing.T) {
 	}
 }
 
-// S10 of the MCP requirements: exact, but for the port of a loopback http URI.
+// Exact, but for the port of a loopback http URI.
 func TestRedirectURIMustBeTheRegisteredOne(t *testing.T) {
 	for _, tt := range []struct {
 		name                  string
@@ -76,9 +76,11 @@ func TestRedirectURIMustBeTheRegisteredOne(t *testing.T) {
 		{"capitals", "https://a.example/cb", "https://a.example/CB", false},
 		{"empty against empty", "", "", false},
 	} {
-		if got := matchesRedirect(tt.registered, tt.requested); got != tt.want {
-			t.Errorf("%s: %q for %q: got %v, want %v", tt.name, tt.requested, tt.registered, got, tt.want)
-		}
+		t.Run("AZ4, S10: "+tt.name, func(t *testing.T) {
+			if got := matchesRedirect(tt.registered, tt.requested); got != tt.want {
+				t.Errorf("%q for %q: got %v, want %v", tt.requested, tt.registered, got, tt.want)
+			}
+		})
 	}
 }
 

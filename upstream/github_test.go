@@ -62,14 +62,14 @@ func TestGitHubConfigMistakes(t *testing.T) {
 		want   []string
 	}{
 		{"no scheme", upstream.GitHubConfig{URL: "git.example.com"}, []string{"GITHUB_URL", "https://github.example.com"}},
-		{"http in public", upstream.GitHubConfig{URL: "http://git.example.com"}, []string{"GITHUB_URL", "https"}},
+		{"S18: http in public", upstream.GitHubConfig{URL: "http://git.example.com"}, []string{"GITHUB_URL", "https"}},
 		{"ftp", upstream.GitHubConfig{URL: "ftp://git.example.com"}, []string{"GITHUB_URL"}},
 		{"no host", upstream.GitHubConfig{URL: "https://"}, []string{"GITHUB_URL", "host"}},
 		{"path", upstream.GitHubConfig{URL: "https://git.example.com/login"}, []string{"GITHUB_URL", "path"}},
 		{"query", upstream.GitHubConfig{URL: "https://git.example.com?a"}, []string{"GITHUB_URL"}},
 		{"userinfo", upstream.GitHubConfig{URL: "https://a@git.example.com"}, []string{"GITHUB_URL"}},
 		{"garbage", upstream.GitHubConfig{URL: "https://[::1"}, []string{"GITHUB_URL", "not an address"}},
-		{"API", upstream.GitHubConfig{APIURL: "http://api.example.com"}, []string{"GITHUB_API_URL", "api/v3"}},
+		{"S18: API in cleartext", upstream.GitHubConfig{APIURL: "http://api.example.com"}, []string{"GITHUB_API_URL", "api/v3"}},
 		{"all at once", upstream.GitHubConfig{URL: "x", APIURL: "y"},
 			[]string{"GITHUB_CLIENT_ID", "GITHUB_URL", "GITHUB_API_URL"}},
 	}

@@ -17,10 +17,10 @@ var lies = []struct {
 	kind   error
 	reason string // in the error
 }{
-	{"iss of another provider", inIDToken("iss", "https://evil.example"), upstream.ErrBadAnswer, "different provider"},
-	{"aud of another client", inIDToken("aud", "another-client"), upstream.ErrBadAnswer, "audience"},
-	{"nonce of another sign-in", inIDToken("nonce", "b-nonce"), upstream.ErrBadAnswer, "nonce"},
-	{"no nonce", inIDToken("nonce", nil), upstream.ErrBadAnswer, "nonce"},
+	{"F8: iss of another provider", inIDToken("iss", "https://evil.example"), upstream.ErrBadAnswer, "different provider"},
+	{"F8: aud of another client", inIDToken("aud", "another-client"), upstream.ErrBadAnswer, "audience"},
+	{"F8: nonce of another sign-in", inIDToken("nonce", "b-nonce"), upstream.ErrBadAnswer, "nonce"},
+	{"F8: no nonce", inIDToken("nonce", nil), upstream.ErrBadAnswer, "nonce"},
 	{"at_hash of another token", inIDToken("at_hash", "AAAAAAAAAAAAAAAAAAAAAA"), upstream.ErrBadAnswer, "at_hash"},
 	{"unknown key", func(w *world) { w.idp.SetSignature(devidp.UnknownKey) }, upstream.ErrBadAnswer, "signature"},
 	{"expired", inIDToken("exp", func(w *world) any { return w.clock.Now().Add(-61 * time.Second).Unix() }),

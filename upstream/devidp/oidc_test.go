@@ -205,7 +205,7 @@ func TestCheckIssuer(t *testing.T) {
 		{"missing, and the metadata say nothing", google.provider, "", true},
 		{"GitHub's, missing", newWorld(t).provider, "", true},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
+		t.Run("F8: "+tt.name, func(t *testing.T) {
 			err := tt.provider.CheckIssuer(t.Context(), tt.iss)
 			if (err == nil) != tt.ok || !tt.ok && !errors.Is(err, upstream.ErrBadAnswer) {
 				t.Errorf("got %v", err)
