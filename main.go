@@ -37,7 +37,7 @@ func main() {
 	defer stop()
 	getenv, err := environment(".env")
 	if err == nil {
-		err = run(ctx, os.Args[1:], getenv, os.Stdout, os.Stderr)
+		err = run(ctx, os.Args[1:], getenv, time.Now, os.Stdout, os.Stderr)
 	}
 	if err != nil && !errors.Is(err, errHelp) {
 		fmt.Fprintln(os.Stderr, err)
@@ -46,7 +46,8 @@ func main() {
 }
 
 // run serves until the context ends.
-func run(ctx context.Context, args []string, getenv func(string) string, stdout io.Writer, stderr *os.File) error {
+func run(ctx context.Context, args []string, getenv func(string) string, now func() time.Time, stdout io.Writer,
+	stderr *os.File) error {
 	s, err := parseConfig(args, getenv, stdout)
 	if err != nil {
 		return err
@@ -56,7 +57,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout 
 	if err != nil {
 		return err
 	}
-	a, err := open(ctx, s, log, time.Now)
+	a, err := open(ctx, s, log, now)
 	if err != nil {
 		for _, l := range listeners {
 			l.Close()
@@ -108,6 +109,9 @@ func open(ctx context.Context, s settings, log *slog.Logger, now func() time.Tim
 			return nil, err
 		}
 		s.Providers = []*upstream.Provider{github, google}
+	}
+	for _, p := range s.Providers {
+		p.SetClock(now)
 	}
 	a.oauth, err = oauth.New(ctx, oauth.Config{
 		BaseURL:        s.BaseURL,

@@ -28,8 +28,7 @@ func (w *world) useOIDC(c upstream.OIDCConfig) {
 
 func (w *world) standIn() *devidp.Server {
 	w.t.Helper()
-	// On the system's clock, as the provider that the configuration makes.
-	idp, err := devidp.Start(devidp.Config{BaseURL: w.base, Log: slog.New(slog.DiscardHandler)})
+	idp, err := devidp.Start(devidp.Config{BaseURL: w.base, Log: slog.New(slog.DiscardHandler), Now: w.clock.now})
 	if err != nil {
 		w.t.Fatal(err)
 	}

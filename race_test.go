@@ -2,9 +2,11 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -21,10 +23,23 @@ import (
 // TestMain makes the test binary the program itself where a test needs a second process.
 func TestMain(m *testing.M) {
 	if os.Getenv("RUN_AS_PROGRAM") != "" {
-		main()
+		runAsProgram()
 		return
 	}
 	os.Exit(m.Run())
+}
+
+// runAsProgram does what main does, on a clock that may be ahead.
+func runAsProgram() {
+	ahead, err := time.ParseDuration(cmp.Or(os.Getenv("CLOCK_AHEAD"), "0s"))
+	if err == nil {
+		now := func() time.Time { return time.Now().Add(ahead) }
+		err = run(context.Background(), nil, os.Getenv, now, os.Stdout, os.Stderr)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }
 
 // racers is how many requests with the same code or token arrive at once.
@@ -157,11 +172,18 @@ func (w *world) rotateSecret() {
 // secondProcess starts the program once more, for the same BASE_URL, data and provider, and returns its address.
 func (w *world) secondProcess() string {
 	w.t.Helper()
+	address, _ := w.process(0)
+	return address
+}
+
+// process starts the program once more, on a clock that is ahead, and returns its address and what kills it.
+func (w *world) process(ahead time.Duration) (address string, kill func()) {
+	w.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	address := l.Addr().String()
+	address = l.Addr().String()
 	l.Close()
 	exe, err := os.Executable()
 	if err != nil {
@@ -171,7 +193,7 @@ func (w *world) secondProcess() string {
 	cmd := exec.CommandContext(ctx, exe)
 	cmd.Dir = w.t.TempDir() // where there is no .env
 	github := w.app.devidp.GitHub()
-	cmd.Env = []string{"RUN_AS_PROGRAM=1", "LISTEN=" + address, "GITHUB_CLIENT_ID=" + github.ClientID,
+	cmd.Env = []string{"RUN_AS_PROGRAM=1", "CLOCK_AHEAD=" + ahead.String(), "LISTEN=" + address, "GITHUB_CLIENT_ID=" + github.ClientID,
 		"GITHUB_CLIENT_SECRET=" + github.ClientSecret, "GITHUB_URL=" + github.URL}
 	for name, value := range w.env {
 		cmd.Env = append(cmd.Env, name+"="+value)
@@ -184,14 +206,15 @@ func (w *world) secondProcess() string {
 	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
-	w.t.Cleanup(func() {
-		stop()
+	kill = sync.OnceFunc(func() {
+		stop() // SIGKILL
 		cmd.Wait()
 	})
+	w.t.Cleanup(kill)
 	// It greets when all is ready.
 	if _, err := bufio.NewReader(stdout).ReadString(':'); err != nil {
 		w.t.Fatalf("the second process ended: %v\n%s", err, w.logs)
 	}
 	go io.Copy(io.Discard, stdout)
-	return "http://" + address
+	return "http://" + address, kill
 }

@@ -97,6 +97,14 @@ func (c *sessionCache) dropGrant(grant ID) {
 	maps.DeleteFunc(c.entries, func(_ Hash, e cacheEntry) bool { return e.session.grant.ID == grant })
 }
 
+// dropCredential forgets the sessions that are bound to a credential that is dead.
+func (c *sessionCache) dropCredential(credential ID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.revocations++
+	maps.DeleteFunc(c.entries, func(_ Hash, e cacheEntry) bool { return e.session.grant.Credential == credential })
+}
+
 // dropToken forgets the session of an access token that has been revoked.
 func (c *sessionCache) dropToken(token Hash) {
 	c.mu.Lock()

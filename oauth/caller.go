@@ -19,6 +19,8 @@ type Caller struct {
 	server  *Server
 	session *session
 	needs   atomic.Pointer[string] // the scope that Require found missing
+	// signInAgain: the provider no longer accepts the person's token.
+	signInAgain atomic.Bool
 }
 
 type callerKey struct{}
@@ -82,38 +84,94 @@ func (c asUser) RoundTrip(r *http.Request) (*http.Response, error) {
 	if !c.server.provider(c.Identity().Provider).ServesAPI(r.URL) {
 		return http.DefaultTransport.RoundTrip(r)
 	}
-	token, err := c.upstreamToken(r.Context())
+	token, version, err := c.upstreamToken(r.Context(), 0)
 	if err != nil {
 		if r.Body != nil {
 			r.Body.Close() // as http.RoundTripper demands
 		}
 		return nil, err
 	}
+	resp, err := send(r, token)
+	if err != nil || resp.StatusCode != http.StatusUnauthorized {
+		return resp, err
+	}
+	// Either the token is dead, or another instance has renewed it in between, or it is so new that not all of the
+	// provider knows it yet.
+	token = c.tokenAfter401(r.Context(), token, version)
+	if token == nil || r.Body != nil && r.GetBody == nil {
+		return resp, nil
+	}
+	if r.GetBody != nil {
+		if r.Body, err = r.GetBody(); err != nil {
+			return resp, nil
+		}
+	}
+	resp.Body.Close()
+	return send(r, token)
+}
+
+func send(r *http.Request, t *upstream.Token) (*http.Response, error) {
 	r = r.Clone(r.Context())
-	r.Header.Set("Authorization", "Bearer "+token.Access)
+	r.Header.Set("Authorization", "Bearer "+t.Access)
 	return http.DefaultTransport.RoundTrip(r)
 }
 
-// upstreamToken opens the credential that the caller's grant is bound to. Its errors are for a tool to show; what is
-// behind them is for the log.
-func (c *Caller) upstreamToken(ctx context.Context) (*upstream.Token, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	g := &c.session.grant
-	credential, err := c.server.store.Credential(ctx, g.ID)
-	if errors.Is(err, ErrNotFound) {
-		return nil, errors.New("the grant has ended: sign in again")
+// replicaLag are the pauses before a provider is asked again about a token that it has just issued: for some 100 ms
+// parts of GitHub answer 401.
+var replicaLag = []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond}
+
+// tokenAfter401 returns the token to try a refused request with once more, or nil if that would not help. A single 401
+// proves nothing, so the provider is asked about the token itself before it is given up.
+func (c *Caller) tokenAfter401(ctx context.Context, t *upstream.Token, version int64) *upstream.Token {
+	s, g := c.server, &c.session.grant
+	latest, lag := int64(0), replicaLag
+	for {
+		credential, current, err := s.openUpstream(ctx, g, c.session.private)
+		if err != nil {
+			c.explain(ctx, err)
+			return nil
+		}
+		if latest = credential.Version; latest != version {
+			return current
+		}
+		err = s.provider(g.User.Provider).Check(ctx, t)
+		switch {
+		case err == nil:
+			return t
+		case !errors.Is(err, upstream.ErrDead):
+			return nil
+		case len(lag) > 0:
+			time.Sleep(lag[0])
+			lag = lag[1:]
+			continue
+		case t.Refresh == "":
+			c.explain(ctx, s.bury(ctx, g, credential, err))
+			return nil
+		}
+		current, _, err = c.upstreamToken(ctx, version)
+		if err != nil {
+			return nil
+		}
+		return current
 	}
-	var token *upstream.Token
-	if err == nil {
-		token, err = c.server.ring.openCredential(c.session.private, g, &credential)
+}
+
+// upstreamToken returns the person's token. Its errors are for a tool to show; what is behind them is for the log.
+func (c *Caller) upstreamToken(ctx context.Context, broken int64) (*upstream.Token, int64, error) {
+	t, version, err := c.server.upstreamToken(ctx, &c.session.grant, c.session.private, broken)
+	return t, version, c.explain(ctx, err)
+}
+
+// explain turns what is wrong with the upstream credential into what a tool may show. If the person has to sign in
+// again the answer becomes a 401, because clients do not act on what a tool says.
+func (c *Caller) explain(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, errUpstreamDead), errors.Is(err, errUpstreamExpired), errors.Is(err, ErrNotFound):
+		c.signInAgain.Store(true)
+		return fmt.Errorf("%s no longer accepts this sign-in: sign in again", c.Identity().Provider)
 	}
-	if err != nil {
-		c.server.log.ErrorContext(ctx, "upstream credential not opened", "grant", g.ID, "cause", err)
-		return nil, errors.New("this server cannot get at the sign-in right now: try again in a few seconds")
-	}
-	if !token.Expiry.IsZero() && !c.server.now().Before(token.Expiry) {
-		return nil, errors.New("the provider's token has expired: sign in again")
-	}
-	return token, nil
+	c.server.log.ErrorContext(ctx, "no upstream token", "grant", c.session.grant.ID, "cause", err)
+	return errors.New("this server cannot act at the provider right now: try again in a minute")
 }

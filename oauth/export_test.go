@@ -67,7 +67,8 @@ func (s *Server) UpstreamToken(ctx context.Context, access string) (*upstream.To
 	if err != nil {
 		return nil, err
 	}
-	return (&Caller{server: s, session: found}).upstreamToken(ctx)
+	t, _, err := (&Caller{server: s, session: found}).upstreamToken(ctx, 0)
+	return t, err
 }
 
 // SweepOnce removes what can be removed.

@@ -161,7 +161,10 @@ type gateWriter struct {
 func (g *gateWriter) WriteHeader(status int) {
 	if status >= 200 && !g.wrote { // before that it is not the answer yet
 		g.wrote = true
-		if missing := g.caller.missing(); missing != nil {
+		if g.caller.signInAgain.Load() {
+			status = http.StatusUnauthorized
+			g.Header().Set("WWW-Authenticate", g.caller.server.challenge(errInvalidToken, g.caller.server.signInScopes()))
+		} else if missing := g.caller.missing(); missing != nil {
 			status = http.StatusForbidden
 			g.Header().Set("WWW-Authenticate", g.caller.server.challenge(&Error{Code: "insufficient_scope",
 				Description: "The call needs a scope that was not granted."}, missing))

@@ -14,6 +14,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/cors"
 	"github.com/gorilla/securecookie"
+	"golang.org/x/sync/singleflight"
 
 	"example.com/mcp-federated-login/upstream"
 )
@@ -68,6 +69,7 @@ type Server struct {
 	flowCookiePrefix string
 	cache            *sessionCache
 	exchanges        chan struct{} // holds a value for each call to a provider during sign-in
+	renewals         singleflight.Group
 	pages            *pages
 }
 
@@ -217,6 +219,8 @@ func (s *Server) checkAdmitted(g *Grant) error {
 		return errForged
 	case p == nil || p.IdentityIssuer != g.User.Issuer:
 		return errors.New("provider is not configured any more")
+	case !g.DeadAt.IsZero():
+		return errUpstreamDead
 	case g.Audience != s.resource:
 		return errors.New("granted for another address of this server")
 	}

@@ -78,6 +78,12 @@ func (s *Server) tryRefresh(ctx context.Context, client *Client, hash Hash, secr
 	if spent {
 		return s.repeat(ctx, g, seed)
 	}
+	if err := s.keepAlive(ctx, g, privateKey(seed)); errors.Is(err, errUpstreamDead) {
+		s.log.WarnContext(ctx, "refresh token refused", "grant", g.ID, "cause", err)
+		return nil, errInvalidRefresh
+	} else if err != nil {
+		return nil, err
+	}
 	n := t.N + 1
 	pair := s.ring.newPair(g, seed, n, now.Add(s.accessTTL), now.Add(s.refreshTTL))
 	if err := s.store.Rotate(ctx, hash, t.N, now, pair); err != nil {

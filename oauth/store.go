@@ -52,6 +52,23 @@ type Store interface {
 	// Credential returns the upstream credential that the grant is bound to, with the grant's own sealed key.
 	Credential(ctx context.Context, grant ID) (Credential, error)
 
+	// Lease gives owner the sole right to renew this version of a credential until the given time. It returns
+	// [ErrConflict] if somebody else has it, or if the version is no longer the credential's.
+	Lease(ctx context.Context, credential ID, version int64, owner string, at, until time.Time) error
+
+	// Unlease gives the right back before its time. Not having it is not an error.
+	Unlease(ctx context.Context, credential ID, owner string) error
+
+	// SaveCredential writes the next version of a credential through seal, to every live grant bound to it, in one
+	// transaction that locks the user's row first. It returns [ErrConflict] unless the version is still the
+	// credential's and owner has the lease on it, which is cleared.
+	SaveCredential(ctx context.Context, credential ID, version int64, owner string, at time.Time, seal SealFunc) error
+
+	// JudgeCredential keeps what the provider says of this version of a credential: that it is dead, or, with a zero
+	// time, that it is alive. Either clears a suspicion and the lease. It returns [ErrConflict] if the version is no
+	// longer the credential's.
+	JudgeCredential(ctx context.Context, credential ID, version int64, deadAt time.Time) error
+
 	// KeysInUse returns the names of the ring keys that rows still alive at that time need.
 	KeysInUse(ctx context.Context, at time.Time) ([]string, error)
 
@@ -114,6 +131,7 @@ type Grant struct {
 	Counter    int64  // number of the newest token pair; 0 until the code is redeemed
 	CreatedAt  time.Time
 	LastUsedAt time.Time // of the code's redemption or the newest refresh
+	DeadAt     time.Time // when the provider refused its credential; zero: it did not
 }
 
 // A SignIn is what the callback stores.
@@ -147,6 +165,8 @@ type Sealed struct {
 type Credential struct {
 	ID         ID
 	Version    int64
+	DeadAt     time.Time // when the provider refused it; zero: it did not
+	SuspectAt  time.Time // since when the provider must be asked before it is used; zero: it need not
 	RingKey    string
 	Ciphertext []byte
 	Key        []byte // the content key, sealed to the grant

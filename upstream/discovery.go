@@ -37,8 +37,7 @@ type metadata struct {
 // a while, and what it once said stays good until it says something else.
 type discovery struct {
 	authStyle oauth2.AuthStyle // AuthStyleAutoDetect: as the metadata say
-	now       func() time.Time
-	fetching  sync.Mutex // held while the provider is asked
+	fetching  sync.Mutex       // held while the provider is asked
 	last      atomic.Pointer[discovered]
 }
 
@@ -56,39 +55,36 @@ const (
 	maxWait      = time.Minute
 )
 
-func newDiscovery(style oauth2.AuthStyle, now func() time.Time) *discovery {
-	if now == nil {
-		now = time.Now
-	}
-	d := &discovery{authStyle: style, now: now}
+func newDiscovery(style oauth2.AuthStyle) *discovery {
+	d := &discovery{authStyle: style}
 	d.last.Store(&discovered{})
 	return d
 }
 
-func (d *discovery) failing() bool {
+func (d *discovery) failing(now time.Time) bool {
 	last := d.last.Load()
-	return last.err != nil && d.now().Before(last.until)
+	return last.err != nil && now.Before(last.until)
 }
 
 // metadata returns what the provider says of itself. One caller asks, the others wait for the same answer.
 func (p *Provider) metadata(ctx context.Context) (*metadata, error) {
 	d := p.discovery
-	if last := d.last.Load(); d.now().Before(last.until) {
+	if last := d.last.Load(); p.now().Before(last.until) {
 		return last.metadata, last.err
 	}
 	d.fetching.Lock()
 	defer d.fetching.Unlock()
 	last := d.last.Load()
-	if d.now().Before(last.until) { // somebody asked while we waited
+	if p.now().Before(last.until) { // somebody asked while we waited
 		return last.metadata, last.err
 	}
 	// The answer is for everybody, so it does not depend on whether the first who asked is still there.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.timeout)
 	defer cancel()
-	next := &discovered{until: d.now().Add(metadataLife)}
+	next := &discovered{until: p.now().Add(metadataLife)}
 	if next.metadata, next.err = p.discover(ctx); next.err != nil {
 		next.wait = min(max(minWait, 2*last.wait), maxWait)
-		next.until = d.now().Add(next.wait)
+		next.until = p.now().Add(next.wait)
 		if last.metadata != nil {
 			next.metadata, next.err = last.metadata, nil
 		}

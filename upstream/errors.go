@@ -22,10 +22,12 @@ var (
 	// ErrBadAnswer is what a failure is when an answer is not the provider's, or not the answer to this sign-in:
 	// somebody may be playing one against the other.
 	ErrBadAnswer = errors.New("the answer does not belong to this sign-in")
+	// ErrDead is what a failure is when the provider no longer accepts a token: the person has to sign in again.
+	ErrDead = errors.New("the provider no longer accepts the token")
 )
 
 // An Error is a failure at an identity provider. Match its kind with errors.Is and [ErrUnavailable],
-// [ErrMisconfigured] or [ErrBadAnswer]; if it is none, this one sign-in failed. It never holds a token, a code, a
+// [ErrMisconfigured], [ErrBadAnswer] or [ErrDead]; if it is none, this one sign-in failed. It never holds a token, a code, a
 // secret or a body.
 type Error struct {
 	Provider string // Provider.ID
@@ -34,7 +36,7 @@ type Error struct {
 	Status   int    // of the HTTP answer; 0 if there was none
 	Reason   string // what we make of it; empty if Code says it all
 
-	kind error // ErrUnavailable, ErrMisconfigured, ErrBadAnswer or nil
+	kind error // one of those above, or nil
 }
 
 func (e *Error) Error() string {
@@ -54,8 +56,8 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.kind }
 
 // tokenError makes an [Error] of what x/oauth2 returned. Its own message would print the body when there is no code.
-func (p *Provider) tokenError(err error) error {
-	e := &Error{Provider: p.ID, Op: "exchanging the code"}
+func (p *Provider) tokenError(op string, err error) *Error {
+	e := &Error{Provider: p.ID, Op: op}
 	var answer *oauth2.RetrieveError
 	if !errors.As(err, &answer) {
 		e.kind, e.Reason = ErrUnavailable, describe(err)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/oauth2"
 )
@@ -77,7 +78,9 @@ func GitHub(c GitHubConfig) (*Provider, error) {
 		},
 		client:    newClient(),
 		timeout:   timeout,
+		now:       time.Now,
 		identify:  identifyGitHub,
+		whose:     func(_ context.Context, p *Provider) (string, error) { return p.APIURL + "/user", nil },
 		discard:   discardGitHub,
 		grantsAll: func(access string) bool { return strings.HasPrefix(access, "ghu_") },
 		implied:   githubImplied,

@@ -7,18 +7,16 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/oauth2"
 )
 
 // GoogleConfig describes a client of the type "Web application" at Google.
 type GoogleConfig struct {
-	ClientID     string           // required
-	ClientSecret string           // required
-	Issuer       string           // empty: Google itself; else a stand-in
-	APIURL       string           // empty: https://www.googleapis.com
-	Now          func() time.Time // the clock; nil: the system's
+	ClientID     string // required
+	ClientSecret string // required
+	Issuer       string // empty: Google itself; else a stand-in
+	APIURL       string // empty: https://www.googleapis.com
 }
 
 // Google returns the provider for a client at Google. An identity has the claim hd as its HostedDomain.
@@ -50,7 +48,7 @@ func Google(c GoogleConfig) (*Provider, error) {
 	if errs != nil {
 		return nil, errors.Join(errs...)
 	}
-	p := newOIDC(c.Issuer, c.ClientID, c.ClientSecret, oauth2.AuthStyleInParams, c.Now)
+	p := newOIDC(c.Issuer, c.ClientID, c.ClientSecret, oauth2.AuthStyleInParams)
 	p.ID, p.Name, p.Scopes, p.APIURL = "google", "Google", signInScopes, c.APIURL
 	p.identify = func(ctx context.Context, p *Provider, t *Token, nonce string) (Identity, error) {
 		return identifyOIDC(ctx, p, t, nonce, "")

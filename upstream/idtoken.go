@@ -42,7 +42,7 @@ func (p *Provider) verifyIDToken(ctx context.Context, m *metadata, t *Token, non
 	id, err := oidc.NewVerifier(p.IdentityIssuer, m.keys, &oidc.Config{
 		ClientID:             p.clientID,
 		SupportedSigningAlgs: m.Algorithms,
-		Now:                  func() time.Time { return p.discovery.now().Add(-expLeeway) },
+		Now:                  func() time.Time { return p.now().Add(-expLeeway) },
 	}).Verify(ctx, t.IDToken)
 	if err != nil {
 		return refuse(err.Error())
@@ -64,7 +64,7 @@ func (p *Provider) verifyIDToken(ctx context.Context, m *metadata, t *Token, non
 		return refuse("azp is another client")
 	case !hasAZP && len(id.Audience) > 1:
 		return refuse("azp is missing, though there are several audiences")
-	case id.IssuedAt.After(p.discovery.now().Add(iatLeeway)):
+	case id.IssuedAt.After(p.now().Add(iatLeeway)):
 		return refuse("iat is in the future: are both clocks right?")
 	case id.AccessTokenHash != "" && id.VerifyAccessToken(t.Access) != nil:
 		return refuse("at_hash is that of another access token")

@@ -18,14 +18,13 @@ const oidcID = "oidc"
 // OIDCConfig describes a client at an OpenID Connect provider: Auth0, Entra, Keycloak, Okta, Stytch, or any other that
 // has a discovery document.
 type OIDCConfig struct {
-	Issuer       string           // required; as the discovery document spells it, with a slash at the end or without
-	ClientID     string           // required
-	ClientSecret string           // required
-	Name         string           // on the button; empty: the issuer's host
-	Scopes       []string         // of every sign-in, with openid; empty: openid email profile
-	AuthMethod   string           // of the token endpoint: basic or post; empty: as the metadata say
-	GroupsClaim  string           // the claim that lists a person's groups; empty: groups are not looked at
-	Now          func() time.Time // the clock; nil: the system's
+	Issuer       string   // required; as the discovery document spells it, with a slash at the end or without
+	ClientID     string   // required
+	ClientSecret string   // required
+	Name         string   // on the button; empty: the issuer's host
+	Scopes       []string // of every sign-in, with openid; empty: openid email profile
+	AuthMethod   string   // of the token endpoint: basic or post; empty: as the metadata say
+	GroupsClaim  string   // the claim that lists a person's groups; empty: groups are not looked at
 }
 
 // OIDC returns the provider for a client of an OpenID Connect provider. Its addresses are discovered when somebody
@@ -59,7 +58,7 @@ func OIDC(c OIDCConfig) (*Provider, error) {
 	if errs != nil {
 		return nil, errors.Join(errs...)
 	}
-	p := newOIDC(c.Issuer, c.ClientID, c.ClientSecret, style, c.Now)
+	p := newOIDC(c.Issuer, c.ClientID, c.ClientSecret, style)
 	p.ID, p.Name, p.Scopes = oidcID, cmp.Or(c.Name, issuer.Hostname()), c.Scopes
 	p.identify = func(ctx context.Context, p *Provider, t *Token, nonce string) (Identity, error) {
 		return identifyOIDC(ctx, p, t, nonce, c.GroupsClaim)
@@ -71,15 +70,23 @@ func OIDC(c OIDCConfig) (*Provider, error) {
 var signInScopes = []string{"openid", "email", "profile"}
 
 // newOIDC returns what all OpenID Connect providers have in common.
-func newOIDC(issuer, clientID, clientSecret string, style oauth2.AuthStyle, now func() time.Time) *Provider {
+func newOIDC(issuer, clientID, clientSecret string, style oauth2.AuthStyle) *Provider {
 	return &Provider{
 		IdentityIssuer: issuer,
 		ResponseIssuer: issuer,
 		clientID:       clientID,
 		clientSecret:   clientSecret,
-		discovery:      newDiscovery(style, now),
-		client:         newClient(),
-		timeout:        timeout,
+		discovery:      newDiscovery(style),
+		now:            time.Now,
+		whose: func(ctx context.Context, p *Provider) (string, error) {
+			m, err := p.metadata(ctx)
+			if err != nil {
+				return "", err
+			}
+			return m.UserinfoURL, nil
+		},
+		client:  newClient(),
+		timeout: timeout,
 		// "If identical to the scope requested by the client", the answer may leave the scope out (RFC 6749 section 5.1).
 		grantsAll: func(string) bool { return true },
 	}

@@ -42,10 +42,11 @@ func newIssuer(t *testing.T) (*issuer, *upstream.Provider) {
 		defer i.mu.Unlock()
 		return i.now
 	}
-	p, err := upstream.OIDC(upstream.OIDCConfig{Issuer: i.URL, ClientID: "id", ClientSecret: "S3cret", Now: now})
+	p, err := upstream.OIDC(upstream.OIDCConfig{Issuer: i.URL, ClientID: "id", ClientSecret: "S3cret"})
 	if err != nil {
 		t.Fatal(err)
 	}
+	p.SetClock(now)
 	return i, p
 }
 

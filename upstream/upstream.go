@@ -44,9 +44,12 @@ type Provider struct {
 	endpoint               oauth2.Endpoint // unless there is a discovery
 	discovery              *discovery      // nil: the endpoint is known
 	client                 *http.Client
-	timeout                time.Duration // for each of Exchange, Identify and Discard as a whole
+	timeout                time.Duration // for each call that a method stands for, as a whole
+	now                    func() time.Time
 	identify               func(ctx context.Context, p *Provider, t *Token, nonce string) (Identity, error)
 	discard                func(context.Context, *Provider, *Token) error // nil: nothing to be done
+	// whose returns the address that tells whose a token is, and thus whether it is alive; empty: there is none.
+	whose func(context.Context, *Provider) (string, error)
 	// options returns what a sign-in with these scopes asks for besides them. Nil: nothing.
 	options func(scopes []string) []oauth2.AuthCodeOption
 	// grantsAll reports whether an answer without scopes means that all were granted that had been asked for.
@@ -113,7 +116,7 @@ func (p *Provider) AuthCodeURL(ctx context.Context, redirectURI, state, verifier
 }
 
 // Unavailable reports whether it is known already that nobody can sign in with the provider for the moment.
-func (p *Provider) Unavailable() bool { return p.discovery != nil && p.discovery.failing() }
+func (p *Provider) Unavailable() bool { return p.discovery != nil && p.discovery.failing(p.now()) }
 
 // CheckIssuer compares the iss parameter of a callback, which is empty if there was none, before its code is used:
 // the code may be another provider's (RFC 9207 section 2.4). A provider that says it always sends iss must have.
@@ -156,25 +159,34 @@ func (p *Provider) Exchange(ctx context.Context, redirectURI, code, verifier str
 	ctx = context.WithValue(ctx, oauth2.HTTPClient, p.client)
 	t, err := c.Exchange(ctx, code, oauth2.VerifierOption(verifier))
 	if err != nil {
-		return nil, p.tokenError(err)
+		return nil, p.tokenError("exchanging the code", err)
 	}
+	var otherwise []string // what an answer without scopes means
+	if p.grantsAll(t.AccessToken) {
+		otherwise = p.askFor(scopes)
+	}
+	return p.token(t, otherwise), nil
+}
+
+// token reads the answer of a token endpoint.
+func (p *Provider) token(t *oauth2.Token, otherwise []string) *Token {
 	idToken, _ := t.Extra("id_token").(string)
-	answered, _ := t.Extra("scope").(string)
+	scope, _ := t.Extra("scope").(string)
 	return &Token{
 		Access:        t.AccessToken,
 		Refresh:       t.RefreshToken,
-		Expiry:        t.Expiry,
-		RefreshExpiry: after(t.Extra("refresh_token_expires_in")),
-		Scopes:        p.granted(t.AccessToken, answered, scopes),
+		Expiry:        p.after(t.Extra("expires_in")),
+		RefreshExpiry: p.after(t.Extra("refresh_token_expires_in")),
+		Scopes:        p.granted(scope, otherwise),
 		IDToken:       idToken,
-	}, nil
+	}
 }
 
-// granted returns the scopes that a token has, by the names that they were asked for.
-func (p *Provider) granted(access, answered string, asked []string) []string {
+// granted returns the scopes that an answer names, by the names that they were asked for.
+func (p *Provider) granted(answered string, otherwise []string) []string {
 	scopes := strings.FieldsFunc(answered, func(r rune) bool { return r == ',' || r == ' ' })
-	if len(scopes) == 0 && p.grantsAll(access) {
-		return p.askFor(asked)
+	if len(scopes) == 0 {
+		return sortedSet(otherwise)
 	}
 	for i, s := range scopes {
 		scopes[i] = cmp.Or(p.aliases[s], s)
@@ -210,6 +222,9 @@ func (p *Provider) Discard(ctx context.Context, t *Token) error {
 	defer cancel()
 	return p.discard(ctx, p, t)
 }
+
+// SetClock replaces the system's clock, for tests. It is called before anything else.
+func (p *Provider) SetClock(now func() time.Time) { p.now = now }
 
 // Covers reports whether the token's scopes include want, in their own right or through a broader one.
 func (p *Provider) Covers(t *Token, want string) bool {
@@ -247,7 +262,7 @@ func origin(u *url.URL) string {
 }
 
 // after reads a number of seconds from now: a float64 in JSON, an int64 in a form, or a string in either.
-func after(seconds any) time.Time {
+func (p *Provider) after(seconds any) time.Time {
 	var n int64
 	switch v := seconds.(type) {
 	case int64:
@@ -260,7 +275,7 @@ func after(seconds any) time.Time {
 	if n <= 0 {
 		return time.Time{}
 	}
-	return time.Now().Add(time.Duration(n) * time.Second)
+	return p.now().Add(time.Duration(n) * time.Second)
 }
 
 func sortedSet(s []string) []string {

@@ -15,7 +15,7 @@ import (
 const (
 	clientColumns = `c.client_id, c.name, c.redirect_uris, c.auth_method, c.secret_hash, c.issued_at`
 	grantColumns  = `g.id, g.credential_id, g.scopes, g.audience, g.public_key, g.counter, g.created_at,
-		g.last_used_at, u.id, u.provider, u.issuer, u.subject, u.login, u.name, u.emails, ` + clientColumns
+		g.last_used_at, (SELECT dead_at FROM credentials WHERE id = g.credential_id), u.id, u.provider, u.issuer, u.subject, u.login, u.name, u.emails, ` + clientColumns
 	grantJoins = `JOIN grants g ON g.id = x.grant_id JOIN users u ON u.id = g.user_id
 		JOIN clients c ON c.hash = g.client_hash`
 )
@@ -28,7 +28,7 @@ func scanGrant(g *oauth.Grant) []any {
 	u := &g.User
 	return append([]any{
 		scanBytes{g.ID[:]}, scanBytes{g.Credential[:]}, scanWords{&g.Scopes}, &g.Audience, &g.PublicKey, &g.Counter,
-		scanMillis{&g.CreatedAt}, scanMillis{&g.LastUsedAt},
+		scanMillis{&g.CreatedAt}, scanMillis{&g.LastUsedAt}, scanMillis{&g.DeadAt},
 		scanBytes{u.ID[:]}, &u.Provider, &u.Issuer, &u.Subject, &u.Login, &u.Name, scanJSON{&u.Emails},
 	}, scanClient(&g.Client)...)
 }
@@ -52,9 +52,9 @@ func (s *Store) FlowUsed(ctx context.Context, flow oauth.Hash) (bool, error) {
 func (s *Store) Credential(ctx context.Context, grant oauth.ID) (oauth.Credential, error) {
 	var c oauth.Credential
 	err := s.read.QueryRowContext(ctx, `
-		SELECT c.id, c.version, c.ring_key, c.ciphertext, g.sealed_key
+		SELECT c.id, c.version, c.dead_at, c.suspect_at, c.ring_key, c.ciphertext, g.sealed_key
 		FROM grants g JOIN credentials c ON c.id = g.credential_id WHERE g.id = $1`, grant[:]).
-		Scan(scanBytes{c.ID[:]}, &c.Version, &c.RingKey, &c.Ciphertext, &c.Key)
+		Scan(scanBytes{c.ID[:]}, &c.Version, scanMillis{&c.DeadAt}, scanMillis{&c.SuspectAt}, &c.RingKey, &c.Ciphertext, &c.Key)
 	return c, found("read a credential", err)
 }
 

@@ -26,18 +26,7 @@ func (s *Store) SignIn(ctx context.Context, in oauth.SignIn, seal oauth.SealFunc
 		if err := addGrant(ctx, tx, in, credential); err != nil {
 			return fmt.Errorf("grant: %w", err)
 		}
-		to, err := recipients(ctx, tx, credential, millis(in.At))
-		if err != nil {
-			return fmt.Errorf("recipients: %w", err)
-		}
-		sealed, err := seal(credential, version, to)
-		if err != nil {
-			return fmt.Errorf("seal: %w", err)
-		}
-		if len(sealed.Keys) != len(to) {
-			return fmt.Errorf("sealed %d keys for %d grants", len(sealed.Keys), len(to))
-		}
-		return writeCredential(ctx, tx, credential, version, to, sealed)
+		return writeCredential(ctx, tx, credential, version, millis(in.At), seal)
 	})
 }
 
@@ -102,41 +91,4 @@ func addGrant(ctx context.Context, tx *sql.Tx, in oauth.SignIn, credential oauth
 		VALUES ($1, $2, $3, $4, $5, $6, $7, 0)`,
 		c.Hash[:], g.ID[:], c.Challenge, c.RedirectURI, c.Wrap.Bytes, c.Wrap.RingKey, millis(c.ExpiresAt))
 	return err
-}
-
-// recipients returns the live grants that are bound to the credential.
-func recipients(ctx context.Context, tx *sql.Tx, credential oauth.ID, at int64) ([]oauth.Recipient, error) {
-	rows, err := tx.QueryContext(ctx,
-		`SELECT id, public_key FROM grants WHERE credential_id = $1 AND expires_at > $2`, credential[:], at)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var to []oauth.Recipient
-	for rows.Next() {
-		var r oauth.Recipient
-		if err := rows.Scan(scanBytes{r.Grant[:]}, &r.PublicKey); err != nil {
-			return nil, err
-		}
-		to = append(to, r)
-	}
-	return to, rows.Err()
-}
-
-// writeCredential stores a credential's new content. Whoever was about to refresh the old content loses the lease.
-func writeCredential(ctx context.Context, tx *sql.Tx, credential oauth.ID, version int64, to []oauth.Recipient,
-	sealed oauth.Sealed) error {
-	_, err := tx.ExecContext(ctx, `
-		UPDATE credentials SET version = $2, ciphertext = $3, ring_key = $4, lease_owner = '', lease_until = 0
-		WHERE id = $1`, credential[:], version, sealed.Ciphertext, sealed.RingKey)
-	if err != nil {
-		return fmt.Errorf("write the credential: %w", err)
-	}
-	for i, r := range to {
-		_, err := tx.ExecContext(ctx, `UPDATE grants SET sealed_key = $2 WHERE id = $1`, r.Grant[:], sealed.Keys[i])
-		if err != nil {
-			return fmt.Errorf("write a sealed key: %w", err)
-		}
-	}
-	return nil
 }

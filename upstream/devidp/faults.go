@@ -18,6 +18,8 @@ type Fault struct {
 	Drop bool
 	// AfterCommit lets the request take effect first: what was redeemed is redeemed, only the answer is lost.
 	AfterCommit bool
+	// Then is called before the answer; it may be nil.
+	Then func()
 }
 
 type fault struct {
@@ -149,6 +151,9 @@ func (s *Server) serveFault(w http.ResponseWriter, r *http.Request, next http.Ha
 	}
 	if f.AfterCommit {
 		next.ServeHTTP(nowhere{}, r)
+	}
+	if f.Then != nil {
+		f.Then()
 	}
 	if f.Drop {
 		panic(http.ErrAbortHandler)

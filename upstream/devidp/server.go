@@ -156,15 +156,14 @@ func (s *Server) GitHub() upstream.GitHubConfig {
 // Google returns what an operator would copy from the page of the client, and where the stand-in is.
 func (s *Server) Google() upstream.GoogleConfig {
 	a, address := s.app(google), s.origin+google.issuer
-	return upstream.GoogleConfig{ClientID: a.ClientID, ClientSecret: a.ClientSecret, Issuer: address, APIURL: address,
-		Now: s.now}
+	return upstream.GoogleConfig{ClientID: a.ClientID, ClientSecret: a.ClientSecret, Issuer: address, APIURL: address}
 }
 
 // OIDC returns what an operator would copy from the page of the client.
 func (s *Server) OIDC() upstream.OIDCConfig {
 	a := s.app(generic)
 	return upstream.OIDCConfig{Issuer: s.origin + generic.issuer, ClientID: a.ClientID, ClientSecret: a.ClientSecret,
-		Name: generic.name, GroupsClaim: "groups", Now: s.now}
+		Name: generic.name, GroupsClaim: "groups"}
 }
 
 // Close stops the stand-in at once.

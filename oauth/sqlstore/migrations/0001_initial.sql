@@ -38,8 +38,10 @@ CREATE TABLE credentials (
     version     BIGINT NOT NULL,            -- + 1 at every write
     ciphertext  BYTEA  NOT NULL,
     ring_key    TEXT   NOT NULL,
-    lease_owner TEXT   NOT NULL DEFAULT '', -- who may refresh it upstream
+    lease_owner TEXT   NOT NULL DEFAULT '', -- who may renew it upstream
     lease_until BIGINT NOT NULL DEFAULT 0,
+    dead_at     BIGINT NOT NULL DEFAULT 0,  -- when the provider refused it; the next sign-in heals it
+    suspect_at  BIGINT NOT NULL DEFAULT 0,  -- since when the provider must be asked before it is used
     UNIQUE (user_id, scopes)
 );
 CREATE INDEX credentials_ring_key ON credentials (ring_key);

@@ -1,0 +1,126 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"example.com/mcp-federated-login/oauth"
+)
+
+// Lease implements [oauth.Store].
+func (s *Store) Lease(ctx context.Context, credential oauth.ID, version int64, owner string, at, until time.Time) error {
+	return s.changeOne(ctx, "lease a credential", `
+		UPDATE credentials SET lease_owner = $3, lease_until = $5
+		WHERE id = $1 AND version = $2 AND lease_until <= $4`,
+		credential[:], version, owner, millis(at), millis(until))
+}
+
+// Unlease implements [oauth.Store].
+func (s *Store) Unlease(ctx context.Context, credential oauth.ID, owner string) error {
+	err := s.changeOne(ctx, "give a lease back", `
+		UPDATE credentials SET lease_owner = '', lease_until = 0 WHERE id = $1 AND lease_owner = $2`,
+		credential[:], owner)
+	if errors.Is(err, oauth.ErrConflict) {
+		return nil
+	}
+	return err
+}
+
+// JudgeCredential implements [oauth.Store].
+func (s *Store) JudgeCredential(ctx context.Context, credential oauth.ID, version int64, deadAt time.Time) error {
+	return s.changeOne(ctx, "judge a credential", `
+		UPDATE credentials SET dead_at = $3, suspect_at = 0, lease_owner = '', lease_until = 0
+		WHERE id = $1 AND version = $2`,
+		credential[:], version, millis(deadAt))
+}
+
+// changeOne runs a statement that changes one row, or none because somebody else was first. It takes no lock besides
+// that of its row.
+func (s *Store) changeOne(ctx context.Context, name, statement string, args ...any) error {
+	result, err := s.write.ExecContext(ctx, statement, args...)
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if n, err := result.RowsAffected(); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	} else if n == 0 {
+		return oauth.ErrConflict
+	}
+	return nil
+}
+
+// SaveCredential implements [oauth.Store].
+func (s *Store) SaveCredential(ctx context.Context, credential oauth.ID, version int64, owner string, at time.Time,
+	seal oauth.SealFunc) error {
+	return s.tx(ctx, "save a credential", func(tx *sql.Tx) error {
+		var user []byte
+		err := tx.QueryRowContext(ctx, `
+			UPDATE users SET seen_at = seen_at WHERE id = (SELECT user_id FROM credentials WHERE id = $1)
+			RETURNING id`, credential[:]).Scan(&user)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return fmt.Errorf("lock the user: %w", err)
+		}
+		err = tx.QueryRowContext(ctx, `
+			UPDATE credentials SET version = version + 1 WHERE id = $1 AND version = $2 AND lease_owner = $3
+			RETURNING version`, credential[:], version, owner).Scan(&version)
+		if errors.Is(err, sql.ErrNoRows) {
+			return oauth.ErrConflict
+		}
+		if err != nil {
+			return fmt.Errorf("next version: %w", err)
+		}
+		return writeCredential(ctx, tx, credential, version, millis(at), seal)
+	})
+}
+
+// writeCredential stores a credential's new content, sealed to every live grant that is bound to it. The caller holds
+// the user's row. Whoever was about to renew the old content loses the lease, and what was said of it no longer counts.
+func writeCredential(ctx context.Context, tx *sql.Tx, credential oauth.ID, version, at int64, seal oauth.SealFunc) error {
+	to, err := recipients(ctx, tx, credential, at)
+	if err != nil {
+		return fmt.Errorf("recipients: %w", err)
+	}
+	sealed, err := seal(credential, version, to)
+	if err != nil {
+		return fmt.Errorf("seal: %w", err)
+	}
+	if len(sealed.Keys) != len(to) {
+		return fmt.Errorf("sealed %d keys for %d grants", len(sealed.Keys), len(to))
+	}
+	_, err = tx.ExecContext(ctx, `
+		UPDATE credentials SET version = $2, ciphertext = $3, ring_key = $4, lease_owner = '', lease_until = 0,
+			dead_at = 0, suspect_at = 0
+		WHERE id = $1`, credential[:], version, sealed.Ciphertext, sealed.RingKey)
+	if err != nil {
+		return fmt.Errorf("write the credential: %w", err)
+	}
+	for i, r := range to {
+		_, err := tx.ExecContext(ctx, `UPDATE grants SET sealed_key = $2 WHERE id = $1`, r.Grant[:], sealed.Keys[i])
+		if err != nil {
+			return fmt.Errorf("write a sealed key: %w", err)
+		}
+	}
+	return nil
+}
+
+// recipients returns the live grants that are bound to the credential.
+func recipients(ctx context.Context, tx *sql.Tx, credential oauth.ID, at int64) ([]oauth.Recipient, error) {
+	rows, err := tx.QueryContext(ctx,
+		`SELECT id, public_key FROM grants WHERE credential_id = $1 AND expires_at > $2`, credential[:], at)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var to []oauth.Recipient
+	for rows.Next() {
+		var r oauth.Recipient
+		if err := rows.Scan(scanBytes{r.Grant[:]}, &r.PublicKey); err != nil {
+			return nil, err
+		}
+		to = append(to, r)
+	}
+	return to, rows.Err()
+}

@@ -1,0 +1,69 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+
+	"golang.org/x/oauth2"
+)
+
+// deadCodes are the ways in which providers say that a refresh token is no good any more: GitHub's, and that of all
+// others (RFC 6749 section 5.2). The status does not tell: GitHub says it with 200, Auth0 with 403.
+var deadCodes = []string{"bad_refresh_token", "invalid_grant", "unauthorized_client"}
+
+// Renew trades the refresh token for a new token (RFC 6749 section 6). It sends one request, whatever happens: with
+// GitHub and others that rotate, a refresh token that may have reached the provider is spent, and the old access token
+// with it. So the caller makes sure that nobody else renews the same token, and keeps the new one before using it.
+//
+// Errors are of type [*Error]. [ErrDead] means that the person has to sign in again; a failure that is nothing known is
+// [ErrUnavailable].
+func (p *Provider) Renew(ctx context.Context, t *Token) (*Token, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	c, err := p.config(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	ctx = context.WithValue(ctx, oauth2.HTTPClient, p.client)
+	answer, err := c.TokenSource(ctx, &oauth2.Token{RefreshToken: t.Refresh}).Token()
+	if err != nil {
+		e := p.tokenError("renewing the token", err)
+		switch {
+		case slices.Contains(deadCodes, e.Code):
+			e.kind = ErrDead
+		case e.kind == nil:
+			e.kind = ErrUnavailable
+		}
+		return nil, e
+	}
+	// "If the scope is omitted, it is treated as equal to the scope originally granted".
+	renewed := p.token(answer, t.Scopes)
+	if renewed.Refresh == t.Refresh && renewed.RefreshExpiry.IsZero() {
+		renewed.RefreshExpiry = t.RefreshExpiry // Google answers without a refresh token: the old one stays good
+	}
+	return renewed, nil
+}
+
+// Check asks the provider whether it still accepts the token. A provider that cannot be asked is taken to.
+//
+// Errors are of type [*Error], and [ErrDead] if it does not.
+func (p *Provider) Check(ctx context.Context, t *Token) error {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	address, err := p.whose(ctx, p)
+	if err != nil || address == "" {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+t.Access)
+	_, err = p.call(req, "asking whether the token is alive", nil)
+	if e := new(Error); errors.As(err, &e) && e.Status == http.StatusUnauthorized {
+		e.kind = ErrDead
+	}
+	return err
+}
