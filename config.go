@@ -252,14 +252,15 @@ func (c config) providers(s *settings, wrong *mistakes) (configured bool) {
 		}
 		s.Providers = append(s.Providers, p)
 	}
-	if c.GitHubClientID != "" || c.GitHubClientSecret != "" {
+	// A setting of a provider is meant to turn it on, even where the one that would is forgotten.
+	if c.GitHubClientID+c.GitHubClientSecret+c.GitHubAPIURL != "" || c.GitHubURL != "https://github.com" {
 		add(upstream.GitHub(upstream.GitHubConfig{ClientID: c.GitHubClientID, ClientSecret: c.GitHubClientSecret,
 			URL: c.GitHubURL, APIURL: c.GitHubAPIURL}))
 	}
-	if c.GoogleClientID != "" || c.GoogleClientSecret != "" {
+	if c.GoogleClientID+c.GoogleClientSecret != "" {
 		add(upstream.Google(upstream.GoogleConfig{ClientID: c.GoogleClientID, ClientSecret: c.GoogleClientSecret}))
 	}
-	if c.OIDCIssuer != "" || c.OIDCClientID != "" || c.OIDCClientSecret != "" {
+	if c.OIDCIssuer+c.OIDCClientID+c.OIDCClientSecret+c.OIDCName+c.OIDCAuthMethod+c.OIDCGroupsClaim != "" {
 		add(upstream.OIDC(upstream.OIDCConfig{Issuer: c.OIDCIssuer, ClientID: c.OIDCClientID,
 			ClientSecret: c.OIDCClientSecret, Name: c.OIDCName, AuthMethod: c.OIDCAuthMethod, GroupsClaim: c.OIDCGroupsClaim,
 			Scopes: strings.FieldsFunc(c.OIDCScopes, func(r rune) bool { return r == ' ' || r == ',' })}))

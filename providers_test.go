@@ -321,3 +321,31 @@ func TestLyingProvider(t *testing.T) {
 		})
 	}
 }
+
+// A GitHub App's token reaches the private repositories of wherever the app is installed. The person allowed to list
+// their public ones.
+func TestPrivateRepositoriesAreNotListed(t *testing.T) {
+	w := newWorld(t, nil)
+	w.app.devidp.SetAppKind(devidp.GitHubApp)
+	var list struct {
+		Repositories []struct {
+			FullName  string `json:"full_name"`
+			Private   bool
+			UpdatedAt string `json:"updated_at"`
+		}
+	}
+	if problem := w.use(w.signIn().access, "list_repositories", nil, &list); problem != "" {
+		t.Fatal(problem)
+	}
+	for i, r := range list.Repositories {
+		if r.Private {
+			t.Errorf("lists %s", r.FullName)
+		}
+		if i > 0 && r.UpdatedAt > list.Repositories[i-1].UpdatedAt {
+			t.Errorf("%s comes after an older one", r.FullName)
+		}
+	}
+	if len(list.Repositories) == 0 {
+		t.Error("lists nothing")
+	}
+}

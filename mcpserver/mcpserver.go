@@ -37,7 +37,7 @@ var Scopes = []oauth.Scope{
 	},
 	{
 		Name:     "issues:write",
-		Sentence: "Open issues in public repositories in your name",
+		Sentence: "Open issues in your name, in any repository you can open them in",
 		Provider: "github",
 		Upstream: []string{"public_repo"},
 		AtSignIn: true,
@@ -61,7 +61,7 @@ func tools() []tool {
 			readOnly),
 		newTool("list_repositories", "repos:read", listRepositories,
 			mcp.WithTitleAnnotation("List repositories"),
-			mcp.WithDescription("Lists the signed-in person's GitHub repositories, most recently updated first."),
+			mcp.WithDescription("Lists the signed-in person's public GitHub repositories, most recently updated first."),
 			readOnly),
 		newTool("create_issue", "issues:write", createIssue,
 			mcp.WithTitleAnnotation("Create an issue"),

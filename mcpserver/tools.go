@@ -49,7 +49,9 @@ type repository struct {
 func listRepositories(ctx context.Context, c *oauth.Caller, in listRepositoriesInput) (repositories, error) {
 	const perPage = 30
 	page := max(1, in.Page)
-	query := url.Values{"sort": {"updated"}, "per_page": {strconv.Itoa(perPage)}, "page": {strconv.Itoa(page)}}
+	// The token may reach further than the person was told: a GitHub App's reaches wherever the app is installed.
+	query := url.Values{"visibility": {"public"}, "sort": {"updated"}, "per_page": {strconv.Itoa(perPage)},
+		"page": {strconv.Itoa(page)}}
 	var found []struct {
 		FullName    string `json:"full_name"`
 		Description string `json:"description"`

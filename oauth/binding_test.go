@@ -390,3 +390,29 @@ func TestSecretRotation(t *testing.T) {
 		t.Errorf("client registered under the old secret: %v", err)
 	}
 }
+
+// The same person would be one user with two providers, and each sign-in would move their grants to the other.
+func TestOneIssuerCannotBeTwoProviders(t *testing.T) {
+	v := newVault(t)
+	store, err := sqlstore.Open(t.Context(), "sqlite:"+v.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	start := func(issuers ...string) error {
+		var providers []*upstream.Provider
+		for _, issuer := range issuers {
+			providers = append(providers, &upstream.Provider{ID: issuer, IdentityIssuer: issuer})
+		}
+		_, err := oauth.New(t.Context(), oauth.Config{BaseURL: "https://mcp.example", Secrets: [][]byte{secret}, Store: store,
+			Providers: providers, Log: slog.New(slog.DiscardHandler),
+			Scopes: []oauth.Scope{{Name: "a", Sentence: "A", AtSignIn: true}}})
+		return err
+	}
+	if start("https://accounts.google.com", "https://accounts.google.com") == nil {
+		t.Error("started with two providers of one issuer")
+	}
+	if err := start("https://accounts.google.com", "https://github.com"); err != nil {
+		t.Errorf("control: %v", err)
+	}
+}

@@ -16,7 +16,7 @@ import (
 const (
 	// codeLife is how long a client has to redeem a code: a person may have to paste it from another computer.
 	codeLife = 5 * time.Minute
-	// maxExchanges is how many sign-ins may be talking to providers at once. Others wait for exchangeWait.
+	// maxExchanges is how many sign-ins may be talking to one provider at once. Others wait for exchangeWait.
 	maxExchanges = 64
 	exchangeWait = 10 * time.Second
 	// signInTimeout bounds the calls to the provider and the store together.
@@ -121,10 +121,18 @@ func (s *Server) discard(ctx context.Context, p *upstream.Provider, token *upstr
 // error.
 func (s *Server) upstreamSignIn(ctx context.Context, f *flow, p *upstream.Provider, code string, scopes []string) (
 	*upstream.Token, upstream.Identity, error) {
+	// A cookie can be sent as often as one likes. One flow takes one place.
+	if _, twice := s.finishing.LoadOrStore(f.hash(), nil); twice {
+		return nil, upstream.Identity{}, errFlowUsed
+	}
+	defer s.finishing.Delete(f.hash())
+	places := s.exchanges[p.ID]
 	select {
-	case s.exchanges <- struct{}{}:
-		defer func() { <-s.exchanges }()
+	case places <- struct{}{}:
+		defer func() { <-places }()
 	case <-time.After(exchangeWait):
+		return nil, upstream.Identity{}, errBusy
+	case <-ctx.Done():
 		return nil, upstream.Identity{}, errBusy
 	}
 	token, err := p.Exchange(ctx, s.callbackURL(p), code, f.verifier(), scopes)

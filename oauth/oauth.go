@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-chi/chi/v5"
@@ -68,7 +69,8 @@ type Server struct {
 	flowCodecs       []securecookie.Codec
 	flowCookiePrefix string
 	cache            *sessionCache
-	exchanges        chan struct{} // holds a value for each call to a provider during sign-in
+	exchanges        map[string]chan struct{} // keyed by provider; holds a value for each sign-in that is talking to it
+	finishing        sync.Map                 // of the flows that are at the provider: Hash to nothing
 	renewals         singleflight.Group
 	pages            *pages
 }
@@ -91,6 +93,14 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if len(c.Providers) == 0 {
 		return nil, errors.New("no identity provider")
 	}
+	exchanges := map[string]chan struct{}{}
+	for i, p := range c.Providers {
+		exchanges[p.ID] = make(chan struct{}, maxExchanges)
+		// The same person would be one user with two providers.
+		if slices.ContainsFunc(c.Providers[:i], func(o *upstream.Provider) bool { return o.IdentityIssuer == p.IdentityIssuer }) {
+			return nil, fmt.Errorf("two identity providers have the issuer %s: configure it once", p.IdentityIssuer)
+		}
+	}
 	s := &Server{
 		baseURL:          c.BaseURL,
 		base:             base,
@@ -110,7 +120,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		flowCodecs:       newFlowCodecs(ring),
 		flowCookiePrefix: flowCookiePrefix(base),
 		cache:            newSessionCache(c.CacheTTL),
-		exchanges:        make(chan struct{}, maxExchanges),
+		exchanges:        exchanges,
 		pages:            newPages(c.Name),
 	}
 	if s.now == nil {

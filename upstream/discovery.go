@@ -10,12 +10,13 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
+	"github.com/go-jose/go-jose/v4"
 	"golang.org/x/oauth2"
+	"golang.org/x/sync/singleflight"
 )
 
 // metadata is what we use of a provider's discovery document (OpenID Connect Discovery 1.0 section 3).
@@ -37,7 +38,7 @@ type metadata struct {
 // a while, and what it once said stays good until it says something else.
 type discovery struct {
 	authStyle oauth2.AuthStyle // AuthStyleAutoDetect: as the metadata say
-	fetching  sync.Mutex       // held while the provider is asked
+	asking    singleflight.Group
 	last      atomic.Pointer[discovered]
 }
 
@@ -66,20 +67,34 @@ func (d *discovery) failing(now time.Time) bool {
 	return last.err != nil && now.Before(last.until)
 }
 
-// metadata returns what the provider says of itself. One caller asks, the others wait for the same answer.
+// metadata returns what the provider says of itself. One caller asks for all. Those who have an older answer do not
+// wait for the new one, and nobody waits for longer than they want to.
 func (p *Provider) metadata(ctx context.Context) (*metadata, error) {
-	d := p.discovery
-	if last := d.last.Load(); p.now().Before(last.until) {
+	last := p.discovery.last.Load()
+	if p.now().Before(last.until) {
 		return last.metadata, last.err
 	}
-	d.fetching.Lock()
-	defer d.fetching.Unlock()
-	last := d.last.Load()
-	if p.now().Before(last.until) { // somebody asked while we waited
-		return last.metadata, last.err
+	asking := p.discovery.asking.DoChan("", func() (any, error) { return p.ask(), nil })
+	if last.metadata != nil {
+		return last.metadata, nil
 	}
-	// The answer is for everybody, so it does not depend on whether the first who asked is still there.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.timeout)
+	select {
+	case answer := <-asking:
+		next := answer.Val.(*discovered)
+		return next.metadata, next.err
+	case <-ctx.Done():
+		return nil, &Error{Provider: p.ID, Op: discovering, Reason: describe(ctx.Err()), kind: ErrUnavailable}
+	}
+}
+
+// ask asks the provider, unless somebody has just done so, and keeps the outcome. It depends on no caller's context,
+// because the answer is for everybody.
+func (p *Provider) ask() *discovered {
+	last := p.discovery.last.Load()
+	if p.now().Before(last.until) {
+		return last
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), p.timeout)
 	defer cancel()
 	next := &discovered{until: p.now().Add(metadataLife)}
 	if next.metadata, next.err = p.discover(ctx); next.err != nil {
@@ -88,16 +103,19 @@ func (p *Provider) metadata(ctx context.Context) (*metadata, error) {
 		if last.metadata != nil {
 			next.metadata, next.err = last.metadata, nil
 		}
+	} else if last.metadata != nil && last.metadata.KeysURL == next.metadata.KeysURL {
+		next.metadata.keys = last.metadata.keys // with those that it has fetched
 	}
-	d.last.Store(next)
-	return next.metadata, next.err
+	p.discovery.last.Store(next)
+	return next
 }
+
+const discovering = "reading the discovery document"
 
 // discover reads the discovery document.
 func (p *Provider) discover(ctx context.Context) (*metadata, error) {
-	const op = "reading the discovery document"
 	refuse := func(reason string) (*metadata, error) {
-		return nil, &Error{Provider: p.ID, Op: op, Reason: reason, kind: ErrMisconfigured}
+		return nil, &Error{Provider: p.ID, Op: discovering, Reason: reason, kind: ErrMisconfigured}
 	}
 	address := strings.TrimSuffix(p.IdentityIssuer, "/") + "/.well-known/openid-configuration"
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
@@ -105,7 +123,7 @@ func (p *Provider) discover(ctx context.Context) (*metadata, error) {
 		return nil, err
 	}
 	m := &metadata{}
-	if _, err := p.call(req, op, m); err != nil {
+	if _, err := p.call(req, discovering, m); err != nil {
 		return nil, err
 	}
 	m.endpoint = oauth2.Endpoint{AuthURL: m.AuthURL, TokenURL: m.TokenURL, AuthStyle: p.discovery.authStyle}
@@ -118,13 +136,13 @@ func (p *Provider) discover(ctx context.Context) (*metadata, error) {
 		return refuse(fmt.Sprintf("the issuer is configured as %q, but calls itself %q: the slash counts", own, m.Issuer))
 	case m.Issuer != own:
 		return refuse(fmt.Sprintf("the issuer is configured as %q, but calls itself %q", own, m.Issuer))
-	case !secure(m.AuthURL):
+	case !p.secure(m.AuthURL):
 		return refuse("authorization_endpoint is missing or not https")
-	case !secure(m.TokenURL):
+	case !p.secure(m.TokenURL):
 		return refuse("token_endpoint is missing or not https")
-	case !secure(m.KeysURL):
+	case !p.secure(m.KeysURL):
 		return refuse("jwks_uri is missing or not https")
-	case m.UserinfoURL != "" && !secure(m.UserinfoURL):
+	case m.UserinfoURL != "" && !p.secure(m.UserinfoURL):
 		return refuse("userinfo_endpoint is not https")
 	case m.endpoint.AuthStyle == oauth2.AuthStyleAutoDetect: // x/oauth2 would try, and send the code twice
 		return refuse("its token endpoint takes neither client_secret_basic nor client_secret_post")
@@ -136,10 +154,11 @@ func (p *Provider) discover(ctx context.Context) (*metadata, error) {
 	return m, nil
 }
 
-// secure reports whether an address is https, or on this machine.
-func secure(address string) bool {
+// secure reports whether an address is https, or on this machine if the issuer is.
+func (p *Provider) secure(address string) bool {
 	u, err := url.Parse(address)
-	return err == nil && u.Hostname() != "" && (u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()))
+	local := strings.HasPrefix(p.IdentityIssuer, "http://")
+	return err == nil && u.Hostname() != "" && (u.Scheme == "https" || local && u.Scheme == "http" && isLoopback(u.Hostname()))
 }
 
 var algorithms = []string{oidc.RS256, oidc.RS384, oidc.RS512, oidc.PS256, oidc.PS384, oidc.PS512,
@@ -156,17 +175,25 @@ func authStyle(methods []string) oauth2.AuthStyle {
 	return oauth2.AuthStyleAutoDetect
 }
 
-// keysTransport is for go-oidc's requests for keys. By itself it would read answers of any length, and quote what is
-// not a key set in its errors.
+// keysTransport is for go-oidc's requests for keys. By itself it would read answers of any length, quote what is not a
+// key set in its errors, and forget the keys that it has for an answer without any.
 type keysTransport struct{ p *Provider }
+
+const fetchingKeys = "fetching the keys of ID tokens"
 
 func (k keysTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	var keys struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
-	header, err := k.p.call(req.Clone(req.Context()), "fetching the keys of ID tokens", &keys)
+	header, err := k.p.call(req.Clone(req.Context()), fetchingKeys, &keys)
 	if err != nil {
 		return nil, err
+	}
+	keys.Keys = slices.DeleteFunc(keys.Keys, func(raw json.RawMessage) bool {
+		return new(jose.JSONWebKey).UnmarshalJSON(raw) != nil // of a kind that we do not know, for one
+	})
+	if len(keys.Keys) == 0 {
+		return nil, &Error{Provider: k.p.ID, Op: fetchingKeys, Reason: "there are none", kind: ErrUnavailable}
 	}
 	body, err := json.Marshal(keys)
 	return &http.Response{StatusCode: http.StatusOK, Header: header, Body: io.NopCloser(bytes.NewReader(body))}, err

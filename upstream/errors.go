@@ -99,6 +99,8 @@ func (p *Provider) kindOfCode(code string) (reason string, kind error) {
 		return reason, ErrMisconfigured
 	case "redirect_uri_mismatch":
 		return "register BASE_URL/callback/" + p.ID + " as the callback there", ErrMisconfigured
+	case "invalid_scope", "unsupported_response_type":
+		return "the client there is not set up for what is asked: check its scopes and grants", ErrMisconfigured
 	case "application_suspended":
 		return "the provider has suspended the application", ErrMisconfigured
 	case "too_many_requests", "server_error", "temporarily_unavailable":

@@ -44,18 +44,22 @@ func GitHub(c GitHubConfig) (*Provider, error) {
 		c.URL = "https://github.com"
 	}
 	web, err := parseBase(c.URL)
-	if err == nil && web.Path != "" {
+	switch {
+	case err != nil:
+	case web.Path != "":
 		err = errors.New("it has a path")
+	case web.Host == "www.github.com":
+		err = errors.New("GitHub's own address is https://github.com")
 	}
 	if err != nil {
-		errs = append(errs, fmt.Errorf("GITHUB_URL=%q: %w; an example: https://github.example.com", c.URL, err))
+		errs = append(errs, fmt.Errorf("GITHUB_URL: %w; an example: GITHUB_URL=https://github.example.com", err))
 	} else if c.APIURL == "" {
 		c.APIURL = githubAPI(web)
 	}
 	api, err := parseBase(c.APIURL)
 	if err != nil && c.APIURL != "" {
 		const example = "https://github.example.com/api/v3"
-		errs = append(errs, fmt.Errorf("GITHUB_API_URL=%q: %w; an example: %s", c.APIURL, err, example))
+		errs = append(errs, fmt.Errorf("GITHUB_API_URL: %w; an example: GITHUB_API_URL=%s", err, example))
 	}
 	if errs != nil {
 		return nil, errors.Join(errs...)
@@ -82,7 +86,7 @@ func GitHub(c GitHubConfig) (*Provider, error) {
 		identify:  identifyGitHub,
 		whose:     func(_ context.Context, p *Provider) (string, error) { return p.APIURL + "/user", nil },
 		discard:   discardGitHub,
-		grantsAll: func(access string) bool { return strings.HasPrefix(access, "ghu_") },
+		grantsAll: func(access string, _ any) bool { return strings.HasPrefix(access, "ghu_") },
 		implied:   githubImplied,
 	}, nil
 }
@@ -91,7 +95,7 @@ func GitHub(c GitHubConfig) (*Provider, error) {
 var githubImplied = map[string][]string{
 	"user":             {"read:user", "user:email", "user:follow"},
 	"repo":             {"public_repo", "repo:status", "repo_deployment", "repo:invite", "security_events"},
-	"admin:org":        {"write:org", "read:org"},
+	"admin:org":        {"write:org", "read:org", "manage_runners:org"},
 	"write:org":        {"read:org"},
 	"admin:repo_hook":  {"write:repo_hook", "read:repo_hook"},
 	"write:repo_hook":  {"read:repo_hook"},
@@ -100,6 +104,10 @@ var githubImplied = map[string][]string{
 	"admin:gpg_key":    {"write:gpg_key", "read:gpg_key"},
 	"write:gpg_key":    {"read:gpg_key"},
 	"project":          {"read:project"},
+	"write:packages":   {"read:packages"},
+	"write:discussion": {"read:discussion"},
+	"audit_log":        {"read:audit_log"},
+	"codespace":        {"codespace:secrets"},
 	"admin:enterprise": {"manage_runners:enterprise", "manage_billing:enterprise", "read:enterprise"},
 }
 

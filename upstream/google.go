@@ -50,8 +50,9 @@ func Google(c GoogleConfig) (*Provider, error) {
 	}
 	p := newOIDC(c.Issuer, c.ClientID, c.ClientSecret, oauth2.AuthStyleInParams)
 	p.ID, p.Name, p.Scopes, p.APIURL = "google", "Google", signInScopes, c.APIURL
+	p.grantsAll = func(string, any) bool { return false } // Google always says what was granted
 	p.identify = func(ctx context.Context, p *Provider, t *Token, nonce string) (Identity, error) {
-		return identifyOIDC(ctx, p, t, nonce, "")
+		return identifyOIDC(ctx, p, t, nonce, "", "hd")
 	}
 	p.options = func(scopes []string) []oauth2.AuthCodeOption {
 		if slices.Equal(scopes, p.askFor(nil)) {

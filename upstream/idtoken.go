@@ -33,7 +33,7 @@ func (p *Provider) verifyIDToken(ctx context.Context, m *metadata, t *Token, non
 		case errors.As(err, &fetching):
 			return nil, nil, fetching
 		case ctx.Err() != nil:
-			return nil, nil, &Error{Provider: p.ID, Op: "fetching the keys of ID tokens", Reason: describe(err),
+			return nil, nil, &Error{Provider: p.ID, Op: fetchingKeys, Reason: describe(err),
 				kind: ErrUnavailable}
 		}
 		return refuse(err.Error())
@@ -58,6 +58,9 @@ func (p *Provider) verifyIDToken(ctx context.Context, m *metadata, t *Token, non
 		return refuse("the nonce is not the one that was sent")
 	case id.Subject == "":
 		return refuse("sub is missing")
+	case c.text("sub") != id.Subject || c.text("nonce") != id.Nonce || c.text("iss") == "":
+		// encoding/json takes claims of other spellings for these, such as SUB.
+		return refuse("a claim comes in two spellings")
 	case len(id.Subject) > maxSubject:
 		return refuse("sub is longer than 255 bytes")
 	case hasAZP && c.text("azp") != p.clientID:

@@ -61,7 +61,7 @@ func OIDC(c OIDCConfig) (*Provider, error) {
 	p := newOIDC(c.Issuer, c.ClientID, c.ClientSecret, style)
 	p.ID, p.Name, p.Scopes = oidcID, cmp.Or(c.Name, issuer.Hostname()), c.Scopes
 	p.identify = func(ctx context.Context, p *Provider, t *Token, nonce string) (Identity, error) {
-		return identifyOIDC(ctx, p, t, nonce, c.GroupsClaim)
+		return identifyOIDC(ctx, p, t, nonce, c.GroupsClaim, "")
 	}
 	return p, nil
 }
@@ -88,13 +88,14 @@ func newOIDC(issuer, clientID, clientSecret string, style oauth2.AuthStyle) *Pro
 		client:  newClient(),
 		timeout: timeout,
 		// "If identical to the scope requested by the client", the answer may leave the scope out (RFC 6749 section 5.1).
-		grantsAll: func(string) bool { return true },
+		grantsAll: func(_ string, scope any) bool { return scope == nil },
 	}
 }
 
 // identifyOIDC reads the person from the ID token. What a thin one lacks comes from the userinfo endpoint: Okta and
 // others put little into ID tokens where there is also an access token.
-func identifyOIDC(ctx context.Context, p *Provider, t *Token, nonce, groupsClaim string) (Identity, error) {
+func identifyOIDC(ctx context.Context, p *Provider, t *Token, nonce, groupsClaim, domainClaim string) (
+	Identity, error) {
 	m, err := p.metadata(ctx)
 	if err != nil {
 		return Identity{}, err
@@ -103,7 +104,7 @@ func identifyOIDC(ctx context.Context, p *Provider, t *Token, nonce, groupsClaim
 	if err != nil {
 		return Identity{}, err
 	}
-	noEmail := slices.Contains(t.Scopes, "email") && c.text("email") == ""
+	noEmail := slices.Contains(t.Scopes, "email") && (c.text("email") == "" || c["email_verified"] == nil)
 	noGroups := groupsClaim != "" && c[groupsClaim] == nil
 	if m.UserinfoURL != "" && (noEmail || noGroups) {
 		more, err := p.userinfo(ctx, m.UserinfoURL, t, id.Subject)
@@ -121,18 +122,20 @@ func identifyOIDC(ctx context.Context, p *Provider, t *Token, nonce, groupsClaim
 	}
 	email := lowerASCII(c.text("email"))
 	identity := Identity{
-		Provider:     p.ID,
-		Issuer:       p.IdentityIssuer,
-		Subject:      id.Subject,
-		Login:        cmp.Or(c.text("preferred_username"), email, id.Subject),
-		Name:         c.text("name"),
-		HostedDomain: c.text("hd"),
+		Provider: p.ID,
+		Issuer:   p.IdentityIssuer,
+		Subject:  id.Subject,
+		Login:    cmp.Or(c.text("preferred_username"), email, id.Subject),
+		Name:     c.text("name"),
 	}
 	if c.truth("email_verified") && isAddress(email) {
 		identity.Emails = []string{email}
 	}
 	if groupsClaim != "" {
 		identity.Groups = c.list(groupsClaim)
+	}
+	if domainClaim != "" {
+		identity.HostedDomain = c.text(domainClaim)
 	}
 	return identity, nil
 }

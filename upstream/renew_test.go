@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"testing"
 
@@ -42,7 +41,7 @@ func TestWhatVendorsSayToARefresh(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			asked := 0
-			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			github := newGitHub(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				asked++
 				if tt.body != "" && tt.body[0] == '{' {
 					w.Header().Set("Content-Type", "application/json")
@@ -52,8 +51,7 @@ func TestWhatVendorsSayToARefresh(t *testing.T) {
 				w.WriteHeader(tt.status)
 				io.WriteString(w, tt.body)
 			}))
-			defer server.Close()
-			_, err := newGitHub(t, server).Renew(t.Context(), &upstream.Token{Access: "a", Refresh: "r"})
+			_, err := github.Renew(t.Context(), &upstream.Token{Access: "a", Refresh: "r"})
 			kinds := []error{upstream.ErrDead, upstream.ErrMisconfigured, upstream.ErrUnavailable, upstream.ErrBadAnswer}
 			for _, kind := range kinds {
 				if errors.Is(err, kind) != (kind == tt.want) {
@@ -68,25 +66,15 @@ func TestWhatVendorsSayToARefresh(t *testing.T) {
 }
 
 func TestRenewedTokenKeepsWhatTheAnswerLeavesOut(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	github := newGitHub(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		io.WriteString(w, `{"access_token":"new","expires_in":3600,"token_type":"bearer"}`)
 	}))
-	defer server.Close()
-	got, err := newGitHub(t, server).Renew(t.Context(), &upstream.Token{Access: "a", Refresh: "r", Scopes: []string{"user"}})
+	got, err := github.Renew(t.Context(), &upstream.Token{Access: "a", Refresh: "r", Scopes: []string{"user"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got.Access != "new" || got.Refresh != "r" || !slices.Equal(got.Scopes, []string{"user"}) || got.Expiry.IsZero() {
 		t.Errorf("got scopes %v, a refresh token %v, expiry %v", got.Scopes, got.Refresh == "r", got.Expiry)
 	}
-}
-
-func newGitHub(t *testing.T, server *httptest.Server) *upstream.Provider {
-	t.Helper()
-	p, err := upstream.GitHub(upstream.GitHubConfig{ClientID: "id", ClientSecret: "secret", URL: server.URL})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
 }

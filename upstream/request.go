@@ -45,6 +45,10 @@ func (p *Provider) call(req *http.Request, op string, v any) (http.Header, error
 		}
 		return nil, fail
 	}
+	if strings.HasPrefix(res.Header.Get("Content-Type"), "application/jwt") {
+		fail.Reason, fail.kind = "the answer is signed, which we do not read: have it sent as JSON", ErrMisconfigured
+		return nil, fail
+	}
 	if v != nil && json.Unmarshal(body, v) != nil {
 		fail.Reason = "the answer is not what the provider documents"
 		return nil, fail
@@ -64,6 +68,8 @@ func parseBase(s string) (*url.URL, error) {
 		return nil, errors.New("it has no host")
 	case u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return nil, errors.New("it has more than a scheme, a host and a path")
+	case u.Port() == "443" && u.Scheme == "https" || u.Port() == "80" && u.Scheme == "http":
+		return nil, errors.New("the port goes without saying: leave it out")
 	case u.Scheme == "http" && !isLoopback(u.Hostname()):
 		return nil, errors.New("http is for this machine only, use https")
 	}

@@ -52,8 +52,9 @@ type Provider struct {
 	whose func(context.Context, *Provider) (string, error)
 	// options returns what a sign-in with these scopes asks for besides them. Nil: nothing.
 	options func(scopes []string) []oauth2.AuthCodeOption
-	// grantsAll reports whether an answer without scopes means that all were granted that had been asked for.
-	grantsAll func(access string) bool
+	// grantsAll reports whether an answer without scopes, be its scope member missing (nil) or empty, means that all
+	// were granted that had been asked for.
+	grantsAll func(access string, scope any) bool
 	// aliases are the provider's other names for scopes, and what we call them.
 	aliases map[string]string
 	// implied names the scopes that a granted scope includes: GitHub leaves those out of its answer.
@@ -162,7 +163,7 @@ func (p *Provider) Exchange(ctx context.Context, redirectURI, code, verifier str
 		return nil, p.tokenError("exchanging the code", err)
 	}
 	var otherwise []string // what an answer without scopes means
-	if p.grantsAll(t.AccessToken) {
+	if p.grantsAll(t.AccessToken, t.Extra("scope")) {
 		otherwise = p.askFor(scopes)
 	}
 	return p.token(t, otherwise), nil
@@ -275,6 +276,7 @@ func (p *Provider) after(seconds any) time.Time {
 	if n <= 0 {
 		return time.Time{}
 	}
+	n = min(n, 10*365*24*60*60) // so that no number overflows
 	return p.now().Add(time.Duration(n) * time.Second)
 }
 

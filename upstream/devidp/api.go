@@ -65,11 +65,16 @@ func (s *Server) getEmails(c apiCall) {
 
 // getRepos is GET /user/repos. Private repositories show only with the repo scope.
 func (s *Server) getRepos(c apiCall) {
+	visibility := c.r.FormValue("visibility")
+	visible := slices.DeleteFunc(slices.Clone(c.person.repos), func(r repo) bool {
+		return r.private && (visibility == "public" || !s.covers(c.scopes, "repo")) || !r.private && visibility == "private"
+	})
+	if c.r.FormValue("sort") == "updated" { // the newest first
+		slices.SortFunc(visible, func(a, b repo) int { return b.updated.Compare(a.updated) })
+	}
 	repos := []map[string]any{}
-	for _, r := range c.person.repos {
-		if !r.private || s.covers(c.scopes, "repo") {
-			repos = append(repos, s.repoJSON(c, c.person, r))
-		}
+	for _, r := range visible {
+		repos = append(repos, s.repoJSON(c, c.person, r))
 	}
 	writeJSON(c.w, http.StatusOK, paged(s, c, repos))
 }

@@ -66,6 +66,9 @@ func (w *world) use(p *upstream.Provider, err error) {
 	if err != nil {
 		w.Fatal(err)
 	}
+	if w.clock != nil { // else it is the system's
+		p.SetClock(w.clock.Now)
+	}
 	w.provider = p
 }
 
