@@ -37,6 +37,8 @@ func TestProviderMistakes(t *testing.T) {
 		env  []string
 		want []string
 	}{
+		{"a password in GitHub's address", []string{"GITHUB_CLIENT_ID=a", "GITHUB_CLIENT_SECRET=b",
+			"GITHUB_URL=https://octocat:canary@ghe.example.com"}, []string{"GITHUB_URL=https://github.example.com"}},
 		{"half of Google", []string{"GOOGLE_CLIENT_ID=1.apps.googleusercontent.com"}, []string{"GOOGLE_CLIENT_SECRET"}},
 		{"the other half of Google", []string{"GOOGLE_CLIENT_SECRET=canary"},
 			[]string{"GOOGLE_CLIENT_ID", ".apps.googleusercontent.com"}},
