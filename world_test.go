@@ -20,7 +20,7 @@ import (
 // A world is the whole program on loopback, with the development provider and a clock of its own. It can be stopped
 // and started again on the same address and data.
 type world struct {
-	t     *testing.T
+	t     testing.TB
 	env   map[string]string
 	base  string // BASE_URL
 	clock *clock
@@ -33,7 +33,7 @@ type world struct {
 }
 
 // newWorld starts a world. The environment may change the configuration.
-func newWorld(t *testing.T, env map[string]string) *world {
+func newWorld(t testing.TB, env map[string]string) *world {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -141,7 +141,7 @@ func (w *world) call(method, path string, header http.Header, body string) answe
 }
 
 // fetch sends a request to any address, with the Host of the header if there is one.
-func fetch(t *testing.T, method, address string, header http.Header, body io.Reader) answer {
+func fetch(t testing.TB, method, address string, header http.Header, body io.Reader) answer {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, address, body)
 	if err != nil {
@@ -261,7 +261,7 @@ func mcpHeader(access, method, name string) http.Header {
 		"Mcp-Method": {method}, "Mcp-Name": {name}}
 }
 
-func readFile(t *testing.T, path string) []byte {
+func readFile(t testing.TB, path string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {
