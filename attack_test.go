@@ -69,7 +69,7 @@ func (w *world) upstreamToken() *upstream.Token {
 	}
 	b := w.browser()
 	b.stopAt = "/callback/github"
-	address, err := github.AuthCodeURL(w.t.Context(), w.base+b.stopAt, "state", testVerifier, "", nil)
+	address, err := github.AuthCodeURL(w.t.Context(), w.base+b.stopAt, "state", testVerifier, "", nil, false)
 	if err != nil {
 		w.t.Fatal(err)
 	}

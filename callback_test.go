@@ -243,3 +243,22 @@ func TestAnswerToClient(t *testing.T) {
 		}
 	}
 }
+
+// TestUseAnotherAccount is clients-in-the-field.md 35: a provider that knows the browser answers without a question.
+func TestUseAnotherAccount(t *testing.T) {
+	w := newWorld(t, nil)
+	id, b := w.register(callbackURI), w.browser()
+	b.signIn(w.authorizeURL(id, nil))
+	if p := b.open(w.authorizeURL(id, nil)).press("Continue with GitHub", nil); p.status != 0 {
+		t.Fatalf("control: asked again:\n%s", p.text)
+	}
+	for _, provider := range []string{"GitHub", "Google"} {
+		p := b.open(w.authorizeURL(id, nil)).press("Use another "+provider+" account", nil)
+		p = p.press("Authorize", url.Values{"login": {"mallory"}})
+		session := w.redeem(id, p.url.Query().Get("code"))
+		who := map[string]any{}
+		if problem := w.use(session.access, "whoami", nil, &who); problem != "" || who["subject"] != "666" {
+			t.Errorf("%s: signed in as %v, want mallory: %s", provider, who["login"], problem)
+		}
+	}
+}

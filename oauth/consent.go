@@ -1,23 +1,17 @@
 package oauth
 
 import (
+	"cmp"
+	"errors"
 	"net/http"
 	"net/url"
+
+	"example.com/mcp-federated-login/upstream"
 )
 
 // handleConsent handles POST /authorize: the person's answer. Cancel goes back to the client. A provider's button
 // starts the flow: its cookie is set here and never earlier, so that no one can be sent past the question.
 func (s *Server) handleConsent(w http.ResponseWriter, r *http.Request) {
-	if !s.sameOrigin(r) {
-		s.logError(r, &Error{Code: "cross_site", Description: "consent form was not posted by our own page",
-			Status: http.StatusForbidden})
-		s.pages.error(w, http.StatusForbidden, errorPage{
-			Title:   "That did not come from this server's own page",
-			Message: "Another website, or a program, answered the question in your place. Nothing was allowed.",
-			Next:    []string{"Go back to your MCP client and connect again."},
-		})
-		return
-	}
 	form, err := readForm(w, r)
 	if err != nil {
 		s.authorizeError(w, r, nil, err)
@@ -36,28 +30,65 @@ func (s *Server) handleConsent(w http.ResponseWriter, r *http.Request) {
 			"error_description": {"The person did not allow it."}})
 		return
 	}
-	p := s.provider(form.Get("provider"))
-	if p == nil {
-		s.authorizeError(w, r, req, invalidRequest("The way to sign in is not one that this server offers."))
+	p, another, err := s.chosenProvider(form)
+	if err != nil {
+		s.authorizeError(w, r, req, err)
 		return
 	}
-	f := newFlow(p.ID, raw, s.now())
-	to, err := p.AuthCodeURL(r.Context(), s.callbackURL(p), f.state(), f.verifier(), f.nonce(),
-		upstreamScopes(req.scopes, p))
-	if err != nil { // the other providers may be well
+	var tooLong *Error
+	err = s.goUpstream(w, r, newFlow(p.ID, raw, s.now()), p, upstreamScopes(req.scopes, p), another)
+	if errors.As(err, &tooLong) {
+		s.authorizeError(w, r, req, err)
+	} else if err != nil { // the other providers may be well
 		s.logError(r, &Error{Code: "temporarily_unavailable", Description: "no way to the provider's sign-in page",
 			Status: http.StatusServiceUnavailable, Err: err})
 		w.Header().Set("Retry-After", retryAfter)
 		s.askConsent(w, r, req, http.StatusServiceUnavailable, "Signing in with "+p.Name+" does not work right now.")
-		return
+	} else {
+		s.log.InfoContext(r.Context(), "consent given", "provider", p.ID)
+	}
+}
+
+// chosenProvider returns the provider whose button was pressed, and whether it was the one for another account there.
+func (s *Server) chosenProvider(form url.Values) (p *upstream.Provider, another bool, err error) {
+	another = form.Has("another")
+	if p = s.provider(cmp.Or(form.Get("another"), form.Get("provider"))); p == nil {
+		err = invalidRequest("The way to sign in is not one that this server offers.")
+	}
+	return p, another, err
+}
+
+// goUpstream starts a flow: it sets the cookie, and sends the browser to the provider to ask for the scopes. If it
+// returns an error, which is of type [*Error] if the request is at fault, it has not answered.
+func (s *Server) goUpstream(w http.ResponseWriter, r *http.Request, f *flow, p *upstream.Provider, scopes []string,
+	another bool) error {
+	to, err := p.AuthCodeURL(r.Context(), s.callbackURL(p), f.state(), f.verifier(), f.nonce(), scopes, another)
+	if err != nil {
+		return err
 	}
 	if err := s.startFlow(w, r, f); err != nil {
-		s.authorizeError(w, r, req, invalidRequest("The request is too long: shorten the state."))
-		return
+		return invalidRequest("The request is too long: shorten the state.")
 	}
-	s.log.InfoContext(r.Context(), "consent given", "provider", p.ID)
 	w.Header().Set("Cache-Control", "no-store")
 	http.Redirect(w, r, to, http.StatusSeeOther)
+	return nil
+}
+
+// ownFormsOnly refuses forms that no page of ours has posted.
+func (s *Server) ownFormsOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if s.sameOrigin(r) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		s.logError(r, &Error{Code: "cross_site", Description: "form was not posted by our own page",
+			Status: http.StatusForbidden})
+		s.pages.error(w, http.StatusForbidden, errorPage{
+			Title:   "That did not come from this server's own page",
+			Message: "Another website, or a program, pressed the button in your place. Nothing was done.",
+			Next:    []string{"Go back to your MCP client, or to the page that you came from, and begin again."},
+		})
+	})
 }
 
 // sameOrigin reports whether a form was posted by a page of ours. Browsers say so in a header that pages cannot set;

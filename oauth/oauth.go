@@ -163,7 +163,7 @@ func (s *Server) Routes(r chi.Router, mcp http.Handler) {
 	// Pages, for people in browsers. No CORS here.
 	r.Get("/", s.handleLanding)
 	r.With(limitTime).Get("/authorize", s.handleAuthorize)
-	r.With(limitTime).Post("/authorize", s.handleConsent)
+	r.With(limitTime, s.ownFormsOnly).Post("/authorize", s.handleConsent)
 	r.Get("/callback/{provider}", s.handleCallback)
 
 	// The MCP endpoint. Both spellings answer: a redirect would make clients drop their token.

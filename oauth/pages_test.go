@@ -154,7 +154,8 @@ func TestConsentPageAsksWithoutPushing(t *testing.T) {
 	for _, b := range buttons.FindAllStringSubmatch(body, -1) {
 		got = append(got, [2]string{b[1], b[2]})
 	}
-	want := [][2]string{{"provider", "github"}, {"provider", "google"}, {"decision", "cancel"}}
+	want := [][2]string{{"provider", "github"}, {"provider", "google"}, {"decision", "cancel"},
+		{"another", "github"}, {"another", "google"}}
 	if !slices.Equal(got, want) || strings.Count(body, "<button") != len(want) {
 		t.Errorf("got buttons %v, want %v in the order of the tab key", got, want)
 	}

@@ -21,14 +21,16 @@ import (
 
 // metadata is what we use of a provider's discovery document (OpenID Connect Discovery 1.0 section 3).
 type metadata struct {
-	Issuer      string   `json:"issuer"`
-	AuthURL     string   `json:"authorization_endpoint"`
-	TokenURL    string   `json:"token_endpoint"`
-	KeysURL     string   `json:"jwks_uri"`
-	UserinfoURL string   `json:"userinfo_endpoint"` // may be empty
-	AuthMethods []string `json:"token_endpoint_auth_methods_supported"`
-	Algorithms  []string `json:"id_token_signing_alg_values_supported"`
-	SendsIssuer bool     `json:"authorization_response_iss_parameter_supported"` // RFC 9207 section 3
+	Issuer        string   `json:"issuer"`
+	AuthURL       string   `json:"authorization_endpoint"`
+	TokenURL      string   `json:"token_endpoint"`
+	KeysURL       string   `json:"jwks_uri"`
+	UserinfoURL   string   `json:"userinfo_endpoint"`   // may be empty
+	RevocationURL string   `json:"revocation_endpoint"` // RFC 8414 section 2; may be empty
+	AuthMethods   []string `json:"token_endpoint_auth_methods_supported"`
+	Algorithms    []string `json:"id_token_signing_alg_values_supported"`
+	Prompts       []string `json:"prompt_values_supported"`                        // may be empty
+	SendsIssuer   bool     `json:"authorization_response_iss_parameter_supported"` // RFC 9207 section 3
 
 	endpoint oauth2.Endpoint
 	keys     oidc.KeySet
@@ -144,6 +146,8 @@ func (p *Provider) discover(ctx context.Context) (*metadata, error) {
 		return refuse("jwks_uri is missing or not https")
 	case m.UserinfoURL != "" && !p.secure(m.UserinfoURL):
 		return refuse("userinfo_endpoint is not https")
+	case m.RevocationURL != "" && !p.secure(m.RevocationURL):
+		return refuse("revocation_endpoint is not https")
 	case m.endpoint.AuthStyle == oauth2.AuthStyleAutoDetect: // x/oauth2 would try, and send the code twice
 		return refuse("its token endpoint takes neither client_secret_basic nor client_secret_post")
 	}

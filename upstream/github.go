@@ -86,6 +86,7 @@ func GitHub(c GitHubConfig) (*Provider, error) {
 		identify:  identifyGitHub,
 		whose:     func(_ context.Context, p *Provider) (string, error) { return p.APIURL + "/user", nil },
 		discard:   discardGitHub,
+		revoke:    revokeGitHub,
 		grantsAll: func(access string, _ any) bool { return strings.HasPrefix(access, "ghu_") },
 		implied:   githubImplied,
 	}, nil
@@ -217,13 +218,28 @@ func lowerASCII(s string) string {
 	}, s)
 }
 
-// discardGitHub is DELETE /applications/{client_id}/token.
+// discardGitHub is DELETE /applications/{client_id}/token. A token that is not there is as good as deleted.
 func discardGitHub(ctx context.Context, p *Provider, t *Token) error {
+	err := p.deleteGitHub(ctx, t, "/token", "discarding a token")
+	var e *Error
+	if errors.As(err, &e) && e.Status == http.StatusNotFound {
+		return nil
+	}
+	return err
+}
+
+// revokeGitHub is DELETE /applications/{client_id}/grant.
+func revokeGitHub(ctx context.Context, p *Provider, t *Token) error {
+	return p.deleteGitHub(ctx, t, "/grant", "revoking the authorization")
+}
+
+// deleteGitHub deletes, as the app, the token or what it stands for.
+func (p *Provider) deleteGitHub(ctx context.Context, t *Token, what, op string) error {
 	body, err := json.Marshal(map[string]string{"access_token": t.Access})
 	if err != nil {
 		return err
 	}
-	address := p.APIURL + "/applications/" + url.PathEscape(p.clientID) + "/token"
+	address := p.APIURL + "/applications/" + url.PathEscape(p.clientID) + what
 	req, err := http.NewRequestWithContext(ctx, http.MethodDelete, address, bytes.NewReader(body))
 	if err != nil {
 		return err
@@ -231,11 +247,7 @@ func discardGitHub(ctx context.Context, p *Provider, t *Token) error {
 	req.SetBasicAuth(p.clientID, p.clientSecret)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("X-GitHub-Api-Version", "2022-11-28")
-	_, err = p.call(req, "discarding a token", nil)
-	var e *Error
-	if errors.As(err, &e) && e.Status == http.StatusNotFound {
-		return nil
-	}
+	_, err = p.call(req, op, nil)
 	return err
 }
 

@@ -103,7 +103,7 @@ func TestAuthCodeURL(t *testing.T) {
 	p := newGitHub(t, http.NotFoundHandler())
 	// The verifier and its challenge are those of RFC 7636 appendix B.
 	address, err := p.AuthCodeURL(t.Context(), "https://mcp.example.com/callback/github", "state",
-		"dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk", "nonce", []string{"user:email", "public_repo"})
+		"dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk", "nonce", []string{"user:email", "public_repo"}, false)
 	if err != nil {
 		t.Fatal(err)
 	}

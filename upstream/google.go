@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -54,16 +56,28 @@ func Google(c GoogleConfig) (*Provider, error) {
 	p.identify = func(ctx context.Context, p *Provider, t *Token, nonce string) (Identity, error) {
 		return identifyOIDC(ctx, p, t, nonce, "", "hd")
 	}
-	p.options = func(scopes []string) []oauth2.AuthCodeOption {
-		if slices.Equal(scopes, p.askFor(nil)) {
-			return nil
-		}
-		return []oauth2.AuthCodeOption{oauth2.AccessTypeOffline, oauth2.ApprovalForce}
-	}
+	p.offline = func(scopes []string) bool { return !slices.Equal(scopes, p.askFor(nil)) }
+	p.revoke = revokeGoogle
 	// Asked for the short names, Google answers with the long ones.
 	p.aliases = map[string]string{
 		"https://www.googleapis.com/auth/userinfo.email":   "email",
 		"https://www.googleapis.com/auth/userinfo.profile": "profile",
 	}
 	return p, nil
+}
+
+// revokeGoogle is RFC 7009 in form only: whichever token is sent, Google ends all that the person granted the project.
+func revokeGoogle(ctx context.Context, p *Provider, t *Token) error {
+	m, err := p.metadata(ctx)
+	if err != nil {
+		return err
+	}
+	form := url.Values{"token": {t.Access}}.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, m.RevocationURL, strings.NewReader(form))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	_, err = p.call(req, "revoking the authorization", nil)
+	return err
 }

@@ -80,7 +80,7 @@ func (i *issuer) count() int {
 
 func authURL(t *testing.T, p *upstream.Provider) (string, error) {
 	return p.AuthCodeURL(t.Context(), "https://mcp.example.com/callback/oidc", "state",
-		"dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk", "nonce", []string{"email"})
+		"dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk", "nonce", []string{"email"}, false)
 }
 
 func TestOIDCAuthCodeURL(t *testing.T) {
@@ -224,7 +224,7 @@ func TestFirstOneLeaves(t *testing.T) {
 	i, p := newIssuer(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := p.AuthCodeURL(ctx, "https://mcp.example.com/callback/oidc", "state", "verifier", "nonce", nil)
+	_, err := p.AuthCodeURL(ctx, "https://mcp.example.com/callback/oidc", "state", "verifier", "nonce", nil, false)
 	if err != nil && !errors.Is(err, upstream.ErrUnavailable) || p.Unavailable() {
 		t.Errorf("got %v", err)
 	}
@@ -260,6 +260,8 @@ func TestWrongDiscovery(t *testing.T) {
 		{"S18: token endpoint in cleartext", set("token_endpoint", "http://id.example.com/token"), misconfigured,
 			[]string{"token_endpoint"}},
 		{"S18: keys in cleartext", set("jwks_uri", "http://id.example.com/keys"), misconfigured, []string{"jwks_uri"}},
+		{"S18: revocation in cleartext", set("revocation_endpoint", "http://id.example.com"), misconfigured,
+			[]string{"revocation_endpoint"}},
 		{"S18: userinfo in cleartext", set("userinfo_endpoint", "http://id.example.com"), misconfigured,
 			[]string{"userinfo_endpoint"}},
 		{"sign-in page that is a script", set("authorization_endpoint", "javascript:alert(1)"), misconfigured,
@@ -367,7 +369,7 @@ func TestGoogleIssuerWithoutScheme(t *testing.T) {
 				t.Fatal(err)
 			}
 			p.SetTransport(toStandIn{idp.URL() + "/google"})
-			address, err := p.AuthCodeURL(t.Context(), callback, "state", "verifier", "nonce", nil)
+			address, err := p.AuthCodeURL(t.Context(), callback, "state", "verifier", "nonce", nil, false)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -48,10 +48,11 @@ type Provider struct {
 	now                    func() time.Time
 	identify               func(ctx context.Context, p *Provider, t *Token, nonce string) (Identity, error)
 	discard                func(context.Context, *Provider, *Token) error // nil: nothing to be done
+	revoke                 func(context.Context, *Provider, *Token) error // nil: the provider has no way to
 	// whose returns the address that tells whose a token is, and thus whether it is alive; empty: there is none.
 	whose func(context.Context, *Provider) (string, error)
-	// options returns what a sign-in with these scopes asks for besides them. Nil: nothing.
-	options func(scopes []string) []oauth2.AuthCodeOption
+	// offline reports whether a sign-in with these scopes asks for offline access, with consent. Nil: none does.
+	offline func(scopes []string) bool
 	// grantsAll reports whether an answer without scopes, be its scope member missing (nil) or empty, means that all
 	// were granted that had been asked for.
 	grantsAll func(access string, scope any) bool
@@ -96,11 +97,12 @@ type Token struct {
 // AuthCodeURL returns the address at the provider where a sign-in begins. The scopes asked for are p.Scopes and the
 // given ones, and they are always sent: without any, GitHub silently grants all that the person ever granted before.
 // The verifier is a PKCE code verifier (RFC 7636), whose S256 challenge is sent, also to providers that do not say that
-// they know PKCE. The nonce is for providers that issue ID tokens; GitHub does not.
+// they know PKCE. The nonce is for providers that issue ID tokens; GitHub does not. Another says that the person wants
+// to choose an account, where a provider that knows them already would answer without a question.
 //
 // Errors are of type [*Error]: the provider's addresses may have to be asked for first.
-func (p *Provider) AuthCodeURL(ctx context.Context, redirectURI, state, verifier, nonce string, scopes []string) (
-	string, error) {
+func (p *Provider) AuthCodeURL(ctx context.Context, redirectURI, state, verifier, nonce string, scopes []string,
+	another bool) (string, error) {
 	c, err := p.config(ctx, redirectURI)
 	if err != nil {
 		return "", err
@@ -110,10 +112,30 @@ func (p *Provider) AuthCodeURL(ctx context.Context, redirectURI, state, verifier
 	if p.discovery != nil {
 		options = append(options, oauth2.SetAuthURLParam("nonce", nonce))
 	}
-	if p.options != nil {
-		options = append(options, p.options(c.Scopes)...)
+	var prompts []string // a list by the specification, one parameter in the URL
+	if another {
+		prompts = append(prompts, p.accountPrompt(ctx))
+	}
+	if p.offline != nil && p.offline(c.Scopes) {
+		options = append(options, oauth2.AccessTypeOffline)
+		prompts = append(prompts, "consent")
+	}
+	if prompts != nil {
+		options = append(options, oauth2.SetAuthURLParam("prompt", strings.Join(prompts, " ")))
 	}
 	return c.AuthCodeURL(state, options...), nil
+}
+
+// accountPrompt returns the prompt that lets a person change accounts (OpenID Connect Core 1.0 section 3.1.2.1). Only
+// login is known everywhere: Clerk, GitLab and others answer select_account with an error. Google is the other way
+// round.
+func (p *Provider) accountPrompt(ctx context.Context) string {
+	if p.ID == oidcID {
+		if m, err := p.metadata(ctx); err != nil || !slices.Contains(m.Prompts, "select_account") {
+			return "login"
+		}
+	}
+	return "select_account"
 }
 
 // Unavailable reports whether it is known already that nobody can sign in with the provider for the moment.
@@ -222,6 +244,19 @@ func (p *Provider) Discard(ctx context.Context, t *Token) error {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	return p.discard(ctx, p, t)
+}
+
+// Revokes reports whether the provider has a way to end a person's authorization of this server: see [Provider.Revoke].
+func (p *Provider) Revokes() bool { return p.revoke != nil }
+
+// Revoke ends, at the provider, the person's whole authorization of this server, with all tokens that came of it. The
+// token must be alive. It is for a provider that [Provider.Revokes].
+//
+// Errors are of type [*Error].
+func (p *Provider) Revoke(ctx context.Context, t *Token) error {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	return p.revoke(ctx, p, t)
 }
 
 // SetClock replaces the system's clock, for tests. It is called before anything else.

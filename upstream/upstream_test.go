@@ -83,6 +83,7 @@ func TestSilence(t *testing.T) {
 		},
 		"Identify": func() error { _, err := p.Identify(t.Context(), token, ""); return err },
 		"Discard":  func() error { return p.Discard(t.Context(), token) },
+		"Revoke":   func() error { return p.Revoke(t.Context(), token) },
 	}
 	for name, call := range calls {
 		requests.Store(0)

@@ -60,9 +60,10 @@ type authorizeRequest struct {
 	challenge string   // PKCE S256; empty if none was sent
 	scopes    []string // normalized
 	login     string   // whom the app suggests
-	ask       bool     // never answer without asking
-	never     bool     // never ask
-	offline   bool     // a refresh token is wanted
+	prompts   []string
+	ask       bool // never answer without asking
+	never     bool // never ask
+	offline   bool // a refresh token is wanted
 }
 
 // getAuthorize is GET at an authorization endpoint. Somebody who is signed in and has authorized the same scopes before
@@ -165,8 +166,10 @@ func (s *Server) checkRequest(w http.ResponseWriter, r *http.Request, v *vendor,
 		challenge: q.Get("code_challenge"),
 		scopes:    s.normalize(splitScopes(q.Get("scope"))),
 		login:     cmp.Or(q.Get("login"), q.Get("login_hint")),
-		ask:       slices.Contains([]string{"select_account", "login", "consent"}, q.Get("prompt")),
+		prompts:   strings.Fields(q.Get("prompt")),
 	}
+	req.never = v != github && slices.Contains(req.prompts, "none")
+	req.ask = !req.never && slices.ContainsFunc(req.prompts, func(p string) bool { return slices.Contains(v.prompts, p) })
 	check := s.checkOIDCRequest
 	if v == github {
 		check = s.checkGitHubRequest
@@ -197,12 +200,12 @@ func (s *Server) checkGitHubRequest(w http.ResponseWriter, r *http.Request, req 
 
 // checkOIDCRequest finishes checkRequest for the others, which show a page if redirect_uri is not the registered one.
 func (s *Server) checkOIDCRequest(w http.ResponseWriter, r *http.Request, req *authorizeRequest, q url.Values) bool {
-	req.never = q.Get("prompt") == "none"
 	req.offline = q.Get("access_type") == "offline"
 	if req.vendor == generic {
 		req.offline = slices.Contains(req.scopes, "offline_access")
 	}
 	method := q.Get("code_challenge_method")
+	unknown := func(prompt string) bool { return !slices.Contains(req.vendor.prompts, prompt) }
 	switch {
 	case q.Get("redirect_uri") != s.callback(req.vendor):
 		s.writeMessage(w, http.StatusBadRequest, req.vendor, "Error 400: redirect_uri_mismatch",
@@ -211,6 +214,8 @@ func (s *Server) checkOIDCRequest(w http.ResponseWriter, r *http.Request, req *a
 		s.redirectError(w, r, *req, "unsupported_response_type", "The response_type is code.")
 	case req.vendor == google && slices.Contains(req.scopes, "offline_access"):
 		s.redirectError(w, r, *req, "invalid_scope", "Google knows no offline_access.")
+	case slices.ContainsFunc(req.prompts, unknown):
+		s.redirectError(w, r, *req, "invalid_request", "There is no such prompt here.")
 	case (req.challenge != "" || method != "") && (method != "S256" || len(req.challenge) != 43): // no method: plain
 		s.redirectError(w, r, *req, "invalid_request", "The code_challenge_method is S256.")
 	default:

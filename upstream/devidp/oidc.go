@@ -18,7 +18,7 @@ func (s *Server) getMetadata(v *vendor) http.HandlerFunc {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		issuer := s.origin + v.issuer
-		writeJSON(w, http.StatusOK, s.changed(Metadata, map[string]any{
+		m := map[string]any{
 			"issuer":                                         issuer,
 			"authorization_endpoint":                         s.origin + v.authorize,
 			"token_endpoint":                                 issuer + "/token",
@@ -30,7 +30,11 @@ func (s *Server) getMetadata(v *vendor) http.HandlerFunc {
 			"code_challenge_methods_supported":               []string{"S256"},
 			"token_endpoint_auth_methods_supported":          []string{"client_secret_post", "client_secret_basic"},
 			"authorization_response_iss_parameter_supported": v == generic,
-		}))
+		}
+		if v == google {
+			m["revocation_endpoint"] = issuer + "/revoke"
+		}
+		writeJSON(w, http.StatusOK, s.changed(Metadata, m))
 	}
 }
 
@@ -140,6 +144,21 @@ func longNames(scopes []string) []string {
 		}
 	}
 	return long
+}
+
+// postRevoke is POST /revoke at Google. Whichever token is sent, all goes that the person granted the app.
+func (s *Server) postRevoke(w http.ResponseWriter, r *http.Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t, p := s.findToken(google, r.PostForm.Get("token"))
+	if p == nil {
+		writeJSON(w, http.StatusBadRequest, map[string]string{"error": "invalid_token"})
+		return
+	}
+	s.revoke(google, t.Login)
+	if err := s.save(); err != nil {
+		s.fail(w, err)
+	}
 }
 
 // getUserinfo is GET /userinfo below the issuer.

@@ -22,6 +22,7 @@
 //	GET,POST /google/authorize                          authorize.go
 //	POST     /google/token                              oidc.go
 //	GET      /google/userinfo                           oidc.go
+//	POST     /google/revoke                             oidc.go; Google only
 //	GET      /google/calendar/v3/calendars/primary/events   calendar.go; Google only
 //
 // Tests break it through methods, in faults.go; nothing in it can be broken or steered over HTTP.
@@ -89,12 +90,14 @@ type vendor struct {
 	name      string
 	authorize string // path of the authorization endpoint
 	issuer    string // path of the issuer
+	prompts   []string
 }
 
 var (
-	github  = &vendor{"github", "GitHub", "/login/oauth/authorize", "/login/oauth"}
-	google  = &vendor{"google", "Google", "/google/authorize", "/google"}
-	generic = &vendor{"oidc", "Example ID", "/oidc/authorize", "/oidc"}
+	github = &vendor{"github", "GitHub", "/login/oauth/authorize", "/login/oauth", []string{"select_account"}}
+	google = &vendor{"google", "Google", "/google/authorize", "/google", []string{"none", "consent", "select_account"}}
+	// Many vendors refuse select_account, as this one; those that know it announce it.
+	generic = &vendor{"oidc", "Example ID", "/oidc/authorize", "/oidc", []string{"none", "login", "consent"}}
 )
 
 func (s *Server) callback(v *vendor) string { return s.baseURL + "/callback/" + v.id }
@@ -235,6 +238,7 @@ func (s *Server) routes() http.Handler {
 		mux.HandleFunc("POST "+v.issuer+"/token", s.postToken(v))
 		mux.HandleFunc("GET "+v.issuer+"/userinfo", s.getUserinfo(v))
 	}
+	mux.HandleFunc("POST /google/revoke", s.postRevoke)
 	mux.HandleFunc("GET /google/calendar/v3/calendars/primary/events", s.getEvents)
 	mux.HandleFunc("POST /login/oauth/access_token", s.postAccessToken)
 	mux.HandleFunc("DELETE /api/v3/applications/{client_id}/token", s.asApp(s.deleteToken))

@@ -183,7 +183,7 @@ func (w *world) answer(address, login, decision string, withhold ...string) url.
 
 func (w *world) authURL(scopes ...string) string {
 	w.Helper()
-	address, err := w.provider.AuthCodeURL(w.Context(), w.callback(), "the-state", verifier, nonce, scopes)
+	address, err := w.provider.AuthCodeURL(w.Context(), w.callback(), "the-state", verifier, nonce, scopes, false)
 	if err != nil {
 		w.Fatal(err)
 	}
