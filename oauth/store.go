@@ -42,6 +42,9 @@ type Store interface {
 	// at that time, and the pair is stored. Otherwise nothing changes and it returns [ErrConflict].
 	Rotate(ctx context.Context, refresh Hash, n int64, at time.Time, pair Pair) error
 
+	// UserGrants returns a person's grants that are alive at that time, redeemed or not, the newest first.
+	UserGrants(ctx context.Context, user Hash, at time.Time) ([]Grant, error)
+
 	// EndGrant removes a grant with its code and tokens, and its credential if no other grant is bound to it.
 	// Ending a grant that is not there is not an error.
 	EndGrant(ctx context.Context, grant ID) error

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"example.com/mcp-federated-login/oauth"
 )
@@ -15,9 +16,10 @@ import (
 const (
 	clientColumns = `c.client_id, c.name, c.redirect_uris, c.auth_method, c.secret_hash, c.issued_at`
 	grantColumns  = `g.id, g.credential_id, g.scopes, g.audience, g.public_key, g.counter, g.created_at,
-		g.last_used_at, (SELECT dead_at FROM credentials WHERE id = g.credential_id), u.id, u.provider, u.issuer, u.subject, u.login, u.name, u.emails, ` + clientColumns
-	grantJoins = `JOIN grants g ON g.id = x.grant_id JOIN users u ON u.id = g.user_id
-		JOIN clients c ON c.hash = g.client_hash`
+		g.last_used_at, (SELECT dead_at FROM credentials WHERE id = g.credential_id), u.id, u.provider, u.issuer,
+		u.subject, u.login, u.name, u.emails, ` + clientColumns
+	ownerJoins = `JOIN users u ON u.id = g.user_id JOIN clients c ON c.hash = g.client_hash`
+	grantJoins = `JOIN grants g ON g.id = x.grant_id ` + ownerJoins
 )
 
 func scanClient(c *oauth.Client) []any {
@@ -46,6 +48,28 @@ func (s *Store) FlowUsed(ctx context.Context, flow oauth.Hash) (bool, error) {
 	var used bool
 	err := s.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM grants WHERE flow_hash = $1)`, flow[:]).Scan(&used)
 	return used, found("look for a flow", err)
+}
+
+const selectUserGrants = `SELECT ` + grantColumns + ` FROM grants g ` + ownerJoins + `
+	WHERE g.user_id = $1 AND g.expires_at > $2 ORDER BY g.created_at DESC, g.id`
+
+// UserGrants implements [oauth.Store].
+func (s *Store) UserGrants(ctx context.Context, user oauth.Hash, at time.Time) ([]oauth.Grant, error) {
+	const name = "list a person's grants"
+	rows, err := s.read.QueryContext(ctx, selectUserGrants, user[:], millis(at))
+	if err != nil {
+		return nil, found(name, err)
+	}
+	defer rows.Close()
+	var grants []oauth.Grant
+	for rows.Next() {
+		var g oauth.Grant
+		if err := rows.Scan(scanGrant(&g)...); err != nil {
+			return nil, found(name, err)
+		}
+		grants = append(grants, g)
+	}
+	return grants, found(name, rows.Err())
 }
 
 // Credential implements [oauth.Store].

@@ -41,6 +41,9 @@ func TestNoStatementScansATable(t *testing.T) {
 		t.Fatal("this test does not recognise a scan")
 	}
 
+	if scans(selectUserGrants, []byte{}, 0) {
+		t.Error("listing a person's grants scans a table")
+	}
 	for _, sw := range sweeps {
 		if scans(sw.statement+")", sw.arguments(oauth.PurgeLimits{At: time.Now(), Limit: 1})...) {
 			t.Errorf("%s: scans a table", sw.name)

@@ -52,6 +52,9 @@ func TestEverythingComesBackAsItWasStored(t *testing.T) {
 			token.Grant = in.Grant
 			check("token", token, func() (any, error) { return s.Token(ctx, token.Hash) })
 		}
+		check("list of grants", []oauth.Grant{in.Grant}, func() (any, error) {
+			return s.UserGrants(ctx, in.Grant.User.ID, rotated)
+		})
 		check("client", in.Grant.Client, func() (any, error) { return s.Client(ctx, oauth.HashOf("client")) })
 		check("used flow", true, func() (any, error) { return s.FlowUsed(ctx, in.Flow) })
 		check("unused flow", false, func() (any, error) { return s.FlowUsed(ctx, oauth.HashOf("no flow")) })
@@ -93,6 +96,10 @@ var calls = map[string]struct {
 		return s.Rotate(ctx, oauth.Hash{}, 1, t0, pair("none", 2, "", t0))
 	}, oauth.ErrConflict},
 	"EndGrant": {func(ctx context.Context, s *sqlstore.Store) error { return s.EndGrant(ctx, oauth.ID{}) }, nil},
+	"UserGrants": {func(ctx context.Context, s *sqlstore.Store) error {
+		_, err := s.UserGrants(ctx, oauth.Hash{}, t0)
+		return err
+	}, nil},
 	"EndToken": {func(ctx context.Context, s *sqlstore.Store) error { return s.EndToken(ctx, oauth.Hash{}) }, nil},
 	"FlowUsed": {func(ctx context.Context, s *sqlstore.Store) error {
 		_, err := s.FlowUsed(ctx, oauth.Hash{})
