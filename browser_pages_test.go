@@ -180,26 +180,7 @@ func TestBrowserLooks(t *testing.T) {
 		{"provider", evaluate[string](b, "location.href")},
 		{"provider-error", w.app.devidp.URL() + "/login/oauth/authorize"},
 	} {
-		for _, width := range []int64{1280, 360} {
-			brightness := map[string]int{}
-			for _, scheme := range []string{"light", "dark"} {
-				name := fmt.Sprintf("%s-%d-%s", page.name, width, scheme)
-				b.look(width, scheme)
-				b.open(page.address)
-				for _, fault := range evaluate[[]string](b, layoutFaults) {
-					t.Errorf("%s: %s", name, fault)
-				}
-				if got := evaluate[int64](b, "document.documentElement.clientWidth"); got != width {
-					t.Errorf("%s: the viewport is %d pixels wide", name, got)
-				}
-				brightness[scheme] = evaluate[int](b, `getComputedStyle(document.body).backgroundColor.match(/\d+/g)
-					.reduce((sum, channel) => sum + Number(channel), 0)`)
-				b.screenshot(name)
-			}
-			if brightness["light"] < 600 || brightness["dark"] > 150 { // of 765
-				t.Errorf("%s: got backgrounds %v, want a light and a dark one", page.name, brightness)
-			}
-		}
+		b.inspect(page.name, page.address)
 	}
 
 	// The eye sees faults.
@@ -211,6 +192,31 @@ func TestBrowserLooks(t *testing.T) {
 		b.open(hostile.authorizeURL())
 		if len(evaluate[[]string](b, harm+"; "+layoutFaults)) == 0 {
 			t.Errorf("no fault was found after %s", harm)
+		}
+	}
+}
+
+// inspect looks at a page in a wide window and on a telephone, in light and in dark.
+func (b *tab) inspect(page, address string) {
+	b.t.Helper()
+	for _, width := range []int64{1280, 360} {
+		brightness := map[string]int{}
+		for _, scheme := range []string{"light", "dark"} {
+			name := fmt.Sprintf("%s-%d-%s", page, width, scheme)
+			b.look(width, scheme)
+			b.open(address)
+			for _, fault := range evaluate[[]string](b, layoutFaults) {
+				b.t.Errorf("%s: %s", name, fault)
+			}
+			if got := evaluate[int64](b, "document.documentElement.clientWidth"); got != width {
+				b.t.Errorf("%s: the viewport is %d pixels wide", name, got)
+			}
+			brightness[scheme] = evaluate[int](b, `getComputedStyle(document.body).backgroundColor.match(/\d+/g)
+				.reduce((sum, channel) => sum + Number(channel), 0)`)
+			b.screenshot(name)
+		}
+		if brightness["light"] < 600 || brightness["dark"] > 150 { // of 765
+			b.t.Errorf("%s: got backgrounds %v, want a light and a dark one", page, brightness)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,13 +41,17 @@ func (s *Server) handleCallback(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	p, f := s.provider(chi.URLParam(r, "provider")), s.flowOf(r, q.Get("state"))
 	if p == nil || f == nil || f.Provider != p.ID {
-		s.signInError(w, withReference(r, r.URL.RawQuery), nil, explainSignIn(errNoFlow, ""))
+		s.signInError(w, withReference(r, r.URL.RawQuery), nil, explainSignIn(errNoFlow, "", connectAgain))
 		return
 	}
-	r = withReference(r, f.Request)
+	r = withReference(r, cmp.Or(f.Request, f.state()))
 	// The provider's code is spent whether or not the browser waits: what follows must not be lost with it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), signInTimeout)
 	defer cancel()
+	if f.Request == "" {
+		s.finishVisit(ctx, w, r, f, p, q)
+		return
+	}
 	req, err := s.parseAuthorize(ctx, f.Request)
 	if err != nil {
 		if asError(err).Status != http.StatusServiceUnavailable {
@@ -61,7 +66,7 @@ func (s *Server) handleCallback(w http.ResponseWriter, r *http.Request) {
 		s.redirectToClient(w, r, req, url.Values{"code": {code}})
 		return
 	}
-	failure := explainSignIn(err, p.Name)
+	failure := explainSignIn(err, p.Name, connectAgain)
 	if failure.status != http.StatusServiceUnavailable {
 		s.endFlow(w, s.flowCookieName(f.state()))
 	}
@@ -76,6 +81,28 @@ func (s *Server) handleCallback(w http.ResponseWriter, r *http.Request) {
 // signIn completes a flow with the provider's answer and returns the client's code.
 func (s *Server) signIn(ctx context.Context, f *flow, p *upstream.Provider, req *authRequest, q url.Values) (
 	string, error) {
+	upstreamCode, err := readAnswer(ctx, p, q)
+	if err != nil {
+		return "", err
+	}
+	if used, err := s.store.FlowUsed(ctx, f.hash()); err != nil {
+		return "", fmt.Errorf("looking up flow: %w", err)
+	} else if used {
+		return "", errFlowUsed
+	}
+	token, identity, err := s.upstreamSignIn(ctx, f, p, upstreamCode, upstreamScopes(req.scopes, p))
+	var code string
+	if err == nil {
+		code, err = s.bind(ctx, f, p, req, identity, token)
+	}
+	if err != nil && token != nil && !errors.Is(err, errMaybeStored) {
+		s.discard(ctx, p, token)
+	}
+	return code, err
+}
+
+// readAnswer returns the code in the provider's answer.
+func readAnswer(ctx context.Context, p *upstream.Provider, q url.Values) (string, error) {
 	// "Clients MUST ... compare the result to the issuer identifier of the authorization server where the
 	// authorization request was sent to" (RFC 9207 section 2.4), before the code is used.
 	if err := p.CheckIssuer(ctx, q.Get("iss")); err != nil {
@@ -91,20 +118,7 @@ func (s *Server) signIn(ctx context.Context, f *flow, p *upstream.Provider, req 
 	if q.Get("code") == "" {
 		return "", fmt.Errorf("%w: no code", upstream.ErrBadAnswer)
 	}
-	if used, err := s.store.FlowUsed(ctx, f.hash()); err != nil {
-		return "", fmt.Errorf("looking up flow: %w", err)
-	} else if used {
-		return "", errFlowUsed
-	}
-	token, identity, err := s.upstreamSignIn(ctx, f, p, q.Get("code"), upstreamScopes(req.scopes, p))
-	var code string
-	if err == nil {
-		code, err = s.bind(ctx, f, p, req, identity, token)
-	}
-	if err != nil && token != nil && !errors.Is(err, errMaybeStored) {
-		s.discard(ctx, p, token)
-	}
-	return code, err
+	return q.Get("code"), nil
 }
 
 // discard deletes an upstream token that is not kept. Left alone, ten sign-ins that fail would push the one that all

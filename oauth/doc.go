@@ -19,6 +19,9 @@
 //	    |<------------------ our tokens|                                       |
 //	    | POST /mcp + our token        |  gate.go -> a tool -> caller.go --->  |
 //
+// The same sign-in, without a client, leads people to GET /connections (connections.go, visitor.go), where they see and
+// end what they have connected.
+//
 // What holds in every line of it:
 //
 //   - Nothing is written before a person has signed in. A client_id carries the client's own metadata under our MAC;

@@ -107,7 +107,7 @@ func (r Ring) Derived() (keys [][32]byte) {
 	for _, k := range r.ring {
 		keys = append(keys, [32]byte(k.secret))
 		for _, label := range []string{"name", "wrap", "credential", "client secret", "flow cookie mac",
-			"flow cookie encryption"} {
+			"flow cookie encryption", "session cookie mac", "session cookie encryption"} {
 			keys = append(keys, [32]byte(k.derive(label)))
 		}
 	}

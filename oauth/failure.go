@@ -17,13 +17,15 @@ type signInFailure struct {
 	message string
 	next    []string
 	cause   error
+	back    string // a page of ours to go back to; empty for a client's sign-in
 }
 
 const connectAgain = "Go back to your MCP client and connect again."
 
-// explainSignIn says what a failed sign-in means. A failure that is not listed is trouble of ours.
-func explainSignIn(err error, provider string) signInFailure {
-	f := signInFailure{cause: err, next: []string{connectAgain}}
+// explainSignIn says what a failed sign-in means, and how to do it again. A failure that is not listed is trouble of
+// ours.
+func explainSignIn(err error, provider, again string) signInFailure {
+	f := signInFailure{cause: err, next: []string{again}}
 	var refusal *upstream.Refusal
 	var failed *upstream.Error
 	switch {
@@ -42,6 +44,11 @@ func explainSignIn(err error, provider string) signInFailure {
 		f.status, f.code = http.StatusForbidden, "access_denied"
 		f.title = "Not allowed at " + provider
 		f.message = "The sign-in was cancelled at " + provider + "."
+	case errors.Is(err, errOtherAccount):
+		f.status = http.StatusForbidden
+		f.title = "That is another account"
+		f.message = "At " + provider + " you signed in with another account than the one that you came from. Nothing " +
+			"was disconnected."
 	case errors.Is(err, upstream.ErrBadAnswer):
 		f.status, f.code = http.StatusBadRequest, "server_error"
 		f.title = "That answer did not come from " + provider
@@ -55,7 +62,7 @@ func explainSignIn(err error, provider string) signInFailure {
 		f.status, f.code = http.StatusForbidden, "access_denied"
 		f.title = "You may not come in with this account"
 		f.message = refusal.Error()
-		f.next = []string{"If you have another account, sign out at " + provider + " and connect again.",
+		f.next = []string{"If you have another account, begin again and choose to use that one.",
 			"Otherwise ask the people who run this server to let you in."}
 	case errors.Is(err, upstream.ErrMisconfigured):
 		f.status, f.code = http.StatusInternalServerError, "server_error"
@@ -71,7 +78,7 @@ func explainSignIn(err error, provider string) signInFailure {
 		f.status, f.code = http.StatusServiceUnavailable, "temporarily_unavailable"
 		f.title = provider + " does not answer"
 		f.message = "Your sign-in could not be completed, because " + provider + " is not available right now."
-		f.next = []string{"Wait a minute. Then go back to your MCP client and connect again."}
+		f.next = []string{"Wait a minute.", again}
 	case errors.As(err, &failed):
 		f.status, f.code = http.StatusBadRequest, "server_error"
 		f.title = provider + " refused the sign-in"
@@ -80,7 +87,7 @@ func explainSignIn(err error, provider string) signInFailure {
 		f.status, f.code = http.StatusServiceUnavailable, "temporarily_unavailable"
 		f.title = "This server cannot answer right now"
 		f.message = "Something went wrong on our side. You are not signed in."
-		f.next = []string{"Wait a minute. Then go back to your MCP client and connect again."}
+		f.next = []string{"Wait a minute.", again}
 	}
 	return f
 }
@@ -97,7 +104,8 @@ func (f signInFailure) params() url.Values {
 // signInError shows the person why their sign-in failed, with a link back to the client that tells it the same.
 func (s *Server) signInError(w http.ResponseWriter, r *http.Request, req *authRequest, f signInFailure) {
 	s.logError(r, f.asError())
-	page := errorPage{Title: f.title, Message: f.message, Next: f.next, Code: f.code, Reference: reference(r.Context())}
+	page := errorPage{Title: f.title, Message: f.message, Next: f.next, Code: f.code, Reference: reference(r.Context()),
+		BackURL: f.back, BackHost: s.base.Host}
 	if req != nil && f.code != "" {
 		s.wayBack(&page, req, f.code, f.title)
 	}

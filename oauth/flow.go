@@ -17,11 +17,14 @@ import (
 // A flow is an authorization between the answer on the consent page and the callback. It lives in a sealed cookie of
 // the browser that consented, and nowhere else: nothing is stored before sign-in, any instance can finish what
 // another began, and a link that one person consented to cannot be finished by another (the confused deputy).
+//
+// A flow without a Request is a visit to /connections. What a flow is for is sealed, and only decides the callback.
 type flow struct {
-	ID       []byte    `json:"i"` // 32 random bytes
-	Provider string    `json:"p"`
-	Request  string    `json:"q"` // the raw query of GET /authorize, validated again at every step
-	Began    time.Time `json:"t"`
+	ID         []byte    `json:"i"` // 32 random bytes
+	Provider   string    `json:"p"`
+	Request    string    `json:"q"`           // the raw query of GET /authorize, validated again at every step
+	Disconnect []byte    `json:"d,omitempty"` // the User.ID that a visit is to disconnect from everything
+	Began      time.Time `json:"t"`
 }
 
 const (
@@ -55,30 +58,34 @@ func (f *flow) nonce() string    { return f.derived("nonce") }
 // hash is what the store remembers of a flow, so that its callback works once.
 func (f *flow) hash() Hash { return HashOf(f.derived("flow")) }
 
-// newFlowCodecs returns the cookie's codecs, one for each ring key. The cookie's name is part of what they vouch for.
-func newFlowCodecs(ring keyRing) []securecookie.Codec {
+// newCookieCodecs returns the codecs of a kind of cookie, one for each ring key. The cookie's name is part of what they
+// vouch for.
+func newCookieCodecs(ring keyRing, kind string) []securecookie.Codec {
 	var codecs []securecookie.Codec
 	for _, k := range ring {
-		c := securecookie.New(k.derive("flow cookie mac"), k.derive("flow cookie encryption"))
+		c := securecookie.New(k.derive(kind+" cookie mac"), k.derive(kind+" cookie encryption"))
 		c.SetSerializer(securecookie.NopEncoder{})
 		c.MaxLength(maxCookie)
-		c.MaxAge(0) // the flow carries its own time, so that tests can move it
+		c.MaxAge(0) // a cookie of ours carries its own time, so that tests can move it
 		codecs = append(codecs, c)
 	}
 	return codecs
 }
 
-// flowCookieName returns the name of the cookie for a state. Cookies are shared by all ports of a host, so on loopback
-// the name says the port; elsewhere __Host- keeps other hosts of the domain from setting it.
+// flowCookieName returns the name of the cookie for a state.
 func (s *Server) flowCookieName(state string) string {
 	return s.flowCookiePrefix + base64.RawURLEncoding.EncodeToString(derive([]byte(state), nil, "cookie name"))[:8]
 }
 
-func flowCookiePrefix(base *url.URL) string {
+func flowCookiePrefix(base *url.URL) string { return cookieName(base, "flow") + "_" }
+
+// cookieName returns the name of a kind of cookie. Cookies are shared by all ports of a host, so on loopback the name
+// says the port; elsewhere __Host- keeps other hosts of the domain from setting it.
+func cookieName(base *url.URL, kind string) string {
 	if base.Scheme == "https" {
-		return "__Host-flow_"
+		return "__Host-" + kind
 	}
-	return "flow_" + base.Port() + "_"
+	return kind + "_" + base.Port()
 }
 
 // sealFlow returns the cookie for a flow. It fails if a browser would not keep it.
@@ -96,12 +103,19 @@ func (s *Server) sealFlow(f *flow) (*http.Cookie, error) {
 	if len(name)+len(value) > maxCookie {
 		return nil, errors.New("flow does not fit into a cookie")
 	}
-	return s.flowCookie(name, value, int(flowLife.Seconds())), nil
+	return s.cookie(name, value, flowLife), nil
 }
 
-func (s *Server) flowCookie(name, value string, maxAge int) *http.Cookie {
-	return &http.Cookie{Name: name, Value: value, Path: "/", MaxAge: maxAge, HttpOnly: true,
+// cookie returns a cookie that only this server can read. It comes along when the provider sends the browser back,
+// which SameSite=Strict would prevent.
+func (s *Server) cookie(name, value string, life time.Duration) *http.Cookie {
+	return &http.Cookie{Name: name, Value: value, Path: "/", MaxAge: int(life.Seconds()), HttpOnly: true,
 		Secure: s.base.Scheme == "https", SameSite: http.SameSiteLaxMode}
+}
+
+// deleteCookie makes the browser forget a cookie.
+func (s *Server) deleteCookie(w http.ResponseWriter, name string) {
+	http.SetCookie(w, s.cookie(name, "", -time.Second))
 }
 
 // openFlow returns the flow in a cookie of ours, or nil if it is not one or has expired.
@@ -175,5 +189,5 @@ func (s *Server) startFlow(w http.ResponseWriter, r *http.Request, f *flow) erro
 
 // endFlow deletes a flow's cookie.
 func (s *Server) endFlow(w http.ResponseWriter, name string) {
-	http.SetCookie(w, s.flowCookie(name, "", -1))
+	s.deleteCookie(w, name)
 }

@@ -28,8 +28,10 @@ func newTestServer(t testing.TB, baseURL string) *Server {
 	}
 	return &Server{baseURL: baseURL, base: base, resource: baseURL + "/mcp", ring: ring,
 		scopes: []Scope{{Name: "account:read", AtSignIn: true}}, providers: []*upstream.Provider{{ID: "github"}},
-		flowCodecs: newFlowCodecs(ring), flowCookiePrefix: flowCookiePrefix(base), cache: newSessionCache(0),
-		log: slog.New(slog.DiscardHandler), now: func() time.Time { return time.Unix(1_800_000_000, 0) }}
+		flowCodecs: newCookieCodecs(ring, "flow"), flowCookiePrefix: flowCookiePrefix(base),
+		visitorCodecs: newCookieCodecs(ring, "session"), visitorCookie: cookieName(base, "session"),
+		cache: newSessionCache(0),
+		log:   slog.New(slog.DiscardHandler), now: func() time.Time { return time.Unix(1_800_000_000, 0) }}
 }
 
 func TestFlowCookie(t *testing.T) {

@@ -68,6 +68,8 @@ type Server struct {
 	now              func() time.Time
 	flowCodecs       []securecookie.Codec
 	flowCookiePrefix string
+	visitorCodecs    []securecookie.Codec
+	visitorCookie    string // its name
 	cache            *sessionCache
 	exchanges        map[string]chan struct{} // keyed by provider; holds a value for each sign-in that is talking to it
 	finishing        sync.Map                 // of the flows that are at the provider: Hash to nothing
@@ -117,8 +119,10 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		development:      c.Development,
 		log:              slog.New(referenceHandler{c.Log.Handler()}),
 		now:              c.Now,
-		flowCodecs:       newFlowCodecs(ring),
+		flowCodecs:       newCookieCodecs(ring, "flow"),
 		flowCookiePrefix: flowCookiePrefix(base),
+		visitorCodecs:    newCookieCodecs(ring, "session"),
+		visitorCookie:    cookieName(base, "session"),
 		cache:            newSessionCache(c.CacheTTL),
 		exchanges:        exchanges,
 		pages:            newPages(c.Name),
@@ -163,8 +167,16 @@ func (s *Server) Routes(r chi.Router, mcp http.Handler) {
 	// Pages, for people in browsers. No CORS here.
 	r.Get("/", s.handleLanding)
 	r.With(limitTime).Get("/authorize", s.handleAuthorize)
-	r.With(limitTime, s.ownFormsOnly).Post("/authorize", s.handleConsent)
+	r.With(limitTime).Get("/connections", s.handleConnections)
 	r.Get("/callback/{provider}", s.handleCallback)
+	r.Group(func(r chi.Router) {
+		r.Use(limitTime, s.ownFormsOnly)
+		r.Post("/authorize", s.handleConsent)
+		r.Post("/connections/sign-in", s.handleVisit)
+		r.Post("/connections/disconnect", s.handleDisconnect)
+		r.Post("/connections/disconnect-all", s.handleDisconnectAll)
+		r.Post("/connections/sign-out", s.handleSignOut)
+	})
 
 	// The MCP endpoint. Both spellings answer: a redirect would make clients drop their token.
 	gate := s.checkOrigin(cors.Handler(openCORS)(s.gate(mcp)))

@@ -16,7 +16,7 @@ import (
 // it, [displayName] takes out of names what escaping leaves in, and the headers that [pages.write] sets make the
 // browser refuse whatever gets past both.
 type pages struct {
-	consentTemplate, errorTemplate, landingTemplate *template.Template
+	consentTemplate, errorTemplate, landingTemplate, signInTemplate, connectionsTemplate *template.Template
 }
 
 // newPages parses the templates. The server's name, as people know it, is on every page.
@@ -28,7 +28,8 @@ func newPages(server string) *pages {
 			"labels": func(host string) []string { return strings.SplitAfter(host, ".") },
 		}).ParseFS(templates.FS, "base.html", name))
 	}
-	return &pages{parse("consent.html"), parse("error.html"), parse("landing.html")}
+	return &pages{parse("consent.html"), parse("error.html"), parse("landing.html"), parse("signin.html"),
+		parse("connections.html")}
 }
 
 // consentPage is the data of consent.html, which asks the person, and is where they choose a provider. Its form posts
@@ -93,6 +94,41 @@ type landingPage struct {
 
 func (p *pages) landing(w http.ResponseWriter, status int, d landingPage) {
 	p.write(w, status, p.landingTemplate, d)
+}
+
+// signInPage is the data of signin.html, where one signs in to /connections. Its form posts provider or another.
+type signInPage struct {
+	Providers   []providerButton
+	Development bool // the providers are stand-ins
+}
+
+func (p *pages) signIn(w http.ResponseWriter, status int, d signInPage) {
+	p.write(w, status, p.signInTemplate, d)
+}
+
+// connectionsPage is the data of connections.html. Its forms post to /connections/...: the ID of a grant to disconnect;
+// to disconnect-all and sign-out nothing.
+type connectionsPage struct {
+	Login, Provider string // who is signed in, and where
+	Connections     []connection
+	Revokes         bool // the provider lets us revoke the person's authorization
+}
+
+// A connection is a grant, in words.
+type connection struct {
+	ID      string
+	Name    string   // as registered; unverified
+	Hosts   []string // where it may send people
+	Scopes  []string // a sentence each
+	Since   string
+	Renewed string // when its tokens were last renewed
+}
+
+func (p *pages) connections(w http.ResponseWriter, status int, d connectionsPage) {
+	for i := range d.Connections {
+		d.Connections[i].Name = displayName(d.Connections[i].Name)
+	}
+	p.write(w, status, p.connectionsTemplate, d)
 }
 
 // contentSecurityPolicy has no form-action: browsers apply it to every redirect that follows the post, and ours goes

@@ -22,6 +22,10 @@ func everyPage(t *testing.T, text func(field string) string, test func(t *testin
 			"consent": func(w http.ResponseWriter) { p.consent(w, http.StatusTeapot, filled[consentPage](text, set)) },
 			"error":   func(w http.ResponseWriter) { p.error(w, http.StatusTeapot, filled[errorPage](text, set)) },
 			"landing": func(w http.ResponseWriter) { p.landing(w, http.StatusTeapot, filled[landingPage](text, set)) },
+			"sign-in": func(w http.ResponseWriter) { p.signIn(w, http.StatusTeapot, filled[signInPage](text, set)) },
+			"connections": func(w http.ResponseWriter) {
+				p.connections(w, http.StatusTeapot, filled[connectionsPage](text, set))
+			},
 		} {
 			t.Run(fmt.Sprintf("%s with conditions %t", name, set), func(t *testing.T) {
 				w := httptest.NewRecorder()

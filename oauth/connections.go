@@ -1,0 +1,229 @@
+package oauth
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"example.com/mcp-federated-login/upstream"
+)
+
+const connectionsPath = "/connections"
+
+var errOtherAccount = errors.New("signed in with another account than the one to disconnect")
+
+// handleConnections handles GET /connections: what the visitor has connected, or else how to sign in. No MCP client is
+// involved in that, and nothing comes of it but a visitor.
+func (s *Server) handleConnections(w http.ResponseWriter, r *http.Request) {
+	v := s.visitor(r)
+	if v == nil {
+		page := signInPage{Development: s.development}
+		for _, p := range s.providers {
+			page.Providers = append(page.Providers, providerButton{p.ID, p.Name, p.Unavailable()})
+		}
+		s.pages.signIn(w, http.StatusOK, page)
+		return
+	}
+	grants, err := s.store.UserGrants(r.Context(), Hash(v.User), s.now())
+	if err != nil {
+		s.authorizeError(w, r, nil, err)
+		return
+	}
+	page := connectionsPage{Login: v.Login, Provider: v.Provider}
+	if p := s.provider(v.Provider); p != nil {
+		page.Provider, page.Revokes = p.Name, p.Revokes()
+	}
+	for _, g := range grants {
+		page.Connections = append(page.Connections, s.connection(&g))
+	}
+	s.pages.connections(w, http.StatusOK, page)
+}
+
+// connection says in words what a grant is.
+func (s *Server) connection(g *Grant) connection {
+	c := connection{ID: g.ID.String(), Name: g.Client.Name, Since: g.CreatedAt.UTC().Format("2 January 2006"),
+		Renewed: "not yet"}
+	if !g.LastUsedAt.IsZero() {
+		c.Renewed = g.LastUsedAt.UTC().Format("2 January 2006, 15:04 UTC")
+	}
+	for _, raw := range g.Client.RedirectURIs {
+		host := "your own computer" // http on loopback, and private schemes, lead to a program there
+		if u, err := url.Parse(raw); err == nil && u.Scheme == "https" {
+			host = u.Host
+		}
+		if !slices.Contains(c.Hosts, host) {
+			c.Hosts = append(c.Hosts, host)
+		}
+	}
+	for _, name := range g.Scopes {
+		sentence := name // if it is not declared any more, it allows nothing
+		if i := slices.IndexFunc(s.scopes, func(sc Scope) bool { return sc.Name == name }); i >= 0 {
+			sentence = s.scopes[i].Sentence
+		}
+		c.Scopes = append(c.Scopes, sentence)
+	}
+	return c
+}
+
+// handleVisit handles POST /connections/sign-in.
+func (s *Server) handleVisit(w http.ResponseWriter, r *http.Request) {
+	form, err := readForm(w, r)
+	if err != nil {
+		s.authorizeError(w, r, nil, err)
+		return
+	}
+	p, another, err := s.chosenProvider(form)
+	if err != nil {
+		s.authorizeError(w, r, nil, err)
+		return
+	}
+	s.startVisit(w, r, newFlow(p.ID, "", s.now()), p, another)
+}
+
+// handleDisconnect handles POST /connections/disconnect: the tokens of one connection are dead at once.
+func (s *Server) handleDisconnect(w http.ResponseWriter, r *http.Request) {
+	form, err := readForm(w, r)
+	if err == nil {
+		err = s.disconnect(r.Context(), s.visitor(r), form.Get("grant"))
+	}
+	if err != nil {
+		s.authorizeError(w, r, nil, err)
+		return
+	}
+	http.Redirect(w, r, connectionsPath, http.StatusSeeOther)
+}
+
+// disconnect ends the visitor's grant with that ID. Somebody else's is as unknown as one that has ended: nothing is
+// done, and the answer does not tell.
+func (s *Server) disconnect(ctx context.Context, v *visitor, id string) error {
+	if v == nil {
+		return nil
+	}
+	grants, err := s.store.UserGrants(ctx, Hash(v.User), s.now())
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(grants, func(g Grant) bool { return g.ID.String() == id })
+	if i < 0 {
+		return nil
+	}
+	return s.endGrant(ctx, &grants[i], "disconnected by the person")
+}
+
+// handleDisconnectAll handles POST /connections/disconnect-all. It goes upstream once more: only with a fresh token of
+// the person can their authorization be revoked there. The provider shows its accounts, so that nobody disconnects
+// everything by a slip, or as somebody else.
+func (s *Server) handleDisconnectAll(w http.ResponseWriter, r *http.Request) {
+	v := s.visitor(r)
+	if v == nil || s.provider(v.Provider) == nil {
+		http.Redirect(w, r, connectionsPath, http.StatusSeeOther)
+		return
+	}
+	f := newFlow(v.Provider, "", s.now())
+	f.Disconnect = v.User
+	s.startVisit(w, r, f, s.provider(v.Provider), true)
+}
+
+// handleSignOut handles POST /connections/sign-out.
+func (s *Server) handleSignOut(w http.ResponseWriter, r *http.Request) {
+	s.deleteCookie(w, s.visitorCookie)
+	http.Redirect(w, r, connectionsPath, http.StatusSeeOther)
+}
+
+// startVisit sends the browser to the provider. Who the person is takes no more than what every sign-in asks for.
+func (s *Server) startVisit(w http.ResponseWriter, r *http.Request, f *flow, p *upstream.Provider, another bool) {
+	r = withReference(r, f.state())
+	if err := s.goUpstream(w, r, f, p, nil, another); err != nil {
+		s.signInError(w, r, nil, s.explainVisit(err, p))
+	}
+}
+
+func (s *Server) explainVisit(err error, p *upstream.Provider) signInFailure {
+	failure := explainSignIn(err, p.Name, "Go back to the page of your connections and sign in again.")
+	failure.back = s.baseURL + connectionsPath
+	return failure
+}
+
+// finishVisit is the callback of a flow that began at /connections. It leads to a visitor or to the end of grants,
+// never to a grant or a code; the upstream token is not kept.
+func (s *Server) finishVisit(ctx context.Context, w http.ResponseWriter, r *http.Request, f *flow, p *upstream.Provider,
+	q url.Values) {
+	token, id, err := s.identifyVisitor(ctx, f, p, q)
+	var news *errorPage
+	switch user := id.UserID(); {
+	case err != nil:
+	case f.Disconnect == nil:
+		err = s.setVisitor(w, id)
+	case !bytes.Equal(f.Disconnect, user[:]):
+		err = errOtherAccount
+	default:
+		news, err = s.disconnectAll(ctx, p, token, user)
+	}
+	if token != nil { // even if it is dead by now
+		s.discard(ctx, p, token)
+	}
+	if err != nil {
+		failure := s.explainVisit(err, p)
+		if failure.status != http.StatusServiceUnavailable {
+			s.endFlow(w, s.flowCookieName(f.state()))
+		}
+		s.signInError(w, r, nil, failure)
+		return
+	}
+	s.endFlow(w, s.flowCookieName(f.state()))
+	if news != nil {
+		s.pages.error(w, http.StatusOK, *news)
+		return
+	}
+	s.log.InfoContext(ctx, "signed in to /connections", "provider", p.ID, "subject", id.Subject)
+	w.Header().Set("Cache-Control", "no-store")
+	http.Redirect(w, r, connectionsPath, http.StatusSeeOther)
+}
+
+// identifyVisitor redeems the provider's answer. The token may be there although there is an error.
+func (s *Server) identifyVisitor(ctx context.Context, f *flow, p *upstream.Provider, q url.Values) (
+	*upstream.Token, upstream.Identity, error) {
+	code, err := readAnswer(ctx, p, q)
+	if err != nil {
+		return nil, upstream.Identity{}, err
+	}
+	token, id, err := s.upstreamSignIn(ctx, f, p, code, nil)
+	if err == nil {
+		err = s.rules.Admit(id)
+	}
+	return token, id, err
+}
+
+// disconnectAll ends a person's grants, and then their authorization of this server at the provider. It returns what to
+// tell them: that the provider could not be reached undoes nothing.
+func (s *Server) disconnectAll(ctx context.Context, p *upstream.Provider, token *upstream.Token, user Hash) (
+	*errorPage, error) {
+	grants, err := s.store.UserGrants(ctx, user, s.now())
+	for i := 0; i < len(grants) && err == nil; i++ {
+		err = s.endGrant(ctx, &grants[i], "the person disconnected everything")
+	}
+	if err != nil {
+		return nil, err
+	}
+	page := &errorPage{Title: "Everything is disconnected", Reference: reference(ctx),
+		Message: "No application can use this server for you any more.",
+		BackURL: s.baseURL + connectionsPath, BackHost: s.base.Host}
+	if p.Revokes() {
+		err = p.Revoke(ctx, token)
+	}
+	switch {
+	case err != nil:
+		s.log.WarnContext(ctx, "authorization not revoked", "provider", p.ID, "cause", err)
+		page.Next = []string{"At " + p.Name + " this server still has your permission: withdrawing it did not work. " +
+			"Do that in the settings of your account there, or try again later."}
+	case !p.Revokes():
+		page.Next = []string{"At " + p.Name + " this server still has your permission: there is no way to withdraw it " +
+			"from here. You can do that in the settings of your account there."}
+	default:
+		page.Message += " It has given up your permission at " + p.Name + " as well."
+	}
+	return page, nil
+}
