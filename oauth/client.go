@@ -61,6 +61,10 @@ func (s *Server) issueClientID(c *Client) (string, error) {
 	return clientIDPrefix + id, nil
 }
 
+// registered reports whether the client registered here. Such a client_id belongs to one installation, which keeps the
+// tokens of its newest sign-in and forgets the others: their grants are replaced.
+func (c *Client) registered() bool { return strings.HasPrefix(c.ID, clientIDPrefix) }
+
 func (s *Server) clientMAC(k ringKey, registration []byte) []byte {
 	h := hmac.New(sha256.New, k.derive("client id", s.baseURL))
 	h.Write(registration)

@@ -71,10 +71,16 @@ func (s *Server) redeem(ctx context.Context, client *Client, form url.Values) (*
 		return nil, errInvalidCode
 	}
 	pair := s.ring.newPair(g, seed, 1, now.Add(s.accessTTL), now.Add(s.refreshTTL))
-	if err := s.store.RedeemCode(ctx, hash, now, pair); errors.Is(err, ErrConflict) {
+	ended, err := s.store.RedeemCode(ctx, hash, now, pair, client.registered())
+	if errors.Is(err, ErrConflict) {
 		return nil, errInvalidCode // another request with the same code was faster
-	} else if err != nil {
+	}
+	if err != nil {
 		return nil, fmt.Errorf("redeeming code: %w", err)
+	}
+	for _, id := range ended {
+		s.cache.dropGrant(id)
+		s.log.InfoContext(ctx, "grant ended", "grant", id, "reason", "replaced, or one too many", "by", g.ID)
 	}
 	s.log.InfoContext(ctx, "code redeemed", "grant", g.ID)
 	return s.respond(g, seed, 1, pair.Access.ExpiresAt), nil

@@ -33,7 +33,10 @@ type Store interface {
 
 	// RedeemCode marks the code redeemed at that time, erases its wrap, stores the grant's first pair of tokens and
 	// sets the grant's counter to 1. Of any number of callers one succeeds; the others get [ErrConflict].
-	RedeemCode(ctx context.Context, code Hash, at time.Time, pair Pair) error
+	//
+	// In the same transaction it ends other redeemed grants of the same user, and returns their ids: those of the same
+	// client, if this one replaces them; and the least recently used ones that there are beyond [MaxGrants].
+	RedeemCode(ctx context.Context, code Hash, at time.Time, pair Pair, replaces bool) (ended []ID, err error)
 
 	// Token returns an access or refresh token with its grant, spent or not, expired or not.
 	Token(ctx context.Context, token Hash) (Token, error)
@@ -91,6 +94,9 @@ var (
 	// ErrConflict is returned by a [Store] when somebody else was first. Nothing has been written.
 	ErrConflict = errors.New("somebody else was first")
 )
+
+// MaxGrants is how many live grants a person can have. One more makes the least recently used one end.
+const MaxGrants = 50
 
 // A Hash stands for a secret in the store: the SHA-256 of a token, a code, a flow id or a client_id.
 type Hash [sha256.Size]byte

@@ -56,12 +56,9 @@ func (s *Store) changeOne(ctx context.Context, name, statement string, args ...a
 func (s *Store) SaveCredential(ctx context.Context, credential oauth.ID, version int64, owner string, at time.Time,
 	seal oauth.SealFunc) error {
 	return s.tx(ctx, "save a credential", func(tx *sql.Tx) error {
-		var user []byte
-		err := tx.QueryRowContext(ctx, `
-			UPDATE users SET seen_at = seen_at WHERE id = (SELECT user_id FROM credentials WHERE id = $1)
-			RETURNING id`, credential[:]).Scan(&user)
+		_, err := lockUser(ctx, tx, `SELECT user_id FROM credentials WHERE id = $1`, credential[:])
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return fmt.Errorf("lock the user: %w", err)
+			return err
 		}
 		err = tx.QueryRowContext(ctx, `
 			UPDATE credentials SET version = version + 1 WHERE id = $1 AND version = $2 AND lease_owner = $3

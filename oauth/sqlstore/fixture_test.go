@@ -85,9 +85,15 @@ func connected(t testing.TB, url string, ins ...oauth.SignIn) *sqlstore.Store {
 	for _, in := range ins {
 		must(t, s.SignIn(ctx, in, seal))
 		grant := in.Grant.Audience
-		must(t, s.RedeemCode(ctx, in.Code.Hash, t0.Add(time.Minute), pair(grant, 1, "", t0.Add(time.Minute))))
+		must(t, redeem(s, in.Code.Hash, t0.Add(time.Minute), pair(grant, 1, "", t0.Add(time.Minute))))
 	}
 	return s
+}
+
+// redeem redeems a code for a grant that replaces no other.
+func redeem(s *sqlstore.Store, code oauth.Hash, at time.Time, pair oauth.Pair) error {
+	_, err := s.RedeemCode(ctx, code, at, pair, false)
+	return err
 }
 
 func must(t testing.TB, err error) {

@@ -91,35 +91,49 @@ func (s *Store) EndGrant(ctx context.Context, grant oauth.ID) error {
 // endGrant removes a grant that had expired at that time, with what hangs on it, and reports whether it did.
 func (s *Store) endGrant(ctx context.Context, grant []byte, at int64) (ended bool, err error) {
 	err = s.tx(ctx, "end a grant", func(tx *sql.Tx) error {
-		// An UPDATE that changes nothing is the lock that both databases know. If it finds nobody, the grant is not
-		// there. Should it appear a moment later, it must be left alone, because we do not hold the lock.
-		var user, credential []byte
-		err := tx.QueryRowContext(ctx, `
-			UPDATE users SET seen_at = seen_at WHERE id = (SELECT user_id FROM grants WHERE id = $1)
-			RETURNING id`, grant).Scan(&user)
-		if errors.Is(err, sql.ErrNoRows) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("lock the user: %w", err)
-		}
-		err = tx.QueryRowContext(ctx, `
-			DELETE FROM grants WHERE id = $1 AND expires_at <= $2
-			RETURNING credential_id`, grant, at).Scan(&credential)
+		// If there is nobody to lock, the grant is not there. Should it appear a moment later, it must be left alone,
+		// because we do not hold the lock.
+		_, err := lockUser(ctx, tx, `SELECT user_id FROM grants WHERE id = $1`, grant)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		ended = true
-		_, err = tx.ExecContext(ctx, `
-			DELETE FROM credentials WHERE id = $1
-			AND NOT EXISTS (SELECT 1 FROM grants WHERE credential_id = $1)`, credential)
-		if err != nil {
-			return fmt.Errorf("delete its credential: %w", err)
-		}
-		return nil
+		ended, err = removeGrant(ctx, tx, grant, at)
+		return err
 	})
 	return ended, err
+}
+
+// lockUser locks the row of the user whose id the query yields, and returns the id; see the package's second rule. An
+// UPDATE that changes nothing is the lock that both databases know.
+func lockUser(ctx context.Context, tx *sql.Tx, query string, args ...any) (user []byte, err error) {
+	err = tx.QueryRowContext(ctx, `UPDATE users SET seen_at = seen_at WHERE id = (`+query+`) RETURNING id`, args...).
+		Scan(&user)
+	if err != nil {
+		return nil, fmt.Errorf("lock the user: %w", err)
+	}
+	return user, nil
+}
+
+// removeGrant does what endGrant does once the user's row is locked.
+func removeGrant(ctx context.Context, tx *sql.Tx, grant []byte, at int64) (ended bool, err error) {
+	var credential []byte
+	err = tx.QueryRowContext(ctx, `
+		DELETE FROM grants WHERE id = $1 AND expires_at <= $2
+		RETURNING credential_id`, grant, at).Scan(&credential)
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	_, err = tx.ExecContext(ctx, `
+		DELETE FROM credentials WHERE id = $1
+		AND NOT EXISTS (SELECT 1 FROM grants WHERE credential_id = $1)`, credential)
+	if err != nil {
+		return false, fmt.Errorf("delete its credential: %w", err)
+	}
+	return true, nil
 }

@@ -87,7 +87,7 @@ func TestFortyRedeemOneCodeAndFortyRotateOneToken(t *testing.T) {
 		must(t, store(0).SignIn(ctx, in, seal))
 
 		won := winner(t, atOnce(racers, func(i int) error {
-			return store(i).RedeemCode(ctx, in.Code.Hash, t0, pair("grant", 1, fmt.Sprint(" of racer ", i), t0))
+			return redeem(store(i), in.Code.Hash, t0, pair("grant", 1, fmt.Sprint(" of racer ", i), t0))
 		}))
 		wantOnly(t, store(0), 1, racers, won)
 
@@ -251,7 +251,9 @@ func TestEverythingAtOnce(t *testing.T) {
 				another := fmt.Sprintf("grant %d-%d", random.IntN(8), max(0, turn-random.IntN(4)))
 				err := errors.Join(
 					s.SignIn(ctx, in, seal),
-					expected(s.RedeemCode(ctx, in.Code.Hash, at, pair(grant, 1, "", at))),
+				)
+				_, redeemErr := s.RedeemCode(ctx, in.Code.Hash, at, pair(grant, 1, "", at), turn%2 == 0)
+				err = errors.Join(err, expected(redeemErr),
 					expected(s.Rotate(ctx, pair(somebody, 1, "", at).Refresh.Hash, 1, at, pair(somebody, 2, "", at))),
 					expected(s.EndGrant(ctx, id(another))),
 				)

@@ -9,7 +9,8 @@
 //   - A check and the act that depends on it are one statement: a code is redeemed, and a refresh token spent, by an
 //     UPDATE that finds the grant's counter where the caller saw it, or changes nothing.
 //   - Whoever writes a credential, binds a grant to one or removes a grant holds the user's row first. Otherwise two
-//     sign-ins of one person would each seal to a list of grants that lacks the other's.
+//     sign-ins of one person would each seal to a list of grants that lacks the other's. To redeem a code is to remove
+//     the grants that it replaces.
 //   - Everybody else locks one grant and then what hangs on it, its code and its tokens. So no two transactions can
 //     wait for each other.
 //   - A read is one statement, and so needs no transaction.

@@ -34,7 +34,7 @@ func TestEverythingComesBackAsItWasStored(t *testing.T) {
 		check("code", in.Code, code)
 
 		redeemed, first := t0.Add(time.Minute), pair("grant", 1, "", t0.Add(time.Minute))
-		must(t, s.RedeemCode(ctx, in.Code.Hash, redeemed, first))
+		must(t, redeem(s, in.Code.Hash, redeemed, first))
 		in.Grant.Counter, in.Grant.LastUsedAt = 1, redeemed
 		in.Code.Grant, in.Code.RedeemedAt, in.Code.Wrap = in.Grant, redeemed, oauth.Wrap{}
 		check("redeemed code", in.Code, code)
@@ -90,7 +90,8 @@ var calls = map[string]struct {
 		return err
 	}, oauth.ErrNotFound},
 	"RedeemCode": {func(ctx context.Context, s *sqlstore.Store) error {
-		return s.RedeemCode(ctx, oauth.Hash{}, t0, pair("none", 1, "", t0))
+		_, err := s.RedeemCode(ctx, oauth.Hash{}, t0, pair("none", 1, "", t0), true)
+		return err
 	}, oauth.ErrConflict},
 	"Rotate": {func(ctx context.Context, s *sqlstore.Store) error {
 		return s.Rotate(ctx, oauth.Hash{}, 1, t0, pair("none", 2, "", t0))
@@ -210,7 +211,7 @@ func TestKeysInUse(t *testing.T) {
 		first, second := pair("grant", 1, "", t0), pair("grant", 2, "", t0.Add(time.Hour))
 		first.Access.Wrap.RingKey, first.Refresh.Wrap.RingKey = "access 1", "refresh 1"
 		second.Access.Wrap.RingKey, second.Refresh.Wrap.RingKey = "access 2", "refresh 2"
-		must(t, s.RedeemCode(ctx, in.Code.Hash, t0, first))
+		must(t, redeem(s, in.Code.Hash, t0, first))
 		must(t, s.Rotate(ctx, first.Refresh.Hash, 1, t0.Add(time.Hour), second))
 		unredeemed := signIn("hubot", "client", "unredeemed", t0)
 		unredeemed.Code.Wrap.RingKey = "code"

@@ -36,8 +36,17 @@ func (s *Store) Token(ctx context.Context, token oauth.Hash) (oauth.Token, error
 
 // RedeemCode implements [oauth.Store]. A grant has one code, and its counter is 0 until that is redeemed: the counter
 // decides who wins. The pair's kinds and numbers are given by their place.
-func (s *Store) RedeemCode(ctx context.Context, code oauth.Hash, at time.Time, pair oauth.Pair) error {
-	return s.tx(ctx, "redeem a code", func(tx *sql.Tx) error {
+func (s *Store) RedeemCode(ctx context.Context, code oauth.Hash, at time.Time, pair oauth.Pair, replaces bool) (
+	ended []oauth.ID, err error) {
+	err = s.tx(ctx, "redeem a code", func(tx *sql.Tx) error {
+		user, err := lockUser(ctx, tx,
+			`SELECT user_id FROM grants g JOIN codes x ON x.grant_id = g.id WHERE x.hash = $1`, code[:])
+		if errors.Is(err, sql.ErrNoRows) {
+			return oauth.ErrConflict
+		}
+		if err != nil {
+			return err
+		}
 		grant, err := advance(tx.QueryRowContext(ctx, `
 			UPDATE grants SET counter = 1, last_used_at = $2, expires_at = $3
 			WHERE counter = 0 AND id = (SELECT grant_id FROM codes WHERE hash = $1 AND redeemed_at = 0)
@@ -50,8 +59,16 @@ func (s *Store) RedeemCode(ctx context.Context, code oauth.Hash, at time.Time, p
 		if err != nil {
 			return fmt.Errorf("mark it redeemed: %w", err)
 		}
-		return addPair(ctx, tx, grant, 1, pair)
+		if err := addPair(ctx, tx, grant, 1, pair); err != nil {
+			return err
+		}
+		ended, err = makeRoom(ctx, tx, user, grant, at, replaces)
+		return err
 	})
+	if err != nil {
+		return nil, err
+	}
+	return ended, nil
 }
 
 // Rotate implements [oauth.Store]. The pair's kinds and numbers are given by their place.
