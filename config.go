@@ -24,7 +24,7 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// config is the whole configuration as it was written. Every field is a flag, and also a variable: --base-url is
+// config is the whole configuration as it was written. Every named field is a flag, and also a variable: --base-url is
 // BASE_URL. All are strings, to which [config.settings] gives meaning, so that all mistakes are reported at once.
 type config struct {
 	BaseURL            string `name:"base-url" default:"http://localhost:8080" help:"Public origin: https, or loopback."`
@@ -53,7 +53,9 @@ type config struct {
 	LogFormat          string `name:"log-format" help:"text or json; by default text on a terminal, else json."`
 	LogLevel           string `name:"log-level" default:"info" help:"debug, info, warn or error."`
 
-	Serve struct{} `cmd:"" default:"1" help:"Run the server. This is what happens without a command."`
+	Serve   struct{}        `cmd:"" default:"1" help:"Run the server. This is what happens without a command."`
+	Grants  grantsCommands  `cmd:"" help:"See who is connected with which client, and disconnect them."`
+	Clients clientsCommands `cmd:"" help:"See which clients are connected, and block some."`
 }
 
 // settings is a configuration without mistakes.
@@ -72,6 +74,7 @@ type settings struct {
 	TokenCache      time.Duration // 0: off
 	LogFormat       string        // text, json, or empty: see logger
 	LogLevel        slog.Level
+	Command         operatorCommand // nil: serve
 }
 
 const description = `A remote MCP server whose users sign in with GitHub, Google or OpenID Connect.
@@ -88,8 +91,10 @@ func parseConfig(args []string, getenv func(string) string, stdout io.Writer) (s
 	var c config
 	var helped bool
 	// Kong's own env tag would read the process's environment, and take an empty variable for one that is set.
+	// Flags of commands have no variable: USER, for one, is set everywhere and means something else.
+	isVariable := func(v *kong.Value) bool { return v.Flag != nil && v.Tag.Has("name") }
 	variables := func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
-		if v := strings.TrimSpace(getenv(variable(flag.Name))); v != "" {
+		if v := strings.TrimSpace(getenv(variable(flag.Name))); v != "" && isVariable(flag.Value) {
 			return v, nil
 		}
 		return nil, nil
@@ -99,7 +104,7 @@ func parseConfig(args []string, getenv func(string) string, stdout io.Writer) (s
 		kong.Description(description),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
 		kong.ValueFormatter(func(v *kong.Value) string {
-			if v.Name == "help" {
+			if !isVariable(v) {
 				return v.Help
 			}
 			return v.Help + " ($" + variable(v.Name) + ")"
@@ -112,7 +117,7 @@ func parseConfig(args []string, getenv func(string) string, stdout io.Writer) (s
 	if err != nil {
 		return settings{}, err
 	}
-	_, err = parser.Parse(args)
+	parsed, err := parser.Parse(args)
 	switch {
 	case helped:
 		return settings{}, errHelp
@@ -121,7 +126,11 @@ func parseConfig(args []string, getenv func(string) string, stdout io.Writer) (s
 	case err != nil:
 		return settings{}, err
 	}
-	return c.settings()
+	s, err := c.settings()
+	if err == nil {
+		s.Command, _ = parsed.Selected().Target.Addr().Interface().(operatorCommand)
+	}
+	return s, err
 }
 
 // variable returns the name of the variable that stands for a flag.

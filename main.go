@@ -45,12 +45,15 @@ func main() {
 	}
 }
 
-// run serves until the context ends.
+// run serves until the context ends, or runs one of the operator's commands.
 func run(ctx context.Context, args []string, getenv func(string) string, now func() time.Time, stdout io.Writer,
 	stderr *os.File) error {
 	s, err := parseConfig(args, getenv, stdout)
 	if err != nil {
 		return err
+	}
+	if s.Command != nil {
+		return operate(ctx, s, now(), stdout)
 	}
 	log := s.logger(stderr)
 	listeners, err := listen(s.Listen)

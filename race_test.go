@@ -34,7 +34,7 @@ func runAsProgram() {
 	ahead, err := time.ParseDuration(cmp.Or(os.Getenv("CLOCK_AHEAD"), "0s"))
 	if err == nil {
 		now := func() time.Time { return time.Now().Add(ahead) }
-		err = run(context.Background(), nil, os.Getenv, now, os.Stdout, os.Stderr)
+		err = run(context.Background(), os.Args[1:], os.Getenv, now, os.Stdout, os.Stderr)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

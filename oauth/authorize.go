@@ -99,6 +99,9 @@ func (s *Server) parseAuthorize(ctx context.Context, raw string) (*authRequest, 
 	if err != nil {
 		return nil, err
 	}
+	if err := s.checkBlocked(ctx, client); err != nil {
+		return nil, err
+	}
 	to, err := client.redirect(q.Get("redirect_uri"))
 	if err != nil {
 		return nil, &Error{Code: "invalid_request", Status: http.StatusBadRequest, Err: err,
@@ -188,6 +191,10 @@ func (s *Server) authorizeError(w http.ResponseWriter, r *http.Request, req *aut
 		page.Title = "This application is not known here"
 		page.Message = "Your MCP client used a registration that this server did not issue, or no longer accepts."
 		page.Next = unknownClientSteps
+	case errors.Is(err, errBlocked):
+		page.Title = "This application is blocked here"
+		page.Message = "The people who run this server have blocked it, or the site that it sends people to."
+		page.Next = []string{"If that surprises you, ask them why."}
 	default:
 		page.Title = "The application asked for something that cannot work"
 		page.Message = e.Description

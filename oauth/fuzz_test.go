@@ -14,6 +14,7 @@ type emptyStore struct{ Store }
 
 func (emptyStore) Token(context.Context, Hash) (Token, error)   { return Token{}, ErrNotFound }
 func (emptyStore) Code(context.Context, Hash) (Code, error)     { return Code{}, ErrNotFound }
+func (emptyStore) Blocks(context.Context) ([]string, error)     { return nil, nil }
 func (emptyStore) Client(context.Context, Hash) (Client, error) { return Client{}, ErrNotFound }
 
 func FuzzAuthorizationHeader(f *testing.F) {

@@ -75,6 +75,9 @@ type Store interface {
 	// longer the credential's.
 	JudgeCredential(ctx context.Context, credential ID, version int64, deadAt time.Time) error
 
+	// Blocks returns what the operator has blocked; see [Client.BlockedBy].
+	Blocks(ctx context.Context) ([]string, error)
+
 	// KeysInUse returns the names of the ring keys that rows still alive at that time need.
 	KeysInUse(ctx context.Context, at time.Time) ([]string, error)
 

@@ -51,6 +51,12 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) (*tokenResponse, 
 			return nil, invalidRequest(name + " is missing.")
 		}
 	}
+	if err := s.checkBlocked(r.Context(), client); errors.Is(err, errBlocked) {
+		return nil, &Error{Code: "invalid_grant", Status: http.StatusBadRequest, Err: err,
+			Description: "The operator of this server has blocked the client."}
+	} else if err != nil {
+		return nil, err
+	}
 	switch form.Get("grant_type") {
 	case "authorization_code":
 		return s.redeem(r.Context(), client, form)

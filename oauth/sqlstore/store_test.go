@@ -106,6 +106,17 @@ var calls = map[string]struct {
 		_, err := s.FlowUsed(ctx, oauth.Hash{})
 		return err
 	}, nil},
+	"Grants": {func(ctx context.Context, s *sqlstore.Store) error {
+		return s.Grants(ctx, t0, func(oauth.Grant) {})
+	}, nil},
+	"Block": {func(ctx context.Context, s *sqlstore.Store) error { return s.Block(ctx, "blocked.example", t0) }, nil},
+	"Blocks": {func(ctx context.Context, s *sqlstore.Store) error {
+		_, err := s.Blocks(ctx)
+		return err
+	}, nil},
+	"Unblock": {func(ctx context.Context, s *sqlstore.Store) error {
+		return s.Unblock(ctx, "free.example")
+	}, oauth.ErrNotFound},
 	"KeysInUse": {func(ctx context.Context, s *sqlstore.Store) error {
 		_, err := s.KeysInUse(ctx, t0)
 		return err

@@ -95,3 +95,9 @@ CREATE INDEX tokens_ring_key ON tokens (ring_key, expires_at);
 CREATE INDEX tokens_access_expiry ON tokens (expires_at) WHERE kind = 'access';
 CREATE INDEX tokens_spent ON tokens (spent_at) WHERE spent_at > 0;
 CREATE INDEX tokens_unerased ON tokens (spent_at) WHERE spent_at > 0 AND ring_key <> '';
+
+-- What the operator has blocked: the id of a client, in hex, or a host that clients redirect to.
+CREATE TABLE blocks (
+    name       TEXT   NOT NULL PRIMARY KEY,
+    blocked_at BIGINT NOT NULL
+);

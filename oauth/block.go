@@ -1,0 +1,77 @@
+package oauth
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// The operator can block a client, or every client that redirects to some host. A block is looked up at each step of
+// a sign-in and at /token, but not at the gate: whoever blocks ends the grants as well, and none come after. The client
+// is never told invalid_client, on which it would register again, as somebody else; a page tells the person.
+
+// errBlocked is what becomes of a blocked client's authorization request. There is no way back to it.
+var errBlocked = &Error{Code: "access_denied", Status: http.StatusForbidden,
+	Description: "The operator of this server has blocked the client."}
+
+// checkBlocked returns [errBlocked] if the client is blocked.
+func (s *Server) checkBlocked(ctx context.Context, client *Client) error {
+	blocks, err := s.store.Blocks(ctx)
+	if err != nil {
+		return fmt.Errorf("looking up blocks: %w", err)
+	}
+	if client.BlockedBy(blocks) {
+		return errBlocked
+	}
+	return nil
+}
+
+// Key is a short name for the client, unlike its client_id made for people to copy.
+func (c *Client) Key() ID {
+	hash := HashOf(c.ID)
+	return ID(hash[:len(ID{})])
+}
+
+// BlockedBy reports whether one of these, as [BlockName] spells them, blocks the client: its key; or the host of any of
+// its redirect URIs, or a domain above that.
+func (c *Client) BlockedBy(blocks []string) bool {
+	if len(blocks) == 0 {
+		return false
+	}
+	names := []string{c.Key().String()}
+	for _, raw := range c.RedirectURIs {
+		u, err := url.Parse(raw)
+		if err != nil {
+			continue
+		}
+		for host := strings.TrimSuffix(u.Hostname(), "."); host != ""; _, host, _ = strings.Cut(host, ".") {
+			names = append(names, host)
+		}
+	}
+	return slices.ContainsFunc(names, func(name string) bool { return slices.Contains(blocks, name) })
+}
+
+// BlockName returns how a block is spelt that an operator asks for by a client's key or client_id, or by a host.
+func BlockName(s string) (string, error) {
+	if c := (&Client{ID: s}); c.registered() {
+		return c.Key().String(), nil
+	}
+	s = strings.ToLower(strings.TrimSuffix(s, "."))
+	if key, err := hex.DecodeString(s); err == nil && len(key) == len(ID{}) {
+		return s, nil
+	}
+	if ip, err := netip.ParseAddr(s); err == nil {
+		return ip.String(), nil
+	}
+	if !ldhHost.MatchString(s) {
+		return "", errors.New("neither a client nor a host: name a client by its ID or client_id, or a host without " +
+			"scheme, port and path, for example client.example.com")
+	}
+	return s, nil
+}

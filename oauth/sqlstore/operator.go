@@ -1,0 +1,70 @@
+package sqlstore
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"example.com/mcp-federated-login/oauth"
+)
+
+// What the operator's commands need besides [oauth.Store].
+
+// Grants calls visit with each grant that is alive at that time, the oldest first.
+func (s *Store) Grants(ctx context.Context, at time.Time, visit func(oauth.Grant)) error {
+	rows, err := s.read.QueryContext(ctx, `
+		SELECT `+grantColumns+` FROM (SELECT id AS grant_id FROM grants WHERE expires_at > $1) x `+grantJoins+`
+		ORDER BY g.created_at, g.id`, millis(at))
+	if err != nil {
+		return fmt.Errorf("list the grants: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var g oauth.Grant
+		if err := rows.Scan(scanGrant(&g)...); err != nil {
+			return fmt.Errorf("list the grants: %w", err)
+		}
+		visit(g)
+	}
+	if err := rows.Err(); err != nil {
+		return fmt.Errorf("list the grants: %w", err)
+	}
+	return nil
+}
+
+// Block adds a name to [Store.Blocks], where it may be already.
+func (s *Store) Block(ctx context.Context, name string, at time.Time) error {
+	_, err := s.write.ExecContext(ctx,
+		`INSERT INTO blocks (name, blocked_at) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING`, name, millis(at))
+	if err != nil {
+		return fmt.Errorf("block: %w", err)
+	}
+	return nil
+}
+
+// Unblock takes a name out of [Store.Blocks]. It returns [oauth.ErrNotFound] if the name is not there.
+func (s *Store) Unblock(ctx context.Context, name string) error {
+	err := s.write.QueryRowContext(ctx, `DELETE FROM blocks WHERE name = $1 RETURNING name`, name).Scan(&name)
+	return found("unblock", err)
+}
+
+// Blocks implements [oauth.Store].
+func (s *Store) Blocks(ctx context.Context) ([]string, error) {
+	var names []string
+	rows, err := s.read.QueryContext(ctx, `SELECT name FROM blocks ORDER BY name`)
+	if err != nil {
+		return nil, fmt.Errorf("list the blocks: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, fmt.Errorf("list the blocks: %w", err)
+		}
+		names = append(names, name)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("list the blocks: %w", err)
+	}
+	return names, nil
+}
