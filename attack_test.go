@@ -252,7 +252,7 @@ var serverRoutes = []string{"GET /", "GET /static/style.css",
 	"GET /.well-known/oauth-authorization-server", "OPTIONS /.well-known/oauth-authorization-server",
 	"POST /register", "OPTIONS /register", "GET /authorize", "POST /authorize", "GET /callback/github",
 	"GET /connections", "POST /connections/sign-in", "POST /connections/disconnect", "POST /connections/disconnect-all",
-	"POST /connections/sign-out", "POST /token", "OPTIONS /token", "POST /revoke", "POST /mcp",
+	"POST /connections/sign-out", "POST /token", "OPTIONS /token", "POST /revoke", "POST /webhook/github", "POST /mcp",
 	"POST /mcp/", "GET /mcp", "DELETE /mcp", "OPTIONS /mcp", "GET /nowhere", "PUT /token"}
 
 // TestOtherLoopbackNames: on loopback one server has three names. Programs may use any; people are taken to the one

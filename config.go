@@ -33,6 +33,7 @@ type config struct {
 	GitHubClientSecret string `name:"github-client-secret" help:"A client secret of that app."`
 	GitHubURL          string `name:"github-url" default:"https://github.com" help:"GitHub Enterprise or ghe.com address."`
 	GitHubAPIURL       string `name:"github-api-url" help:"Its API; by default derived from GITHUB_URL."`
+	GitHubWebhook      string `name:"github-webhook-secret" help:"Secret of that GitHub App's webhook: turns it on."`
 	GoogleClientID     string `name:"google-client-id" help:"Client ID of your Google web client: turns Google on."`
 	GoogleClientSecret string `name:"google-client-secret" help:"Its secret."`
 	OIDCIssuer         string `name:"oidc-issuer" help:"Issuer of your OpenID Connect provider: turns it on."`
@@ -74,6 +75,7 @@ type settings struct {
 	TokenCache      time.Duration // 0: off
 	LogFormat       string        // text, json, or empty: see logger
 	LogLevel        slog.Level
+	WebhookSecret   string          // GitHub's; empty: no webhook
 	Command         operatorCommand // nil: serve
 }
 
@@ -161,7 +163,7 @@ func (m *mistakes) add(variable, problem, example string) {
 
 // settings gives the strings their meaning.
 func (c config) settings() (settings, error) {
-	s := settings{DataDir: c.DataDir, LogFormat: c.LogFormat}
+	s := settings{DataDir: c.DataDir, LogFormat: c.LogFormat, WebhookSecret: c.GitHubWebhook}
 	var wrong mistakes
 
 	base, err := parseOrigin(c.BaseURL)
@@ -273,6 +275,9 @@ func (c config) providers(s *settings, wrong *mistakes) (configured bool) {
 		add(upstream.OIDC(upstream.OIDCConfig{Issuer: c.OIDCIssuer, ClientID: c.OIDCClientID,
 			ClientSecret: c.OIDCClientSecret, Name: c.OIDCName, AuthMethod: c.OIDCAuthMethod, GroupsClaim: c.OIDCGroupsClaim,
 			Scopes: strings.FieldsFunc(c.OIDCScopes, func(r rune) bool { return r == ' ' || r == ',' })}))
+	}
+	if c.GitHubWebhook != "" && c.GitHubClientID == "" && configured {
+		wrong.add("GITHUB_CLIENT_ID", "is needed with GITHUB_WEBHOOK_SECRET", "Iv23liAbCdEfGhIjKlMn")
 	}
 	return configured
 }

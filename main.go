@@ -128,6 +128,7 @@ func open(ctx context.Context, s settings, log *slog.Logger, now func() time.Tim
 		RefreshTTL:     s.RefreshTokenTTL,
 		CacheTTL:       s.TokenCache,
 		AllowedOrigins: s.AllowedOrigins,
+		WebhookSecret:  s.WebhookSecret,
 		Development:    a.devidp != nil,
 		Log:            log,
 		Now:            now,

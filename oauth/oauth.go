@@ -42,6 +42,8 @@ type Config struct {
 	CacheTTL time.Duration
 	// AllowedOrigins are further origins whose pages may call /mcp. Optional.
 	AllowedOrigins []string
+	// WebhookSecret is what GitHub signs its webhook's calls with. Optional: without it there is no webhook.
+	WebhookSecret string
 	// Development says that the providers are stand-ins, and makes every page say so.
 	Development bool
 	Log         *slog.Logger
@@ -63,6 +65,7 @@ type Server struct {
 	accessTTL        time.Duration
 	refreshTTL       time.Duration
 	allowedOrigins   []string
+	webhookSecret    string
 	development      bool
 	log              *slog.Logger
 	now              func() time.Time
@@ -116,6 +119,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		accessTTL:        c.AccessTTL,
 		refreshTTL:       c.RefreshTTL,
 		allowedOrigins:   c.AllowedOrigins,
+		webhookSecret:    c.WebhookSecret,
 		development:      c.Development,
 		log:              slog.New(referenceHandler{c.Log.Handler()}),
 		now:              c.Now,
@@ -177,6 +181,10 @@ func (s *Server) Routes(r chi.Router, mcp http.Handler) {
 		r.Post("/connections/disconnect-all", s.handleDisconnectAll)
 		r.Post("/connections/sign-out", s.handleSignOut)
 	})
+
+	if s.webhookSecret != "" {
+		r.With(limitTime).Post("/webhook/github", s.handleGitHubWebhook)
+	}
 
 	// The MCP endpoint. Both spellings answer: a redirect would make clients drop their token.
 	gate := s.checkOrigin(cors.Handler(openCORS)(s.gate(mcp)))

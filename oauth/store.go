@@ -75,6 +75,10 @@ type Store interface {
 	// longer the credential's.
 	JudgeCredential(ctx context.Context, credential ID, version int64, deadAt time.Time) error
 
+	// SuspectCredentials notes of all upstream credentials of a user that the provider must be asked before they are
+	// used, since that time. A user who is not there has none.
+	SuspectCredentials(ctx context.Context, user Hash, at time.Time) error
+
 	// Blocks returns what the operator has blocked; see [Client.BlockedBy].
 	Blocks(ctx context.Context) ([]string, error)
 

@@ -52,6 +52,21 @@ func (s *Store) changeOne(ctx context.Context, name, statement string, args ...a
 	return nil
 }
 
+// SuspectCredentials implements [oauth.Store].
+func (s *Store) SuspectCredentials(ctx context.Context, user oauth.Hash, at time.Time) error {
+	return s.tx(ctx, "suspect a user's credentials", func(tx *sql.Tx) error {
+		_, err := lockUser(ctx, tx, `$1`, user[:])
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `UPDATE credentials SET suspect_at = $2 WHERE user_id = $1`, user[:], millis(at))
+		return err
+	})
+}
+
 // SaveCredential implements [oauth.Store].
 func (s *Store) SaveCredential(ctx context.Context, credential oauth.ID, version int64, owner string, at time.Time,
 	seal oauth.SealFunc) error {

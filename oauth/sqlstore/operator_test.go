@@ -65,3 +65,27 @@ func TestBlocks(t *testing.T) {
 		want("a.example")
 	})
 }
+
+func TestSuspectCredentials(t *testing.T) {
+	onEach(t, func(t *testing.T, url string) {
+		in, wider := signIn("octocat", "client", "one", t0), signIn("octocat", "client", "two", t0)
+		wider.UpstreamScopes = append(wider.UpstreamScopes, "repo")
+		s := connected(t, url, in, wider, signIn("hubot", "client", "another person's", t0))
+		suspect := func() []string {
+			return texts(t, database(t, url), `SELECT login || ' ' || scopes || ' ' || suspect_at
+				FROM credentials c JOIN users u ON u.id = c.user_id WHERE suspect_at > 0 ORDER BY scopes`)
+		}
+		if got := suspect(); len(got) > 0 {
+			t.Fatalf("suspect from the beginning: %v", got)
+		}
+		must(t, s.SuspectCredentials(ctx, in.Grant.User.ID, time.UnixMilli(7)))
+		want := []string{"octocat read:user repo user:email 7", "octocat read:user user:email 7"}
+		if diff := cmp.Diff(want, suspect()); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+		must(t, s.SignIn(ctx, signIn("octocat", "client", "three", t0), seal))
+		if diff := cmp.Diff(want[:1], suspect()); diff != "" {
+			t.Errorf("after a sign-in, whose token is new (-want +got):\n%s", diff)
+		}
+	})
+}

@@ -251,6 +251,7 @@ func TestEverythingAtOnce(t *testing.T) {
 				another := fmt.Sprintf("grant %d-%d", random.IntN(8), max(0, turn-random.IntN(4)))
 				err := errors.Join(
 					s.SignIn(ctx, in, seal),
+					s.SuspectCredentials(ctx, in.Grant.User.ID, at),
 				)
 				_, redeemErr := s.RedeemCode(ctx, in.Code.Hash, at, pair(grant, 1, "", at), turn%2 == 0)
 				err = errors.Join(err, expected(redeemErr),

@@ -106,6 +106,9 @@ var calls = map[string]struct {
 		_, err := s.FlowUsed(ctx, oauth.Hash{})
 		return err
 	}, nil},
+	"SuspectCredentials": {func(ctx context.Context, s *sqlstore.Store) error {
+		return s.SuspectCredentials(ctx, oauth.Hash{}, t0)
+	}, nil},
 	"Grants": {func(ctx context.Context, s *sqlstore.Store) error {
 		return s.Grants(ctx, t0, func(oauth.Grant) {})
 	}, nil},

@@ -1,0 +1,71 @@
+package oauth
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"example.com/mcp-federated-login/upstream"
+)
+
+// handleGitHubWebhook handles POST /webhook/github, by which GitHub says that a person has revoked our GitHub App's
+// authorization on their settings page: the event github_app_authorization, which every GitHub App gets. It ends
+// nothing. It only has the person's credentials checked before they are used again, so that who replays a delivery, or
+// puts another event's name on one (only the body is signed), achieves a question to GitHub.
+func (s *Server) handleGitHubWebhook(w http.ResponseWriter, r *http.Request) {
+	body, err := readBody(w, r)
+	if err != nil {
+		s.writeError(w, r, err)
+		return
+	}
+	if !s.signedByGitHub(body, r.Header.Get("X-Hub-Signature-256")) {
+		s.writeError(w, r, &Error{Code: "invalid_signature", Status: http.StatusUnauthorized,
+			Description: "X-Hub-Signature-256 is missing or wrong. Is the webhook's secret that of GITHUB_WEBHOOK_SECRET?"})
+		return
+	}
+	if err := s.githubEvent(r, body); err != nil {
+		s.writeError(w, r, err)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// signedByGitHub checks the signature of a delivery: sha256= and the HMAC of the body, in hex.
+func (s *Server) signedByGitHub(body []byte, signature string) bool {
+	text, ok := strings.CutPrefix(signature, "sha256=")
+	got, err := hex.DecodeString(text)
+	mac := hmac.New(sha256.New, []byte(s.webhookSecret))
+	mac.Write(body)
+	return ok && err == nil && hmac.Equal(got, mac.Sum(nil))
+}
+
+// githubEvent acts on a delivery. Most are nothing to us: GitHub begins with a ping, and sends what else the app
+// subscribed to.
+func (s *Server) githubEvent(r *http.Request, body []byte) error {
+	github := s.provider("github")
+	if r.Header.Get("X-GitHub-Event") != "github_app_authorization" || github == nil {
+		return nil
+	}
+	var event struct {
+		Action string `json:"action"`
+		Sender struct {
+			ID int64 `json:"id"`
+		} `json:"sender"`
+	}
+	if err := json.Unmarshal(body, &event); err != nil {
+		return invalidRequest("The body is not the JSON of this event. Is the webhook's content type application/json?")
+	}
+	if event.Action != "revoked" {
+		return nil
+	}
+	person := upstream.Identity{Issuer: github.IdentityIssuer, Subject: strconv.FormatInt(event.Sender.ID, 10)}
+	if err := s.store.SuspectCredentials(r.Context(), person.UserID(), s.now()); err != nil {
+		return err
+	}
+	s.log.InfoContext(r.Context(), "authorization revoked at GitHub", "subject", person.Subject)
+	return nil
+}
