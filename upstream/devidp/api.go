@@ -42,7 +42,7 @@ func (s *Server) getUser(c apiCall) { writeJSON(c.w, http.StatusOK, s.userJSON(c
 
 func (s *Server) userJSON(p *person) map[string]any {
 	return map[string]any{
-		"login":    p.Login,
+		"login":    s.called(p),
 		"id":       p.ID,
 		"node_id":  fmt.Sprintf("U_fake%d", p.ID),
 		"type":     "User",

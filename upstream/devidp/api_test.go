@@ -81,8 +81,9 @@ func TestAPIStatuses(t *testing.T) {
 	w := newWorld(t)
 	plain, public := w.signIn("octocat"), w.signIn("octocat", "public_repo")
 	private := w.signIn("octocat", "repo")
+	member := w.signIn("octocat", "read:org")
 	w.browser = newBrowser(t)
-	mallory := w.signIn("mallory", "repo")
+	mallory := w.signIn("mallory", "repo", "read:org")
 	nobody := &upstream.Token{}
 	const title = `{"title":"It does not work"}`
 	tests := []struct {
@@ -101,6 +102,13 @@ func TestAPIStatuses(t *testing.T) {
 		{"somebody else's private repository", "GET", "/repos/octocat/garden", "", mallory, 404},
 		{"no such owner", "GET", "/repos/nobody/garden", "", private, 404},
 		{"no such path", "GET", "/gists", "", plain, 404},
+		{"membership without the scope", "GET", "/user/memberships/orgs/acme", "", plain, 403},
+		{"membership", "GET", "/user/memberships/orgs/Acme", "", member, 200},
+		{"membership of another", "GET", "/user/memberships/orgs/acme", "", mallory, 404},
+		{"no such organization", "GET", "/user/memberships/orgs/nothing", "", member, 404},
+		{"team", "GET", "/orgs/acme/teams/devs/memberships/octocat", "", member, 200},
+		{"team without the scope", "GET", "/orgs/acme/teams/devs/memberships/octocat", "", plain, 403},
+		{"no such team", "GET", "/orgs/acme/teams/ops/memberships/octocat", "", member, 404},
 		{"issue without the scope", "POST", "/repos/octocat/hello-world/issues", title, plain, 404},
 		{"issue", "POST", "/repos/octocat/hello-world/issues", title, public, 201},
 		{"issue in somebody else's repository", "POST", "/repos/octocat/hello-world/issues", title, mallory, 201},

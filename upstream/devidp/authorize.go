@@ -309,7 +309,7 @@ func (s *Server) question(query string, req authorizeRequest, signedIn *person) 
 		p := &people[i]
 		d.People = append(d.People, choice{
 			Login: p.Login, Name: p.Name, Email: p.Emails[0].Email, Verified: p.Emails[0].Verified,
-			Orgs: strings.Join(p.Orgs, ", "), Checked: p == checked,
+			Orgs: strings.Join(s.orgsOf(p), ", "), Checked: p == checked,
 		})
 	}
 	for _, scope := range req.scopes {

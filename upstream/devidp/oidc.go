@@ -187,7 +187,7 @@ func (s *Server) claims(v *vendor, p *person, scopes []string) map[string]any {
 	}
 	switch {
 	case v == generic:
-		c["preferred_username"], c["groups"] = p.Login, slices.Concat([]string{}, p.Orgs)
+		c["preferred_username"], c["groups"] = s.called(p), s.orgsOf(p)
 	case p.hosted != "":
 		c["hd"] = p.hosted
 	}

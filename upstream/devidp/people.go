@@ -12,7 +12,6 @@ type person struct {
 	Login  string
 	Name   string
 	Emails []email
-	Orgs   []string
 	hosted string // the Google Workspace organization; empty: a consumer account
 	repos  []repo
 	events []event
@@ -54,7 +53,6 @@ var people = []person{{
 		{Email: "octocat@example.com", Primary: true, Verified: true},
 		{Email: "583231+octocat@users.noreply.github.com", Verified: true},
 	},
-	Orgs:   []string{"acme"},
 	hosted: "acme.example",
 	events: []event{{"Feed the squid", 1, 9}, {"Ink supplies meeting", 2, 14}, {"Reef clean-up", 5, 10}},
 	repos: []repo{

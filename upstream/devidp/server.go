@@ -16,6 +16,8 @@
 //	GET      /api/v3/user, /user/emails, /user/repos    api.go
 //	GET      /api/v3/repos/{owner}/{repo}               api.go
 //	GET,POST /api/v3/repos/{owner}/{repo}/issues        api.go
+//	GET      /api/v3/user/memberships/orgs/{org}        orgs.go
+//	GET      /api/v3/orgs/{org}/teams/{team}/memberships/{login}   orgs.go
 //
 //	GET      /google/.well-known/openid-configuration   oidc.go; the same below /oidc
 //	GET      /google/keys                               idtoken.go
@@ -25,7 +27,7 @@
 //	POST     /google/revoke                             oidc.go; Google only
 //	GET      /google/calendar/v3/calendars/primary/events   calendar.go; Google only
 //
-// Tests break it through methods, in faults.go; nothing in it can be broken or steered over HTTP.
+// Tests break it through methods, in faults.go and orgs.go; nothing in it can be broken or steered over HTTP.
 package devidp
 
 import (
@@ -82,6 +84,9 @@ type Server struct {
 	lies   map[Document]func(map[string]any)
 	signed Signature
 	calls  []Call
+
+	orgs    map[string]*org   // at GitHub; none of this outlives the process
+	renamed map[string]string // what people are called who have another name by now
 }
 
 // A vendor is an identity provider that the stand-in plays.
@@ -120,6 +125,8 @@ func Start(c Config) (*Server, error) {
 		now:     c.Now,
 		codes:   map[string]code{},
 		lies:    map[Document]func(map[string]any){},
+		orgs:    newOrgs(),
+		renamed: map[string]string{},
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -249,6 +256,8 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("GET /api/v3/repos/{owner}/{repo}", s.asPerson(s.getRepo))
 	mux.HandleFunc("GET /api/v3/repos/{owner}/{repo}/issues", s.asPerson(s.getIssues))
 	mux.HandleFunc("POST /api/v3/repos/{owner}/{repo}/issues", s.asPerson(s.postIssue))
+	mux.HandleFunc("GET /api/v3/user/memberships/orgs/{org}", s.asPerson(s.getOrgMembership))
+	mux.HandleFunc("GET /api/v3/orgs/{org}/teams/{team}/memberships/{login}", s.asPerson(s.getTeamMembership))
 	mux.HandleFunc("/api/v3/", apiNotFound)
 	return mux
 }

@@ -40,7 +40,7 @@ const (
 )
 
 // appPermissions are what the GitHub App may do, in terms of scopes.
-var appPermissions = []string{"repo", "user:email"}
+var appPermissions = []string{"read:org", "repo", "user:email"}
 
 // SetAppKind changes the kind of the app at GitHub, for the tokens to come.
 func (s *Server) SetAppKind(k AppKind) {
