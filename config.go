@@ -43,7 +43,8 @@ type config struct {
 	OIDCScopes         string `name:"oidc-scopes" default:"openid email profile" help:"Scopes of a sign-in there."`
 	OIDCAuthMethod     string `name:"oidc-auth-method" help:"basic or post; by default what the provider says."`
 	OIDCGroupsClaim    string `name:"oidc-groups-claim" help:"Claim that lists a person's groups; by default none."`
-	Allow              string `name:"allow" help:"Who may sign in: github:LOGIN, email:ADDRESS, anyone; by comma."`
+	Allow              string `name:"allow" help:"Who may come in, by comma: github:LOGIN, github-org:ORG ... anyone."`
+	Deny               string `name:"deny" help:"Who may not, whatever ALLOW says: the same entries."`
 	DataDir            string `name:"data-dir" default:"data" help:"Folder of the SQLite file and generated secret."`
 	DatabaseURL        string `name:"database-url" help:"sqlite:PATH or postgres://...; by default SQLite in DATA_DIR."`
 	Secret             string `name:"secret" help:"Random keys, by comma, the first seals; by default one in DATA_DIR."`
@@ -229,9 +230,13 @@ func (c config) settingsOfBase(s *settings, base *url.URL, wrong *mistakes) {
 		wrong.add("LISTEN", err.Error(), "127.0.0.1:8080")
 	}
 
+	if c.Allow == "" && s.Loopback {
+		c.Allow = "anyone"
+	}
+	s.Rules, err = upstream.ParseRules(c.Allow, c.Deny)
 	configured := c.providers(s, wrong)
 	switch {
-	case configured:
+	case len(configured) > 0:
 	case !s.Loopback:
 		wrong.add("GITHUB_CLIENT_ID", fmt.Sprintf("and GITHUB_CLIENT_SECRET are needed on a public BASE_URL, unless "+
 			"GOOGLE_CLIENT_ID or OIDC_ISSUER is set: register an app at %s/settings/developers with the callback URL "+
@@ -240,23 +245,24 @@ func (c config) settingsOfBase(s *settings, base *url.URL, wrong *mistakes) {
 		wrong.add("LISTEN", "must be loopback while no provider is set, because anybody may use the development sign-in",
 			"127.0.0.1:8080")
 	}
-
-	if c.Allow == "" && s.Loopback {
-		c.Allow = "anyone"
+	if len(configured) == 0 {
+		configured = []string{"github", "google"} // those of the development provider
 	}
-	switch s.Rules, err = upstream.ParseRules(c.Allow); {
+	switch {
 	case err != nil:
 		*wrong = append(*wrong, err)
-	case len(s.Rules) == 0:
+	case s.Rules.AdmitNobody():
 		wrong.add("ALLOW", "must say who may sign in: ALLOW=anyone, or certain people", "github:your-login")
+	}
+	if err := s.Rules.Check(configured, c.OIDCGroupsClaim); err != nil {
+		*wrong = append(*wrong, err)
 	}
 }
 
-// providers builds the ways to sign in, in the order of their buttons. It reports whether any is configured, be it
-// wrongly.
-func (c config) providers(s *settings, wrong *mistakes) (configured bool) {
+// providers builds the ways to sign in, in the order of their buttons. It returns the IDs of those that are
+// configured, be it wrongly.
+func (c config) providers(s *settings, wrong *mistakes) (configured []string) {
 	add := func(p *upstream.Provider, err error) {
-		configured = true
 		if err != nil {
 			*wrong = append(*wrong, err)
 			return
@@ -265,18 +271,21 @@ func (c config) providers(s *settings, wrong *mistakes) (configured bool) {
 	}
 	// A setting of a provider is meant to turn it on, even where the one that would is forgotten.
 	if c.GitHubClientID+c.GitHubClientSecret+c.GitHubAPIURL != "" || c.GitHubURL != "https://github.com" {
+		configured = append(configured, "github")
 		add(upstream.GitHub(upstream.GitHubConfig{ClientID: c.GitHubClientID, ClientSecret: c.GitHubClientSecret,
-			URL: c.GitHubURL, APIURL: c.GitHubAPIURL}))
+			URL: c.GitHubURL, APIURL: c.GitHubAPIURL, Organizations: s.Rules.AskGitHub()}))
 	}
 	if c.GoogleClientID+c.GoogleClientSecret != "" {
+		configured = append(configured, "google")
 		add(upstream.Google(upstream.GoogleConfig{ClientID: c.GoogleClientID, ClientSecret: c.GoogleClientSecret}))
 	}
 	if c.OIDCIssuer+c.OIDCClientID+c.OIDCClientSecret+c.OIDCName+c.OIDCAuthMethod+c.OIDCGroupsClaim != "" {
+		configured = append(configured, "oidc")
 		add(upstream.OIDC(upstream.OIDCConfig{Issuer: c.OIDCIssuer, ClientID: c.OIDCClientID,
 			ClientSecret: c.OIDCClientSecret, Name: c.OIDCName, AuthMethod: c.OIDCAuthMethod, GroupsClaim: c.OIDCGroupsClaim,
 			Scopes: strings.FieldsFunc(c.OIDCScopes, func(r rune) bool { return r == ' ' || r == ',' })}))
 	}
-	if c.GitHubWebhook != "" && c.GitHubClientID == "" && configured {
+	if c.GitHubWebhook != "" && c.GitHubClientID == "" && len(configured) > 0 {
 		wrong.add("GITHUB_CLIENT_ID", "is needed with GITHUB_WEBHOOK_SECRET", "Iv23liAbCdEfGhIjKlMn")
 	}
 	return configured

@@ -39,6 +39,11 @@ func TestProviderMistakes(t *testing.T) {
 	}{
 		{"a password in GitHub's address", []string{"GITHUB_CLIENT_ID=a", "GITHUB_CLIENT_SECRET=b",
 			"GITHUB_URL=https://octocat:canary@ghe.example.com"}, []string{"GITHUB_URL=https://github.example.com"}},
+		{"rule against everybody", append(public, "DENY=anyone"), []string{"DENY", "DENY=github:octocat"}},
+		{"rules that cannot match", append(public, "ALLOW=google-domain:a.example,oidc-group:a", "DENY=github:a"),
+			[]string{`ALLOW: "google-domain:a.example"`, "GOOGLE_CLIENT_ID=", `"oidc-group:a"`, "OIDC_ISSUER="}},
+		{"groups without a claim", append(oidc, "ALLOW=oidc-group:a"), []string{"OIDC_GROUPS_CLAIM=groups"}},
+		{"rule for no provider of the development sign-in", []string{"ALLOW=oidc-group:a"}, []string{"OIDC_ISSUER="}},
 		{"half of Google", []string{"GOOGLE_CLIENT_ID=1.apps.googleusercontent.com"}, []string{"GOOGLE_CLIENT_SECRET"}},
 		{"the other half of Google", []string{"GOOGLE_CLIENT_SECRET=canary"},
 			[]string{"GOOGLE_CLIENT_ID", ".apps.googleusercontent.com"}},

@@ -41,7 +41,7 @@ var public = []string{
 
 func TestNothingSetIsDevelopment(t *testing.T) {
 	got := parse(t)
-	if !got.Rules.AdmitsAnyone() {
+	if !got.Rules.AdmitAnyone() {
 		t.Error("nobody is admitted")
 	}
 	got.Rules = nil
@@ -61,7 +61,7 @@ func TestPublicServer(t *testing.T) {
 	if len(s.Providers) != 1 || s.Providers[0].ID != "github" || s.Loopback {
 		t.Errorf("got %d providers, loopback %v; want GitHub, false", len(s.Providers), s.Loopback)
 	}
-	if s.Rules.AdmitsAnyone() {
+	if s.Rules.AdmitAnyone() {
 		t.Error("ALLOW=github:octocat admits anyone")
 	}
 	if len(s.KeyRing) != 1 || s.TokenCache != 0 || s.LogLevel.String() != "DEBUG" || s.LogFormat != "text" {

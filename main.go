@@ -106,7 +106,9 @@ func open(ctx context.Context, s settings, log *slog.Logger, now func() time.Tim
 		if err != nil {
 			return nil, fmt.Errorf("starting the development provider: %w", err)
 		}
-		github, githubErr := upstream.GitHub(a.devidp.GitHub())
+		githubConfig := a.devidp.GitHub()
+		githubConfig.Organizations = s.Rules.AskGitHub()
+		github, githubErr := upstream.GitHub(githubConfig)
 		google, googleErr := upstream.Google(a.devidp.Google())
 		if err := errors.Join(githubErr, googleErr); err != nil {
 			return nil, err

@@ -48,7 +48,7 @@ func (v *vault) open(secrets ...[]byte) error {
 	if err != nil {
 		v.t.Fatal(err)
 	}
-	rules, err := upstream.ParseRules("anyone")
+	rules, err := upstream.ParseRules("anyone", "")
 	if err != nil {
 		v.t.Fatal(err)
 	}

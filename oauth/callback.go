@@ -131,8 +131,8 @@ func (s *Server) discard(ctx context.Context, p *upstream.Provider, token *upstr
 	}
 }
 
-// upstreamSignIn redeems the provider's code and asks whom it stands for. The token may be there although there is an
-// error.
+// upstreamSignIn redeems the provider's code, and asks whom it stands for and whether they may come in. The token may
+// be there although there is an error.
 func (s *Server) upstreamSignIn(ctx context.Context, f *flow, p *upstream.Provider, code string, scopes []string) (
 	*upstream.Token, upstream.Identity, error) {
 	// A cookie can be sent as often as one likes. One flow takes one place.
@@ -154,6 +154,9 @@ func (s *Server) upstreamSignIn(ctx context.Context, f *flow, p *upstream.Provid
 		return nil, upstream.Identity{}, err
 	}
 	identity, err := p.Identify(ctx, token, f.nonce())
+	if err == nil {
+		err = s.admit(ctx, p, token, &identity)
+	}
 	return token, identity, err
 }
 
@@ -161,9 +164,6 @@ func (s *Server) upstreamSignIn(ctx context.Context, f *flow, p *upstream.Provid
 // at which anything is written.
 func (s *Server) bind(ctx context.Context, f *flow, p *upstream.Provider, req *authRequest,
 	identity upstream.Identity, token *upstream.Token) (string, error) {
-	if err := s.rules.Admit(identity); err != nil {
-		return "", err
-	}
 	scopes := grantedScopes(ofProvider(req.scopes, p), p, token)
 	if len(scopes) == 0 {
 		return "", errNoScope

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -34,7 +35,8 @@ func CallerFrom(ctx context.Context) *Caller {
 // Identity is who the person is at their provider.
 func (c *Caller) Identity() upstream.Identity {
 	id := c.session.grant.User.Identity
-	id.Emails = slices.Clone(id.Emails)
+	id.Emails, id.Groups = slices.Clone(id.Emails), slices.Clone(id.Groups)
+	id.Memberships = maps.Clone(id.Memberships)
 	return id
 }
 

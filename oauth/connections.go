@@ -190,11 +190,7 @@ func (s *Server) identifyVisitor(ctx context.Context, f *flow, p *upstream.Provi
 	if err != nil {
 		return nil, upstream.Identity{}, err
 	}
-	token, id, err := s.upstreamSignIn(ctx, f, p, code, nil)
-	if err == nil {
-		err = s.rules.Admit(id)
-	}
-	return token, id, err
+	return s.upstreamSignIn(ctx, f, p, code, nil)
 }
 
 // disconnectAll ends a person's grants, and then their authorization of this server at the provider. It returns what to

@@ -16,8 +16,10 @@ type signInFailure struct {
 	title   string
 	message string
 	next    []string
-	cause   error
-	back    string // a page of ours to go back to; empty for a client's sign-in
+	// remedies are what else the person can do, in the first place.
+	remedies []upstream.Remedy
+	cause    error
+	back     string // a page of ours to go back to; empty for a client's sign-in
 }
 
 const connectAgain = "Go back to your MCP client and connect again."
@@ -61,7 +63,7 @@ func explainSignIn(err error, provider, again string) signInFailure {
 	case errors.As(err, &refusal):
 		f.status, f.code = http.StatusForbidden, "access_denied"
 		f.title = "You may not come in with this account"
-		f.message = refusal.Error()
+		f.message, f.remedies = refusal.Error(), refusal.Remedies
 		f.next = []string{"If you have another account, begin again and choose to use that one.",
 			"Otherwise ask the people who run this server to let you in."}
 	case errors.Is(err, upstream.ErrMisconfigured):
@@ -104,8 +106,8 @@ func (f signInFailure) params() url.Values {
 // signInError shows the person why their sign-in failed, with a link back to the client that tells it the same.
 func (s *Server) signInError(w http.ResponseWriter, r *http.Request, req *authRequest, f signInFailure) {
 	s.logError(r, f.asError())
-	page := errorPage{Title: f.title, Message: f.message, Next: f.next, Code: f.code, Reference: reference(r.Context()),
-		BackURL: f.back, BackHost: s.base.Host}
+	page := errorPage{Title: f.title, Message: f.message, Next: f.next, Remedies: f.remedies, Code: f.code,
+		Reference: reference(r.Context()), BackURL: f.back, BackHost: s.base.Host}
 	if req != nil && f.code != "" {
 		s.wayBack(&page, req, f.code, f.title)
 	}

@@ -244,6 +244,17 @@ func (s *Server) callbackURL(p *upstream.Provider) string { return s.baseURL + "
 
 // checkAdmitted returns why a grant may no longer be used, as far as that can be told without asking the provider.
 func (s *Server) checkAdmitted(g *Grant) error {
+	if err := s.checkPlace(g); err != nil {
+		return err
+	}
+	if err := s.rules.Admit(g.User.Identity); !errors.Is(err, upstream.ErrUndecided) {
+		return err
+	}
+	return nil // a rule is new, and the next refresh will ask
+}
+
+// checkPlace returns why a grant is not one of this server as it is configured now.
+func (s *Server) checkPlace(g *Grant) error {
 	switch p := s.provider(g.User.Provider); {
 	case g.User.UserID() != g.User.ID:
 		return errForged
@@ -254,7 +265,7 @@ func (s *Server) checkAdmitted(g *Grant) error {
 	case g.Audience != s.resource:
 		return errors.New("granted for another address of this server")
 	}
-	return s.rules.Admit(g.User.Identity)
+	return nil
 }
 
 const (

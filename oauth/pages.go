@@ -10,6 +10,7 @@ import (
 
 	"example.com/mcp-federated-login/static"
 	"example.com/mcp-federated-login/templates"
+	"example.com/mcp-federated-login/upstream"
 )
 
 // pages writes what people see in their browsers. Everything on a page may come from a stranger: html/template escapes
@@ -66,13 +67,14 @@ func (p *pages) consent(w http.ResponseWriter, status int, d consentPage) {
 
 // errorPage is the data of error.html, which tells the person what happened and what to do next.
 type errorPage struct {
-	Title     string   // what happened
-	Message   string   // what it means, in a sentence or two
-	Next      []string // what the person can do, a sentence each
-	BackURL   string   // the client's validated redirect URI with the OAuth error; empty: there is no way back
-	BackHost  string   // the host of BackURL
-	Code      string   // the OAuth error code; may be empty
-	Reference string   // also on every log line of this sign-in; may be empty
+	Title     string            // what happened
+	Message   string            // what it means, in a sentence or two
+	Next      []string          // what the person can do, a sentence each
+	Remedies  []upstream.Remedy // the same, with links; they come first
+	BackURL   string            // the client's validated redirect URI with the OAuth error; empty: there is no way back
+	BackHost  string            // the host of BackURL
+	Code      string            // the OAuth error code; may be empty
+	Reference string            // also on every log line of this sign-in; may be empty
 }
 
 func (p *pages) error(w http.ResponseWriter, status int, d errorPage) {

@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"time"
-
-	"example.com/mcp-federated-login/upstream"
 )
 
 // refreshGrace is how long a spent refresh token still gets the grant's newest pair, from when it was first spent. It
@@ -65,15 +63,8 @@ func (s *Server) tryRefresh(ctx context.Context, client *Client, hash Hash, secr
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkAdmitted(g); err != nil {
-		// A rule's no ends the grant. Whatever else is wrong the operator can undo, so the grant is left to expire.
-		if refusal := new(upstream.Refusal); errors.As(err, &refusal) {
-			if err := s.endGrant(ctx, g, "no longer admitted"); err != nil {
-				return nil, err
-			}
-		}
-		s.log.WarnContext(ctx, "refresh token refused", "grant", g.ID, "cause", err)
-		return nil, errInvalidRefresh
+	if err := s.readmit(ctx, g, privateKey(seed)); err != nil {
+		return nil, err
 	}
 	if spent {
 		return s.repeat(ctx, g, seed)

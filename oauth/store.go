@@ -87,9 +87,18 @@ type Store interface {
 
 	// Purge removes what no request can need any more, at most limit rows of a kind, and returns how many rows it
 	// changed: expired grants, access tokens and codes, refresh tokens spent before spentBefore, credentials without
-	// a grant, users and clients without a grant that were last seen before seenBefore; and it erases the wraps of
-	// tokens spent before eraseBefore.
+	// a grant, users (but for pinned ones) and clients without a grant that were last seen before seenBefore; and it
+	// erases the wraps of tokens spent before eraseBefore.
 	Purge(ctx context.Context, p PurgeLimits) (int, error)
+
+	// User returns a person as they were last described.
+	User(ctx context.Context, id Hash) (User, error)
+
+	// PinTaken reports whether an account at the issuer is pinned to the login: see [upstream.Identity.Pinned].
+	PinTaken(ctx context.Context, issuer, login string) (bool, error)
+
+	// SaveUser stores what the provider says of a person by now, unless somebody else has done so since factsAt.
+	SaveUser(ctx context.Context, u User, factsAt time.Time) error
 
 	// Ping reports whether the store can be reached.
 	Ping(ctx context.Context) error
@@ -123,6 +132,8 @@ func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 type User struct {
 	ID Hash // Identity.UserID
 	upstream.Identity
+	FactsAt      time.Time // when the provider last described them
+	UnknownSince time.Time // when it first could not, since then; zero: it could
 }
 
 // A Client is an MCP client as it registered. Whether its values may be used is judged at each use.

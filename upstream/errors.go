@@ -24,6 +24,8 @@ var (
 	ErrBadAnswer = errors.New("the answer does not belong to this sign-in")
 	// ErrDead is what a failure is when the provider no longer accepts a token: the person has to sign in again.
 	ErrDead = errors.New("the provider no longer accepts the token")
+	// ErrOnlyAtSignIn is returned for what a provider says of a person only when they sign in.
+	ErrOnlyAtSignIn = errors.New("the provider does not say this again without a sign-in")
 )
 
 // An Error is a failure at an identity provider. Match its kind with errors.Is and [ErrUnavailable],
@@ -36,7 +38,8 @@ type Error struct {
 	Status   int    // of the HTTP answer; 0 if there was none
 	Reason   string // what we make of it; empty if Code says it all
 
-	kind error // one of those above, or nil
+	kind     error    // one of those above, or nil
+	standing Standing // if it was about a membership at GitHub
 }
 
 func (e *Error) Error() string {

@@ -16,12 +16,17 @@ import (
 	"golang.org/x/oauth2"
 )
 
+// githubID is the ID of the provider that [GitHub] returns.
+const githubID = "github"
+
 // GitHubConfig describes an OAuth App or a GitHub App at github.com, at SUB.ghe.com, or on a GitHub Enterprise Server.
 type GitHubConfig struct {
 	ClientID     string // required
 	ClientSecret string // required
 	URL          string // the web address, an origin; empty: https://github.com
 	APIURL       string // empty: derived from URL as GitHub documents it
+	// Organizations makes every sign-in ask for read:org, which rules about organizations need. See [Rules.AskGitHub].
+	Organizations bool
 }
 
 // GitHub returns the provider for an OAuth App or a GitHub App. GitHub has no discovery document that holds on every
@@ -64,14 +69,18 @@ func GitHub(c GitHubConfig) (*Provider, error) {
 	if errs != nil {
 		return nil, errors.Join(errs...)
 	}
+	scopes := []string{"read:user", "user:email"}
+	if c.Organizations {
+		scopes = append(scopes, readOrg)
+	}
 	base := web.String()
 	return &Provider{
-		ID:             "github",
+		ID:             githubID,
 		Name:           "GitHub",
 		IdentityIssuer: base,
 		ResponseIssuer: base + "/login/oauth",
 		APIURL:         api.String(),
-		Scopes:         []string{"read:user", "user:email"},
+		Scopes:         scopes,
 		clientID:       c.ClientID,
 		clientSecret:   c.ClientSecret,
 		endpoint: oauth2.Endpoint{
@@ -80,10 +89,13 @@ func GitHub(c GitHubConfig) (*Provider, error) {
 			// Left unset, x/oauth2 would try both styles and post the code a second time after any error.
 			AuthStyle: oauth2.AuthStyleInParams,
 		},
-		client:    newClient(),
-		timeout:   timeout,
-		now:       time.Now,
-		identify:  identifyGitHub,
+		client:   newClient(),
+		timeout:  timeout,
+		now:      time.Now,
+		identify: identifyGitHub,
+		identifyAgain: func(ctx context.Context, p *Provider, t *Token, _ Identity) (Identity, error) {
+			return identifyGitHub(ctx, p, t, "")
+		},
 		whose:     func(_ context.Context, p *Provider) (string, error) { return p.APIURL + "/user", nil },
 		discard:   discardGitHub,
 		revoke:    revokeGitHub,

@@ -13,6 +13,9 @@ import (
 	"golang.org/x/oauth2"
 )
 
+// googleID is the ID of the provider that [Google] returns.
+const googleID = "google"
+
 // GoogleConfig describes a client of the type "Web application" at Google.
 type GoogleConfig struct {
 	ClientID     string // required
@@ -51,10 +54,13 @@ func Google(c GoogleConfig) (*Provider, error) {
 		return nil, errors.Join(errs...)
 	}
 	p := newOIDC(c.Issuer, c.ClientID, c.ClientSecret, oauth2.AuthStyleInParams)
-	p.ID, p.Name, p.Scopes, p.APIURL = "google", "Google", signInScopes, c.APIURL
+	p.ID, p.Name, p.Scopes, p.APIURL = googleID, "Google", signInScopes, c.APIURL
 	p.grantsAll = func(string, any) bool { return false } // Google always says what was granted
 	p.identify = func(ctx context.Context, p *Provider, t *Token, nonce string) (Identity, error) {
 		return identifyOIDC(ctx, p, t, nonce, "", "hd")
+	}
+	p.identifyAgain = func(ctx context.Context, p *Provider, t *Token, was Identity) (Identity, error) {
+		return identifyOIDCAgain(ctx, p, t, was, "", "hd")
 	}
 	p.offline = func(scopes []string) bool { return !slices.Equal(scopes, p.askFor(nil)) }
 	p.revoke = revokeGoogle

@@ -63,6 +63,9 @@ func OIDC(c OIDCConfig) (*Provider, error) {
 	p.identify = func(ctx context.Context, p *Provider, t *Token, nonce string) (Identity, error) {
 		return identifyOIDC(ctx, p, t, nonce, c.GroupsClaim, "")
 	}
+	p.identifyAgain = func(ctx context.Context, p *Provider, t *Token, was Identity) (Identity, error) {
+		return identifyOIDCAgain(ctx, p, t, was, c.GroupsClaim, "")
+	}
 	return p, nil
 }
 
@@ -120,12 +123,44 @@ func identifyOIDC(ctx context.Context, p *Provider, t *Token, nonce, groupsClaim
 			}
 		}
 	}
+	return p.identity(c, id.Subject, groupsClaim, domainClaim), nil
+}
+
+// identifyOIDCAgain reads the person from the userinfo endpoint. A claim that was there at the sign-in and is not any
+// more may have changed, or stand nowhere but in ID tokens, as Entra's and Okta's groups do: that cannot be told apart.
+func identifyOIDCAgain(ctx context.Context, p *Provider, t *Token, was Identity, groupsClaim, domainClaim string) (
+	Identity, error) {
+	m, err := p.metadata(ctx)
+	if err != nil {
+		return Identity{}, err
+	}
+	if m.UserinfoURL == "" {
+		return Identity{}, ErrOnlyAtSignIn
+	}
+	c, err := p.userinfo(ctx, m.UserinfoURL, t, was.Subject)
+	if err != nil {
+		return Identity{}, err
+	}
+	if len(was.Emails) > 0 && c["email"] == nil || was.HostedDomain != "" && c[domainClaim] == nil ||
+		len(was.Groups) > 0 && c[groupsClaim] == nil {
+		return Identity{}, ErrOnlyAtSignIn
+	}
+	id := p.identity(c, was.Subject, groupsClaim, domainClaim)
+	if c.text("preferred_username") == "" {
+		id.Login = was.Login
+	}
+	id.Name = cmp.Or(id.Name, was.Name)
+	return id, nil
+}
+
+// identity returns the person whom the claims describe.
+func (p *Provider) identity(c claims, subject, groupsClaim, domainClaim string) Identity {
 	email := lowerASCII(c.text("email"))
 	identity := Identity{
 		Provider: p.ID,
 		Issuer:   p.IdentityIssuer,
-		Subject:  id.Subject,
-		Login:    cmp.Or(c.text("preferred_username"), email, id.Subject),
+		Subject:  subject,
+		Login:    cmp.Or(c.text("preferred_username"), email, subject),
 		Name:     c.text("name"),
 	}
 	if c.truth("email_verified") && isAddress(email) {
@@ -137,7 +172,7 @@ func identifyOIDC(ctx context.Context, p *Provider, t *Token, nonce, groupsClaim
 	if domainClaim != "" {
 		identity.HostedDomain = c.text(domainClaim)
 	}
-	return identity, nil
+	return identity
 }
 
 // userinfo reads the claims of the userinfo endpoint (OpenID Connect Core 1.0 section 5.3). "The sub Claim in the

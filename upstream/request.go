@@ -40,6 +40,7 @@ func (p *Provider) call(req *http.Request, op string, v any) (http.Header, error
 	fail.Status = res.StatusCode
 	if res.StatusCode < 200 || res.StatusCode > 299 {
 		fail.Reason, fail.kind = kindOf(res.StatusCode, res.Header, body)
+		fail.standing = p.standingOf(res.StatusCode, res.Header, body)
 		if fail.kind == nil && req.Header.Get("Authorization") == "" {
 			fail.kind = ErrUnavailable // nobody was refused, because nobody said who they are
 		}

@@ -7,59 +7,94 @@ import (
 	"strings"
 )
 
-// Rules say who may come in. The zero value admits nobody.
+// Rules say who may come in: whoever an ALLOW rule admits and no DENY rule turns away. The zero value admits nobody.
 type Rules []rule
 
 type rule struct {
-	kind  string // "anyone", "github" or "email"
-	value string // in lower case
+	deny  bool
+	kind  string // of ruleKinds
+	value string // in lower case, but for groups
 }
 
-// ruleKinds lists what may stand before the colon, with an example of the whole and words for a refusal.
-var ruleKinds = []struct{ kind, example, means string }{
-	{"anyone", "anyone", ""},
-	{"github", "github:octocat", "certain GitHub accounts"},
-	{"email", "email:octocat@example.com", "certain verified e-mail addresses"},
+// name is what an identity's memberships are keyed by: "github-team:acme/devs".
+func (r rule) name() string { return r.kind + ":" + r.value }
+
+// concerns reports whether the rule can match people of the provider.
+func (r rule) concerns(provider string) bool {
+	only := kindNamed(r.kind).provider
+	return only == "" || only == provider
 }
 
-// ParseRules parses the ALLOW variable: entries separated by commas, any of which admits a person.
+// byEmail reports whether the rule is about verified addresses.
+func (r rule) byEmail() bool { return r.kind == "email" || r.kind == "email-domain" }
+
+// asksGitHub reports whether nobody but GitHub knows if the rule matches.
+func (r rule) asksGitHub() bool { return r.kind == "github-org" || r.kind == "github-team" }
+
+// A ruleKind is what may stand before the colon.
+type ruleKind struct {
+	kind     string
+	provider string // the only one whose people such a rule can match; empty: any
+	example  string
+	wrong    string // what a value is that is not valid
+	valid    func(value string) bool
+	means    string // words for a refusal
+}
+
+var ruleKinds = []ruleKind{
+	{"anyone", "", "anyone", "anyone stands alone", isEmpty, ""},
+	{"github", githubID, "github:octocat", "this is no GitHub login", isLogin, "certain GitHub accounts"},
+	{"github-org", githubID, "github-org:acme", "this is no GitHub organization", isLogin,
+		"members of certain GitHub organizations"},
+	{"github-team", githubID, "github-team:acme/devs", "this is no team's address: ORGANIZATION/TEAM", isTeam,
+		"members of certain GitHub teams"},
+	{"google-domain", googleID, "google-domain:example.com", "this is no domain", isDomain,
+		"accounts of certain Google Workspace organizations"},
+	{"email", "", "email:octocat@example.com", "this is no e-mail address", isAddress,
+		"certain verified e-mail addresses"},
+	{"email-domain", "", "email-domain:example.com", "this is no domain that is somebody's own", isMailDomain,
+		"verified e-mail addresses of certain domains"},
+	{"oidc-group", oidcID, "oidc-group:admins", "the group has no name", isName, "members of certain groups"},
+}
+
+// kindNamed returns the zero value for a kind that is none.
+func kindNamed(kind string) ruleKind {
+	for _, k := range ruleKinds {
+		if k.kind == kind {
+			return k
+		}
+	}
+	return ruleKind{}
+}
+
+// ParseRules parses the variables ALLOW and DENY: entries separated by commas.
 //
-//	anyone                     everybody who can sign in
-//	github:octocat             the GitHub account with this login
+//	anyone                     everybody who can sign in; in ALLOW only
+//	github:octocat             the GitHub account with this login; see [Identity.Pinned]
+//	github-org:acme            active members of this GitHub organization
+//	github-team:acme/devs      active members of this team of it, as its address spells it
+//	google-domain:example.com  accounts of this Google Workspace organization, by the claim hd
 //	email:octocat@example.com  whoever has verified this address with their provider
+//	email-domain:example.com   whoever has verified an address of exactly this domain
+//	oidc-group:admins          members of this group, in just this spelling, by the OIDC provider's groups claim
 //
-// Its error reports all entries that are wrong. An empty string is no error, and admits nobody.
-func ParseRules(allow string) (Rules, error) {
+// Its error reports all entries that are wrong. Empty strings are no error, and admit nobody.
+func ParseRules(allow, deny string) (Rules, error) {
+	lists := map[bool]string{false: allow, true: deny}
 	var rules Rules
 	var errs []error
-	for entry := range strings.SplitSeq(allow, ",") {
-		entry = strings.TrimSpace(entry)
-		if entry == "" {
-			continue // a comma too many
-		}
-		kind, value, colon := strings.Cut(entry, ":")
-		value = lowerASCII(value)
-		var problem string
-		switch kind {
-		case "anyone":
-			if colon {
-				problem = "anyone stands alone: ALLOW=anyone"
+	for _, deny := range []bool{false, true} {
+		for entry := range strings.SplitSeq(lists[deny], ",") {
+			entry = strings.TrimSpace(entry)
+			if entry == "" {
+				continue // a comma too many
 			}
-		case "github":
-			if !isLogin(value) {
-				problem = "this is no GitHub login; an example: github:octocat"
+			r, err := parseRule(entry, deny)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("%s: %q: %w", variableOf(deny), entry, err))
 			}
-		case "email":
-			if !isAddress(value) {
-				problem = "this is no e-mail address; an example: email:octocat@example.com"
-			}
-		default:
-			problem = fmt.Sprintf("there is no rule kind %q; the kinds are %s", kind, examples())
+			rules = append(rules, r)
 		}
-		if problem != "" {
-			errs = append(errs, fmt.Errorf("ALLOW: %q: %s", entry, problem))
-		}
-		rules = append(rules, rule{kind, value})
 	}
 	if errs != nil {
 		return nil, errors.Join(errs...)
@@ -67,74 +102,85 @@ func ParseRules(allow string) (Rules, error) {
 	return rules, nil
 }
 
-func examples() string {
-	var list []string
-	for _, k := range ruleKinds {
-		list = append(list, k.example)
+func variableOf(deny bool) string {
+	if deny {
+		return "DENY"
 	}
-	return strings.Join(list, ", ")
+	return "ALLOW"
 }
 
-// AdmitsAnyone reports whether everybody who can sign in may come in.
-func (r Rules) AdmitsAnyone() bool { return slices.Contains(r, rule{kind: "anyone"}) }
-
-// Admit returns nil if a rule admits the person, and a [*Refusal] if none does.
-func (r Rules) Admit(id Identity) error {
-	for _, rule := range r {
-		switch rule.kind {
-		case "anyone":
-			return nil
-		case "github":
-			if id.Provider == "github" && lowerASCII(id.Login) == rule.value {
-				return nil
-			}
-		case "email":
-			if slices.Contains(id.Emails, rule.value) {
-				return nil
-			}
-		}
-	}
-	refusal := &Refusal{}
-	for _, k := range ruleKinds {
-		if slices.ContainsFunc(r, func(rule rule) bool { return rule.kind == k.kind }) {
-			refusal.Kinds = append(refusal.Kinds, k.kind)
-		}
-	}
-	refusal.noEmail = slices.Contains(refusal.Kinds, "email") && len(id.Emails) == 0
-	return refusal
-}
-
-// A Refusal says that no rule admits a person. Its message may be shown to them: it names no rule's value, so that
-// nobody learns who else may come in.
-type Refusal struct {
-	Kinds []string // the rule kinds that were tried: "github", "email"
-
-	noEmail bool
-}
-
-func (r *Refusal) Error() string {
-	var means []string
-	for _, k := range ruleKinds {
-		if slices.Contains(r.Kinds, k.kind) {
-			means = append(means, k.means)
-		}
+func parseRule(entry string, deny bool) (rule, error) {
+	kind, value, _ := strings.Cut(entry, ":")
+	k := kindNamed(kind)
+	if kind != "oidc-group" {
+		value = lowerASCII(value)
 	}
 	switch {
-	case len(means) == 0:
-		return "This server does not admit anybody yet."
-	case r.noEmail:
-		return "This server admits only " + strings.Join(means, " and ") + ", and yours is not among them: " +
-			"we were shown no verified e-mail address."
+	case k.kind == "":
+		var examples []string
+		for _, k := range ruleKinds {
+			examples = append(examples, k.example)
+		}
+		return rule{}, fmt.Errorf("there is no rule kind %q; the kinds are %s", kind, strings.Join(examples, ", "))
+	case kind == "anyone" && deny:
+		return rule{}, errors.New("nobody could come in; say whom to turn away, for example DENY=github:octocat")
+	case !k.valid(value):
+		return rule{}, fmt.Errorf("%s; an example: %s", k.wrong, k.example)
 	}
-	return "This server admits only " + strings.Join(means, " and ") + ", and yours is not among them."
+	return rule{deny, kind, value}, nil
 }
 
-// isLogin accepts letters, digits and hyphens, and the underscore of enterprise-managed users.
+// AdmitNobody reports whether there is no ALLOW rule.
+func (r Rules) AdmitNobody() bool {
+	return !slices.ContainsFunc(r, func(r rule) bool { return !r.deny })
+}
+
+// AdmitAnyone reports whether everybody who can sign in may come in, but for those whom a DENY rule turns away.
+func (r Rules) AdmitAnyone() bool { return slices.Contains(r, rule{kind: "anyone"}) }
+
+// AskGitHub reports whether a rule is about GitHub organizations: see [GitHubConfig.Organizations].
+func (r Rules) AskGitHub() bool { return slices.ContainsFunc(r, rule.asksGitHub) }
+
+// Check reports the rules that could never match: those about a provider that is not among the given ones, by ID, and
+// those about groups if there is no claim to read them from. The error says what to set.
+func (r Rules) Check(providers []string, groupsClaim string) error {
+	fixes := map[string]string{
+		githubID: "set GITHUB_CLIENT_ID and GITHUB_CLIENT_SECRET, for example GITHUB_CLIENT_ID=Ov23liAbCdEfGhIjKlMn",
+		googleID: "set GOOGLE_CLIENT_ID and GOOGLE_CLIENT_SECRET, for example " +
+			"GOOGLE_CLIENT_ID=1234567890-abc123.apps.googleusercontent.com",
+		oidcID: "set OIDC_ISSUER, for example OIDC_ISSUER=https://example.eu.auth0.com/",
+	}
+	var errs []error
+	for _, rule := range r {
+		var fix string
+		switch provider := kindNamed(rule.kind).provider; {
+		case provider != "" && !slices.Contains(providers, provider):
+			fix = fixes[provider]
+		case rule.kind == "oidc-group" && groupsClaim == "":
+			fix = "set OIDC_GROUPS_CLAIM, for example OIDC_GROUPS_CLAIM=groups"
+		default:
+			continue
+		}
+		errs = append(errs, fmt.Errorf("%s: %q can never match: %s", variableOf(rule.deny), rule.name(), fix))
+	}
+	return errors.Join(errs...)
+}
+
+func isEmpty(s string) bool { return s == "" }
+
+func isName(s string) bool { return strings.TrimSpace(s) != "" }
+
+// isLogin accepts letters, digits and hyphens, and the underscore of enterprise-managed users. Teams are spelt alike.
 func isLogin(s string) bool {
 	odd := func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_'
 	}
 	return s != "" && len(s) <= 100 && !strings.ContainsFunc(s, odd)
+}
+
+func isTeam(s string) bool {
+	org, team, _ := strings.Cut(s, "/")
+	return isLogin(org) && isLogin(team)
 }
 
 // isAddress accepts one @ with something on either side and no white space or control character.
@@ -143,3 +189,16 @@ func isAddress(s string) bool {
 	odd := func(r rune) bool { return r <= ' ' || r == 0x7f }
 	return local != "" && domain != "" && strings.Count(s, "@") == 1 && !strings.ContainsFunc(s, odd)
 }
+
+// isDomain accepts two labels or more. Names in other alphabets are given as mail carries them: xn--...
+func isDomain(s string) bool {
+	for label := range strings.SplitSeq(s, ".") {
+		if !isLogin(label) {
+			return false
+		}
+	}
+	return strings.Contains(s, ".")
+}
+
+// isMailDomain leaves out the domain where GitHub gives a verified address to everybody.
+func isMailDomain(s string) bool { return isDomain(s) && !strings.HasPrefix(s, "users.noreply.") }

@@ -9,52 +9,116 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+func parseRules(t *testing.T, allow, deny string) upstream.Rules {
+	t.Helper()
+	rules, err := upstream.ParseRules(allow, deny)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rules
+}
+
+// at returns what GitHub said of a person and an organization or team.
+func at(name string, standing upstream.Standing) upstream.Identity {
+	return upstream.Identity{Provider: "github", Login: "octocat",
+		Memberships: map[string]upstream.Standing{name: standing}}
+}
+
 func TestAdmit(t *testing.T) {
-	octocat := upstream.Identity{Provider: "github", Login: "Octocat", Emails: []string{"octocat@example.com"}}
-	impostor := upstream.Identity{Provider: "oidc", Login: "octocat", Emails: []string{"x@example.com"}}
-	kelvin := upstream.Identity{Provider: "github", Login: "\u212aate"}
+	const in, out, open = "in", "out", "open"
+	octocat := upstream.Identity{Provider: "github", Login: "Renamed", Pinned: "octocat",
+		Emails: []string{"octocat@example.com", "583231+octocat@users.noreply.github.com"}}
+	impostor := upstream.Identity{Provider: "oidc", Login: "octocat", Pinned: "octocat", HostedDomain: "example.com",
+		Emails: []string{"x@sub.example.com"}, Groups: []string{"Admins", "team, the", "/acme/devs"}}
+	workspace := upstream.Identity{Provider: "google", HostedDomain: "Example.com", Emails: []string{"a@example.com"},
+		Groups: []string{"Admins"}}
+	consumer := upstream.Identity{Provider: "google", Emails: []string{"a@example.com"}}
+	kelvin := upstream.Identity{Provider: "google", HostedDomain: "\u212aate.example"}
+	const org, team = "github-org:acme", "github-team:acme/devs"
 	tests := []struct {
-		name    string
-		allow   string
-		id      upstream.Identity
-		refused []string // kinds; nil if admitted
+		name, allow, deny string
+		id                upstream.Identity
+		want              string
 	}{
-		{"anyone", "anyone", impostor, nil},
-		{"login, in any case", "github:oCTOCAT", octocat, nil},
-		{"login at another provider", "github:octocat", impostor, []string{"github"}},
-		{"part of a login", "github:octo", octocat, []string{"github"}},
-		{"the Kelvin sign is not a k", "github:kate", kelvin, []string{"github"}},
-		{"address, in any case", "email:Octocat@Example.com", octocat, nil},
-		{"unverified address, which an Identity does not hold", "email:octocat@example.com",
-			upstream.Identity{Provider: "github", Login: "octocat"}, []string{"email"}},
-		{"the second of two rules", "email:a@example.com , github:octocat,", octocat, nil},
-		{"neither of two rules", "email:a@example.com,github:hubot", octocat, []string{"github", "email"}},
-		{"no rule", "", octocat, []string{}},
-		{"a person without login and address", "github:octocat", upstream.Identity{Provider: "github"},
-			[]string{"github"}},
+		{"no rule", "", "", octocat, out},
+		{"anyone", "anyone", "", impostor, in},
+		{"the second of two rules", "email:b@example.com , github:octocat,", "", octocat, in},
+		{"neither of two rules", "email:b@example.com,github:hubot", "", octocat, out},
+		{"nothing is known of them", "github:octocat,email:octocat@example.com", "",
+			upstream.Identity{Provider: "github"}, out},
+
+		{"login, whatever the account is called by now", "github:oCTOCAT", "", octocat, in},
+		{"login that is somebody else's by now", "github:renamed", "", octocat, out},
+		{"login at another provider", "github:octocat", "", impostor, out},
+		{"part of a login", "github:octo", "", octocat, out},
+
+		{"address, in any case", "email:Octocat@Example.com", "", octocat, in},
+		{"address that is not verified, which an Identity does not hold", "email:octocat@example.com", "",
+			upstream.Identity{Provider: "github", Login: "octocat"}, out},
+		{"domain of an address, in any case", "email-domain:EXAMPLE.com", "", octocat, in},
+		{"domain above", "email-domain:example.com", "", impostor, out},
+		{"domain below", "email-domain:sub.example.com", "", octocat, out},
+		{"domain that ends alike", "email-domain:ple.com", "", octocat, out},
+
+		{"hd, in any case", "google-domain:example.COM", "", workspace, in},
+		{"hd suffix trick: a consumer account with such an address", "google-domain:example.com", "", consumer, out},
+		{"hd of another provider", "google-domain:example.com", "", impostor, out},
+		{"the Kelvin sign is not a k", "google-domain:kate.example", "", kelvin, out},
+
+		{"group", "oidc-group:Admins", "", impostor, in},
+		{"group with a slash", "oidc-group:/acme/devs", "", impostor, in},
+		{"group in other letters", "oidc-group:admins", "", impostor, out},
+		{"group at another provider", "oidc-group:Admins", "", workspace, out},
+
+		{"member of an organization", "github-org:Acme", "", at(org, "member"), in},
+		{"invited to it", org, "", at(org, "pending"), out},
+		{"no member of it", org, "", at(org, "stranger"), out},
+		{"not asked about it", org, "", octocat, open},
+		{"asked about another one", org, "", at("github-org:other", "member"), open},
+		{"not asked, and another rule admits", org + ",github:octocat", "", octocat, in},
+		{"not asked, and no account at GitHub", org, "", workspace, out},
+		{"on a team", "github-team:Acme/Devs", "", at(team, "member"), in},
+		{"in the organization of a team", team, "", at(org, "member"), open},
+		{"SSO has lapsed", org, "", at(org, "needs SSO"), out},
+		{"scope withheld", org, "", at(org, "no scope"), out},
+		{"app not approved", org, "", at(org, "forbidden"), out},
+		{"app not installed", org, "", at(org, "no install"), out},
+		{"hidden for another reason", org, "", at(org, "hidden"), out},
+
+		{"DENY wins", "anyone,github:octocat", "email:octocat@example.com", octocat, out},
+		{"DENY somebody else", "anyone", "github:hubot,email:hubot@example.com,oidc-group:Admins", octocat, in},
+		{"DENY by the login of before a rename", "anyone", "github:octocat", octocat, out},
+		{"DENY by the login of today", "anyone", "github:renamed", octocat, out},
+		{"DENY an address", "anyone", "email-domain:example.com", workspace, out},
+		{"DENY another address", "anyone", "email:b@example.com,email-domain:b.example", workspace, in},
+		{"DENY an address, and hiding them all", "anyone", "email:b@example.com",
+			upstream.Identity{Provider: "github", Login: "mallory"}, out},
+		{"DENY a domain, and hiding all addresses", "anyone", "email-domain:b.example",
+			upstream.Identity{Provider: "github", Login: "mallory"}, out},
+		{"DENY without ALLOW", "", "github:hubot", octocat, out},
+		{"DENY members", "anyone", org, at(org, "member"), out},
+		{"DENY members, and invited", "anyone", org, at(org, "pending"), in},
+		{"DENY members, and no member", "anyone", org, at(org, "stranger"), in},
+		{"DENY members, and not asked", "anyone", org, octocat, open},
+		{"DENY members, and not asked, but nobody admits them anyway", "github:hubot", org, octocat, out},
+		{"DENY members, and hiding by withholding the scope", "anyone", org, at(org, "no scope"), out},
+		{"DENY members, and hiding by a lapsed SSO", "anyone", org, at(org, "needs SSO"), out},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			rules, err := upstream.ParseRules(tt.allow)
-			if err != nil {
-				t.Fatal(err)
-			}
-			err = rules.Admit(tt.id)
-			if tt.refused == nil {
-				if err != nil {
-					t.Errorf("got %v", err)
-				}
-				return
-			}
+			err := parseRules(t, tt.allow, tt.deny).Admit(tt.id)
 			var refusal *upstream.Refusal
-			if !errors.As(err, &refusal) {
-				t.Fatalf("got %v, want a refusal", err)
+			got := map[bool]string{true: in}[err == nil]
+			if errors.As(err, &refusal) {
+				got = out
+			} else if errors.Is(err, upstream.ErrUndecided) {
+				got = open
 			}
-			if diff := cmp.Diff(tt.refused, append([]string{}, refusal.Kinds...)); diff != "" {
-				t.Errorf("kinds (-want +got):\n%s", diff)
+			if got != tt.want {
+				t.Fatalf("got %q (%v), want %q", got, err, tt.want)
 			}
-			for _, private := range []string{"hubot", "a@example.com", "octocat", "kate"} {
-				if strings.Contains(strings.ToLower(err.Error()), private) {
+			for _, private := range []string{"hubot", "example.com", "octocat", "acme", "renamed"} {
+				if refusal != nil && strings.Contains(strings.ToLower(err.Error()), private) {
 					t.Errorf("the refusal names %s", private)
 				}
 			}
@@ -66,42 +130,76 @@ func TestAdmit(t *testing.T) {
 }
 
 func TestRefusalSaysWhatWasTried(t *testing.T) {
-	rules, err := upstream.ParseRules("github:hubot,email:a@example.com")
-	if err != nil {
-		t.Fatal(err)
-	}
-	const want = "This server admits only certain GitHub accounts and certain verified e-mail addresses, " +
-		"and yours is not among them: we were shown no verified e-mail address."
-	if got := rules.Admit(upstream.Identity{Provider: "github", Login: "mallory"}).Error(); got != want {
-		t.Errorf("got %q", got)
+	nobody := upstream.Identity{Provider: "github", Login: "mallory"}
+	for _, tt := range []struct {
+		allow, deny string
+		id          upstream.Identity
+		want        string
+	}{
+		{"", "", nobody, "This server does not admit anybody yet."},
+		{"google-domain:example.com", "", nobody,
+			"This server admits only accounts of certain Google Workspace organizations, and yours is not among them."},
+		{"email:a@example.com,github:hubot,github:x,github-org:acme", "", at("github-org:acme", "stranger"),
+			"This server admits only certain GitHub accounts, members of certain GitHub organizations and certain verified " +
+				"e-mail addresses, and yours is not among them: we were shown no verified e-mail address."},
+		{"anyone", "github:mallory", nobody, "This server turns this account away."},
+		{"github-org:acme", "", at("github-org:acme", "needs SSO"),
+			"This server admits only members of certain GitHub organizations, and cannot see that you are one."},
+		{"anyone", "email:a@example.com", nobody,
+			"This server turns certain e-mail addresses away, and was shown no verified one of yours."},
+		{"anyone", "github-org:acme", at("github-org:acme", "member"), "This server turns this account away."},
+		{"anyone", "github-org:acme", at("github-org:acme", "no scope"),
+			"This server turns members of certain GitHub organizations away, and cannot see whether you are one."},
+	} {
+		if got := parseRules(t, tt.allow, tt.deny).Admit(tt.id); got == nil || got.Error() != tt.want {
+			t.Errorf("ALLOW=%s DENY=%s: got %q", tt.allow, tt.deny, got)
+		}
 	}
 }
 
 func TestRuleMistakes(t *testing.T) {
+	const login, org, team = "github:octocat", "github-org:acme", "github-team:acme/devs"
+	const address, domain = "email:octocat@example.com", "email-domain:example.com"
 	tests := []struct {
-		name, allow string
-		want        []string
+		name, allow, deny string
+		want              []string
 	}{
-		{"unknown kind", "github-org:acme", []string{"github-org", "anyone", "github:octocat", "email:octocat@example.com"}},
-		{"bare login", "octocat", []string{"octocat", "github:octocat"}},
-		{"anyone with a value", "anyone:octocat", []string{"ALLOW=anyone"}},
-		{"upper-case kind", "Anyone", []string{"anyone"}},
-		{"empty login", "github:", []string{"github:octocat"}},
-		{"e-mail address as a login", "github:a@example.com", []string{"github:octocat"}},
-		{"login with a space", "github:octo cat", []string{"github:octocat"}},
-		{"login as an e-mail address", "email:octocat", []string{"email:octocat@example.com"}},
-		{"two @", "email:a@b@example.com", []string{"email:octocat@example.com"}},
-		{"no domain", "email:a@", []string{"email:octocat@example.com"}},
-		{"newline", "email:a\n@example.com", []string{"email:octocat@example.com"}},
-		{"all at once", "x,github:octocat,y", []string{`"x"`, `"y"`}},
+		{"unknown kind", "gitlab:acme", "", []string{"gitlab", "anyone", login, org, team, address, domain,
+			"google-domain:example.com", "oidc-group:admins"}},
+		{"bare login", "octocat", "", []string{"octocat", login}},
+		{"anyone with a value", "anyone:octocat", "", []string{"anyone stands alone"}},
+		{"anyone in DENY", "github:a", "anyone", []string{"DENY", "nobody could come in", "DENY=github:octocat"}},
+		{"upper-case kind", "Anyone", "", []string{"anyone"}},
+		{"empty login", "github:", "", []string{login}},
+		{"e-mail address as a login", "github:a@example.com", "", []string{login}},
+		{"login with a space", "github:octo cat", "", []string{login}},
+		{"organization with a team", "github-org:acme/devs", "", []string{org}},
+		{"team without an organization", "github-team:devs", "", []string{team}},
+		{"team by its name", "github-team:acme/The Devs", "", []string{team}},
+		{"team that leads elsewhere", "github-team:acme/../x", "", []string{team}},
+		{"team of a team", "github-team:acme/devs/x", "", []string{team}},
+		{"login as an e-mail address", "email:octocat", "", []string{address}},
+		{"two @", "email:a@b@example.com", "", []string{address}},
+		{"no domain", "email:a@", "", []string{address}},
+		{"newline", "email:a\n@example.com", "", []string{address}},
+		{"address as a domain", "email-domain:a@example.com", "", []string{domain}},
+		{"@ before the domain", "email-domain:@example.com", "", []string{domain}},
+		{"all domains below", "email-domain:*.example.com", "", []string{domain}},
+		{"dot before the domain", "google-domain:.example.com", "", []string{"google-domain:example.com"}},
+		{"top-level domain", "google-domain:com", "", []string{"google-domain:example.com"}},
+		{"the domain where everybody at GitHub has an address", "email-domain:users.noreply.github.com", "",
+			[]string{"no domain that is somebody's own"}},
+		{"the same on an enterprise server", "email-domain:Users.Noreply.git.example.com", "", []string{domain}},
+		{"group without a name", "oidc-group: ", "", []string{"oidc-group:admins"}},
+		{"all at once", "x,github:octocat,y", "z", []string{`ALLOW: "x"`, `ALLOW: "y"`, `DENY: "z"`}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			rules, err := upstream.ParseRules(tt.allow)
+			rules, err := upstream.ParseRules(tt.allow, tt.deny)
 			if err == nil || len(rules) != 0 {
 				t.Fatalf("got %v, %v, want an error", rules, err)
 			}
-			for _, want := range append(tt.want, "ALLOW") {
+			for _, want := range tt.want {
 				if !strings.Contains(err.Error(), want) {
 					t.Errorf("got %v, want it to name %s", err, want)
 				}
@@ -110,16 +208,63 @@ func TestRuleMistakes(t *testing.T) {
 	}
 }
 
-func TestAdmitsAnyone(t *testing.T) {
-	for allow, want := range map[string]bool{
-		"anyone": true, "github:octocat, anyone": true, "github:anyone": false, "": false,
+func TestRulesThatCannotMatch(t *testing.T) {
+	const github, google, oidc = "github:a,github-org:a,github-team:a/b", "google-domain:a.example", "oidc-group:a"
+	for _, tt := range []struct {
+		name, allow, deny, groupsClaim string
+		providers                      []string
+		want                           []string // nothing: they can
+	}{
+		{"each with its provider", "anyone,email:a@a.example,email-domain:a.example," + github + "," + google + "," + oidc,
+			oidc, "groups", []string{"github", "google", "oidc"}, nil},
+		{"e-mail addresses with any", "email:a@a.example,email-domain:a.example", "", "", []string{"oidc"}, nil},
+		{"without GitHub", github, "", "", []string{"google"},
+			[]string{"github:a", "github-org:a", "github-team:a/b", "GITHUB_CLIENT_ID=Ov23li"}},
+		{"without Google", "anyone", google, "", []string{"github", "oidc"},
+			[]string{"DENY", "google-domain:a.example", "GOOGLE_CLIENT_ID=1234567890"}},
+		{"without OpenID Connect", oidc, "", "groups", []string{"google"}, []string{"oidc-group:a", "OIDC_ISSUER=https://"}},
+		{"without a claim", oidc, "", "", []string{"oidc"}, []string{"oidc-group:a", "OIDC_GROUPS_CLAIM=groups"}},
 	} {
-		rules, err := upstream.ParseRules(allow)
-		if err != nil {
-			t.Fatal(err)
+		t.Run(tt.name, func(t *testing.T) {
+			err := parseRules(t, tt.allow, tt.deny).Check(tt.providers, tt.groupsClaim)
+			if (err != nil) != (tt.want != nil) {
+				t.Errorf("got %v", err)
+			}
+			for _, want := range tt.want {
+				if err != nil && !strings.Contains(err.Error(), want) {
+					t.Errorf("got %v, want it to name %s", err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestWhatTheRulesAskFor(t *testing.T) {
+	octocat := upstream.Identity{Provider: "github", Login: "Octocat", Pinned: "octocat"}
+	type asks struct {
+		Anyone, Nobody, GitHub, Facts bool
+		Pin                           string
+	}
+	for _, tt := range []struct {
+		allow, deny string
+		want        asks
+	}{
+		{"", "github:hubot", asks{Nobody: true}},
+		{"anyone", "github:octocat", asks{Anyone: true, Pin: "octocat"}},
+		{"github:anyone", "", asks{}},
+		{"github:hubot,github:octocat", "", asks{Pin: "octocat"}},
+		{"github:octocat,email:a@a.example,github-org:acme", "", asks{Pin: "octocat", GitHub: true}},
+		{"github:hubot,email:a@a.example", "", asks{Facts: true}},
+		{"github:hubot,google-domain:a.example", "oidc-group:a", asks{}},
+		{"anyone", "github-team:acme/devs", asks{Anyone: true, GitHub: true, Facts: true}},
+	} {
+		r := parseRules(t, tt.allow, tt.deny)
+		got := asks{r.AdmitAnyone(), r.AdmitNobody(), r.AskGitHub(), r.HangOnFacts(octocat), r.Pin(octocat)}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("ALLOW=%s DENY=%s (-want +got):\n%s", tt.allow, tt.deny, diff)
 		}
-		if got := rules.AdmitsAnyone(); got != want {
-			t.Errorf("%q: got %t, want %t", allow, got, want)
-		}
+	}
+	if got := parseRules(t, "github:octocat", "").Pin(upstream.Identity{Provider: "oidc", Login: "octocat"}); got != "" {
+		t.Errorf("the rule knows an account of another provider as %q", got)
 	}
 }

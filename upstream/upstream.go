@@ -47,6 +47,7 @@ type Provider struct {
 	timeout                time.Duration // for each call that a method stands for, as a whole
 	now                    func() time.Time
 	identify               func(ctx context.Context, p *Provider, t *Token, nonce string) (Identity, error)
+	identifyAgain          func(ctx context.Context, p *Provider, t *Token, was Identity) (Identity, error)
 	discard                func(context.Context, *Provider, *Token) error // nil: nothing to be done
 	revoke                 func(context.Context, *Provider, *Token) error // nil: the provider has no way to
 	// whose returns the address that tells whose a token is, and thus whether it is alive; empty: there is none.
@@ -74,6 +75,13 @@ type Identity struct {
 	// the end of an e-mail address it cannot be had by opening a consumer account with such an address.
 	HostedDomain string
 	Groups       []string // of the OIDC provider's groups claim
+	// Memberships are what GitHub answered about the organizations and teams that rules name, keyed by "github-org:acme".
+	// What nobody had to ask for is not there.
+	Memberships map[string]Standing
+	// Pinned is the login that access rules know the account by, whatever it is called today. It is set once, when
+	// the account first comes in under a login that a rule names; so a rule goes on to mean that account after it was
+	// renamed, and does not mean whoever takes the login next. In lower case; empty: no rule names the account.
+	Pinned string
 }
 
 // UserID is the SHA-256 of (issuer, subject). Whoever rewrites the stored issuer or subject of a user is found out,
@@ -230,6 +238,26 @@ func (p *Provider) Identify(ctx context.Context, t *Token, nonce string) (Identi
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	return p.identify(ctx, p, t, nonce)
+}
+
+// IdentifyAgain asks anew about a person who signed in before: what they are called, and what rules go by. Memberships
+// are left to [Provider.Admit].
+//
+// It returns [ErrOnlyAtSignIn] if the provider says these things nowhere but in a sign-in. Other errors are of type
+// [*Error]; if its Status is 401 the token is dead.
+func (p *Provider) IdentifyAgain(ctx context.Context, t *Token, was Identity) (Identity, error) {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	id, err := p.identifyAgain(ctx, p, t, was)
+	if err == nil && id.Subject != was.Subject {
+		err = &Error{Provider: p.ID, Op: "asking about somebody again", Reason: "the token is somebody else's",
+			kind: ErrBadAnswer}
+	}
+	if err != nil {
+		return Identity{}, err
+	}
+	id.Pinned = was.Pinned
+	return id, nil
 }
 
 // Discard deletes a token at the provider, for a sign-in that is refused: a token that nobody keeps would still push

@@ -82,8 +82,16 @@ func TestSilence(t *testing.T) {
 			return err
 		},
 		"Identify": func() error { _, err := p.Identify(t.Context(), token, ""); return err },
-		"Discard":  func() error { return p.Discard(t.Context(), token) },
-		"Revoke":   func() error { return p.Revoke(t.Context(), token) },
+		"IdentifyAgain": func() error {
+			_, err := p.IdentifyAgain(t.Context(), token, upstream.Identity{})
+			return err
+		},
+		"Admit": func() error {
+			return p.Admit(t.Context(), &upstream.Token{Access: token.Access, Scopes: []string{"read:org"}},
+				&upstream.Identity{Provider: "github"}, parseRules(t, "github-org:acme", ""))
+		},
+		"Discard": func() error { return p.Discard(t.Context(), token) },
+		"Revoke":  func() error { return p.Revoke(t.Context(), token) },
 	}
 	for name, call := range calls {
 		requests.Store(0)

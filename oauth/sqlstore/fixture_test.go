@@ -30,13 +30,15 @@ func signIn(person, client, grant string, at time.Time) oauth.SignIn {
 	identity := upstream.Identity{
 		Provider: "github", Issuer: "https://github.com", Subject: person, Login: person, Name: "Zoë " + person,
 		// A local part may be quoted and hold a space. Split at spaces, this one would hold somebody else's address.
-		Emails: []string{person + "@example.com", `"a admin@example.com b"@example.net`},
+		Emails:       []string{person + "@example.com", `"a admin@example.com b"@example.net`},
+		HostedDomain: "example.com", Groups: []string{"Group of " + person, "a, b"},
+		Memberships: map[string]upstream.Standing{"github-org:acme": "member"},
 	}
 	return oauth.SignIn{
 		Flow: oauth.HashOf("flow of " + grant),
 		Grant: oauth.Grant{
 			ID:   id(grant),
-			User: oauth.User{ID: identity.UserID(), Identity: identity},
+			User: oauth.User{ID: identity.UserID(), Identity: identity, FactsAt: at},
 			Client: oauth.Client{
 				ID: client, Name: "The \"" + client + "\"", AuthMethod: "client_secret_basic",
 				RedirectURIs: []string{"http://127.0.0.1/callback?a=b%20c", "cursor://x/y"},

@@ -6,18 +6,21 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"example.com/mcp-federated-login/oauth"
 )
 
 // A grant is always read with its user and its client: the gate shows who is calling, and checks the binding of all
-// three. It is joined to its code or token x. The columns are in the order in which scanGrant and scanClient want them.
+// three. It is joined to its code or token x. The columns are in the order in which the scan functions want them.
 const (
+	userColumns = `u.id, u.provider, u.issuer, u.subject, u.login, u.name, u.emails, u.hosted_domain, u.group_names,
+		u.memberships, u.pinned, u.facts_at, u.unknown_since`
 	clientColumns = `c.client_id, c.name, c.redirect_uris, c.auth_method, c.secret_hash, c.issued_at`
 	grantColumns  = `g.id, g.credential_id, g.scopes, g.audience, g.public_key, g.counter, g.created_at,
-		g.last_used_at, (SELECT dead_at FROM credentials WHERE id = g.credential_id), u.id, u.provider, u.issuer,
-		u.subject, u.login, u.name, u.emails, ` + clientColumns
+		g.last_used_at, (SELECT dead_at FROM credentials WHERE id = g.credential_id), ` + userColumns + `,
+		` + clientColumns
 	ownerJoins = `JOIN users u ON u.id = g.user_id JOIN clients c ON c.hash = g.client_hash`
 	grantJoins = `JOIN grants g ON g.id = x.grant_id ` + ownerJoins
 )
@@ -26,13 +29,18 @@ func scanClient(c *oauth.Client) []any {
 	return []any{&c.ID, &c.Name, scanJSON{&c.RedirectURIs}, &c.AuthMethod, &c.SecretHash, scanMillis{&c.IssuedAt}}
 }
 
+func scanUser(u *oauth.User) []any {
+	return []any{
+		scanBytes{u.ID[:]}, &u.Provider, &u.Issuer, &u.Subject, &u.Login, &u.Name, scanJSON{&u.Emails}, &u.HostedDomain,
+		scanJSON{&u.Groups}, scanJSON{&u.Memberships}, &u.Pinned, scanMillis{&u.FactsAt}, scanMillis{&u.UnknownSince},
+	}
+}
+
 func scanGrant(g *oauth.Grant) []any {
-	u := &g.User
-	return append([]any{
+	return slices.Concat([]any{
 		scanBytes{g.ID[:]}, scanBytes{g.Credential[:]}, scanWords{&g.Scopes}, &g.Audience, &g.PublicKey, &g.Counter,
 		scanMillis{&g.CreatedAt}, scanMillis{&g.LastUsedAt}, scanMillis{&g.DeadAt},
-		scanBytes{u.ID[:]}, &u.Provider, &u.Issuer, &u.Subject, &u.Login, &u.Name, scanJSON{&u.Emails},
-	}, scanClient(&g.Client)...)
+	}, scanUser(&g.User), scanClient(&g.Client))
 }
 
 // Client implements [oauth.Store].

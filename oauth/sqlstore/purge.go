@@ -37,12 +37,14 @@ var sweeps = []sweep{
 			ORDER BY spent_at LIMIT $2`, erased},
 
 	// Users and clients that still have a grant count as seen. Otherwise every pass would have to walk past all those
-	// who signed in long ago and are connected to this day.
-	{"keep connected users", `
-		UPDATE users SET seen_at = $3 WHERE EXISTS (SELECT 1 FROM grants WHERE user_id = users.id) AND id IN (
+	// who signed in long ago and are connected to this day. A pinned login stays taken for good.
+	{"keep connected and pinned users", `
+		UPDATE users SET seen_at = $3
+		WHERE (pinned <> '' OR EXISTS (SELECT 1 FROM grants WHERE user_id = users.id)) AND id IN (
 			SELECT id FROM users WHERE seen_at < $1 ORDER BY seen_at LIMIT $2`, seen},
 	{"remove users", `
-		DELETE FROM users WHERE NOT EXISTS (SELECT 1 FROM grants WHERE user_id = users.id) AND id IN (
+		DELETE FROM users
+		WHERE pinned = '' AND NOT EXISTS (SELECT 1 FROM grants WHERE user_id = users.id) AND id IN (
 			SELECT id FROM users WHERE seen_at < $1 ORDER BY seen_at LIMIT $2`, unseen},
 	{"keep connected clients", `
 		UPDATE clients SET seen_at = $3 WHERE EXISTS (SELECT 1 FROM grants WHERE client_hash = hash) AND hash IN (

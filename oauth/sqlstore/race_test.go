@@ -257,6 +257,7 @@ func TestEverythingAtOnce(t *testing.T) {
 				err = errors.Join(err, expected(redeemErr),
 					expected(s.Rotate(ctx, pair(somebody, 1, "", at).Refresh.Hash, 1, at, pair(somebody, 2, "", at))),
 					expected(s.EndGrant(ctx, id(another))),
+					s.SaveUser(ctx, in.Grant.User, in.Grant.User.FactsAt),
 				)
 				// Everything that was spent until now, and what only expires later, as if on a clock that is ahead.
 				_, purgeErr := s.Purge(ctx, oauth.PurgeLimits{At: at.Add(codeLife), SpentBefore: at.Add(time.Hour),

@@ -8,8 +8,8 @@ import (
 )
 
 // How Go values are stored, where database/sql does not know: times as Unix milliseconds with 0 for the zero time,
-// lists of scopes as words (RFC 6749 section 3.3: a scope holds no space), other lists as JSON, and hashes and ids as
-// bytes of exactly their length.
+// lists of scopes as words (RFC 6749 section 3.3: a scope holds no space), other lists and maps as JSON, and hashes and
+// ids as bytes of exactly their length.
 
 func millis(t time.Time) int64 {
 	if t.IsZero() {
@@ -45,20 +45,19 @@ func (s scanWords) Scan(v any) error {
 	return nil
 }
 
-// jsonList cannot fail: every string has a JSON form.
-func jsonList(list []string) string {
-	b, _ := json.Marshal(list)
+// toJSON is for lists and maps of strings, which all have a JSON form.
+func toJSON(v any) string {
+	b, _ := json.Marshal(v)
 	return string(b)
 }
 
-type scanJSON struct{ to *[]string }
+type scanJSON struct{ to any } // a pointer to the zero value
 
 func (s scanJSON) Scan(v any) error {
 	text, ok := v.(string)
 	if !ok {
-		return fmt.Errorf("a JSON list is stored as %T", v)
+		return fmt.Errorf("JSON is stored as %T", v)
 	}
-	*s.to = nil
 	return json.Unmarshal([]byte(text), s.to)
 }
 

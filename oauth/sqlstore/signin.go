@@ -33,11 +33,16 @@ func (s *Store) SignIn(ctx context.Context, in oauth.SignIn, seal oauth.SealFunc
 func putUser(ctx context.Context, tx *sql.Tx, in oauth.SignIn) error {
 	u := in.Grant.User
 	_, err := tx.ExecContext(ctx, `
-		INSERT INTO users (id, provider, issuer, subject, login, name, emails, created_at, seen_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)
+		INSERT INTO users (id, provider, issuer, subject, login, name, emails, created_at, seen_at, hosted_domain,
+			group_names, memberships, pinned, facts_at, unknown_since)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10, $11, $12, $8, 0)
 		ON CONFLICT (id) DO UPDATE SET provider = excluded.provider, login = excluded.login,
-			name = excluded.name, emails = excluded.emails, seen_at = excluded.seen_at`,
-		u.ID[:], u.Provider, u.Issuer, u.Subject, u.Login, u.Name, jsonList(u.Emails), millis(in.At))
+			name = excluded.name, emails = excluded.emails, seen_at = excluded.seen_at,
+			hosted_domain = excluded.hosted_domain, group_names = excluded.group_names,
+			memberships = excluded.memberships, pinned = excluded.pinned, facts_at = excluded.facts_at,
+			unknown_since = excluded.unknown_since`,
+		u.ID[:], u.Provider, u.Issuer, u.Subject, u.Login, u.Name, toJSON(u.Emails), millis(in.At),
+		u.HostedDomain, toJSON(u.Groups), toJSON(u.Memberships), u.Pinned)
 	return err
 }
 
@@ -63,7 +68,7 @@ func putClient(ctx context.Context, tx *sql.Tx, in oauth.SignIn) error {
 		ON CONFLICT (hash) DO UPDATE SET name = excluded.name, redirect_uris = excluded.redirect_uris,
 			auth_method = excluded.auth_method, secret_hash = excluded.secret_hash,
 			issued_at = excluded.issued_at, seen_at = excluded.seen_at`,
-		hash[:], c.ID, c.Name, jsonList(c.RedirectURIs), c.AuthMethod, c.SecretHash, millis(c.IssuedAt), millis(in.At))
+		hash[:], c.ID, c.Name, toJSON(c.RedirectURIs), c.AuthMethod, c.SecretHash, millis(c.IssuedAt), millis(in.At))
 	return err
 }
 

@@ -56,6 +56,7 @@ func TestEverythingComesBackAsItWasStored(t *testing.T) {
 			return s.UserGrants(ctx, in.Grant.User.ID, rotated)
 		})
 		check("client", in.Grant.Client, func() (any, error) { return s.Client(ctx, oauth.HashOf("client")) })
+		check("user", in.Grant.User, func() (any, error) { return s.User(ctx, in.Grant.User.ID) })
 		check("used flow", true, func() (any, error) { return s.FlowUsed(ctx, in.Flow) })
 		check("unused flow", false, func() (any, error) { return s.FlowUsed(ctx, oauth.HashOf("no flow")) })
 
@@ -120,6 +121,15 @@ var calls = map[string]struct {
 	"Unblock": {func(ctx context.Context, s *sqlstore.Store) error {
 		return s.Unblock(ctx, "free.example")
 	}, oauth.ErrNotFound},
+	"User": {func(ctx context.Context, s *sqlstore.Store) error {
+		_, err := s.User(ctx, oauth.Hash{})
+		return err
+	}, oauth.ErrNotFound},
+	"PinTaken": {func(ctx context.Context, s *sqlstore.Store) error {
+		_, err := s.PinTaken(ctx, "https://github.com", "octocat")
+		return err
+	}, nil},
+	"SaveUser": {func(ctx context.Context, s *sqlstore.Store) error { return s.SaveUser(ctx, oauth.User{}, t0) }, nil},
 	"KeysInUse": {func(ctx context.Context, s *sqlstore.Store) error {
 		_, err := s.KeysInUse(ctx, t0)
 		return err

@@ -13,9 +13,16 @@ CREATE TABLE users (
     name       TEXT   NOT NULL,
     emails     TEXT   NOT NULL,             -- verified ones, JSON: a quoted local part may hold a space
     created_at BIGINT NOT NULL,
-    seen_at    BIGINT NOT NULL              -- last sign-in; moved on by Purge while there is a grant
+    seen_at    BIGINT NOT NULL,             -- last sign-in; moved on by Purge while there is a grant
+    hosted_domain TEXT   NOT NULL,
+    group_names   TEXT   NOT NULL,          -- JSON
+    memberships   TEXT   NOT NULL,          -- JSON: what GitHub answered, by rule
+    pinned        TEXT   NOT NULL,          -- the login that rules know the account by; empty: none
+    facts_at      BIGINT NOT NULL,          -- when the provider last said what stands here
+    unknown_since BIGINT NOT NULL           -- when it first did not answer after that
 );
 CREATE INDEX users_seen ON users (seen_at);
+CREATE UNIQUE INDEX users_pinned ON users (issuer, pinned) WHERE pinned <> '';
 
 CREATE TABLE clients (
     hash          BYTEA  NOT NULL PRIMARY KEY, -- SHA-256 of client_id

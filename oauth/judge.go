@@ -1,0 +1,179 @@
+package oauth
+
+import (
+	"context"
+	"crypto/ecdh"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"example.com/mcp-federated-login/upstream"
+)
+
+// Who may come in is judged at every sign-in, and again at every refresh of an MCP token, by what the provider says
+// then. In between, the gate judges by what it last said.
+const (
+	// factsFresh is how long what a provider said of a person is not asked again.
+	factsFresh = 5 * time.Minute
+	// factsStand is how long it stands if it cannot be asked again without a sign-in.
+	factsStand = 24 * time.Hour
+	// unknownGrace is how long it stands, from the first time that the provider did not answer.
+	unknownGrace = time.Hour
+	// judgeTimeout bounds what a client waits at a refresh, in vain, for a provider that does not answer.
+	judgeTimeout = 3 * time.Second
+)
+
+// errSignInAgain: only a sign-in can tell whether the person may still come in.
+var errSignInAgain = errors.New("the provider has to be asked by a sign-in")
+
+// admit judges somebody who has just signed in, and completes their identity with what the verdict hangs on.
+func (s *Server) admit(ctx context.Context, p *upstream.Provider, t *upstream.Token, id *upstream.Identity) error {
+	var err error
+	if id.Pinned, err = s.pin(ctx, *id); err != nil {
+		return err
+	}
+	err = p.Admit(ctx, t, id, s.rules)
+	if refusal := new(upstream.Refusal); errors.As(err, &refusal) {
+		s.log.InfoContext(ctx, "not admitted", "provider", p.ID, "subject", id.Subject, "login", id.Login,
+			"memberships", id.Memberships)
+	}
+	return err
+}
+
+// pin returns the login that rules know an account by: see [upstream.Identity.Pinned]. What the account was called when
+// it last came in counts as much as what it is called now, so that a rename gets nobody past DENY.
+func (s *Server) pin(ctx context.Context, id upstream.Identity) (string, error) {
+	was, err := s.store.User(ctx, id.UserID())
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return "", fmt.Errorf("looking up user: %w", err)
+	}
+	if was.Pinned != "" {
+		return was.Pinned, nil
+	}
+	for _, known := range []upstream.Identity{was.Identity, id} {
+		login := s.rules.Pin(known)
+		if login == "" {
+			continue
+		}
+		switch taken, err := s.store.PinTaken(ctx, id.Issuer, login); {
+		case err != nil:
+			return "", fmt.Errorf("looking up login: %w", err)
+		case !taken:
+			return login, nil
+		}
+		s.log.WarnContext(ctx, "a rule names a login that has changed hands, and goes on to mean its former owner",
+			"login", login, "subject", id.Subject)
+	}
+	return "", nil
+}
+
+// readmit judges the grant's person again, at a refresh. A no ends the grant. Whatever else is wrong with it the
+// operator can undo, or the person's next sign-in, so it is left to expire.
+func (s *Server) readmit(ctx context.Context, g *Grant, private *ecdh.PrivateKey) error {
+	err := s.checkPlace(g)
+	if err == nil {
+		err = s.judgeAgain(ctx, g, private)
+		refusal := new(upstream.Refusal)
+		switch {
+		case err == nil:
+			return nil
+		case errors.As(err, &refusal), errors.Is(err, errSignInAgain):
+			if err := s.endGrant(ctx, g, "no longer admitted"); err != nil {
+				return err
+			}
+		case !errors.Is(err, errUpstreamDead):
+			return err
+		}
+	}
+	s.log.WarnContext(ctx, "refresh token refused", "grant", g.ID, "cause", err)
+	return errInvalidRefresh
+}
+
+// judgeAgain judges by what is known if that is recent enough, or cannot change; else it asks the provider.
+func (s *Server) judgeAgain(ctx context.Context, g *Grant, private *ecdh.PrivateKey) error {
+	u, now := &g.User, s.now()
+	if u.Pinned == "" && s.rules.Pin(u.Identity) != "" { // the rule is new
+		var err error
+		if u.Pinned, err = s.pin(ctx, u.Identity); err != nil {
+			return err
+		}
+		if err := s.store.SaveUser(ctx, *u, u.FactsAt); err != nil {
+			return fmt.Errorf("saving user: %w", err)
+		}
+	}
+	known := s.rules.Admit(u.Identity)
+	if recent := now.Sub(u.FactsAt) < factsFresh; recent || !s.rules.HangOnFacts(u.Identity) {
+		if !errors.Is(known, upstream.ErrUndecided) {
+			return known
+		}
+	}
+	token, version, err := s.upstreamToken(ctx, g, private, 0)
+	if err != nil && !errors.Is(err, errUpstreamExpired) {
+		return err
+	}
+	var fresh upstream.Identity
+	if err == nil {
+		c := &Caller{server: s, session: &session{grant: *g, private: private}}
+		fresh, err = c.askAgain(ctx, token, version)
+	}
+	was := u.FactsAt
+	refusal := new(upstream.Refusal)
+	switch {
+	case err == nil, errors.As(err, &refusal):
+		// Also after a no: it is true of all the person's grants, and the gate will know.
+		u.Identity, u.FactsAt, u.UnknownSince = fresh, now, time.Time{}
+		if err := s.store.SaveUser(ctx, *u, was); err != nil {
+			return fmt.Errorf("saving user: %w", err)
+		}
+		return err
+	case errors.Is(err, upstream.ErrOnlyAtSignIn), errors.Is(err, errUpstreamExpired):
+		if now.Sub(was) >= factsStand || errors.Is(known, upstream.ErrUndecided) {
+			return fmt.Errorf("%w: %w", errSignInAgain, err)
+		}
+		return known
+	case errors.Is(err, upstream.ErrUnavailable), errors.Is(err, upstream.ErrMisconfigured):
+		if u.UnknownSince.IsZero() {
+			u.UnknownSince = now
+			if err := s.store.SaveUser(ctx, *u, was); err != nil {
+				return fmt.Errorf("saving user: %w", err)
+			}
+		}
+		if errors.As(known, &refusal) {
+			return known
+		}
+		if now.Sub(u.UnknownSince) >= unknownGrace {
+			return fmt.Errorf("judging whether the person may still come in: %w", err)
+		}
+		s.log.WarnContext(ctx, "access not checked, because the provider does not answer", "grant", g.ID,
+			"since", u.UnknownSince, "cause", err)
+		return nil
+	}
+	if failed := new(upstream.Error); errors.As(err, &failed) { // the provider will not have this person's token
+		return fmt.Errorf("%w: %w", errSignInAgain, err)
+	}
+	return err
+}
+
+// askAgain asks the provider about the caller with their own token, and judges the answer, which is returned also with
+// a refusal.
+func (c *Caller) askAgain(ctx context.Context, t *upstream.Token, version int64) (upstream.Identity, error) {
+	ctx, cancel := context.WithTimeout(ctx, judgeTimeout)
+	defer cancel()
+	was := c.session.grant.User.Identity
+	p := c.server.provider(was.Provider)
+	id, err := p.IdentifyAgain(ctx, t, was)
+	if failed := new(upstream.Error); errors.As(err, &failed) && failed.Status == http.StatusUnauthorized {
+		if t = c.tokenAfter401(ctx, t, version); t != nil {
+			id, err = p.IdentifyAgain(ctx, t, was)
+		} else if c.signInAgain.Load() {
+			err = errUpstreamDead
+		} else {
+			err = fmt.Errorf("%w: %w", upstream.ErrUnavailable, err)
+		}
+	}
+	if err != nil {
+		return upstream.Identity{}, err
+	}
+	return id, p.Admit(ctx, t, &id, c.server.rules)
+}
