@@ -89,26 +89,10 @@ func (c *sessionCache) dropExpired(now time.Time) {
 	c.dropAged(now)
 }
 
-// dropGrant forgets the sessions of a grant that has ended.
-func (c *sessionCache) dropGrant(grant ID) {
+// drop forgets the sessions of grants that have ended, of credentials that are dead, and of tokens that were revoked.
+func (c *sessionCache) drop(which func(token Hash, g *Grant) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.revocations++
-	maps.DeleteFunc(c.entries, func(_ Hash, e cacheEntry) bool { return e.session.grant.ID == grant })
-}
-
-// dropCredential forgets the sessions that are bound to a credential that is dead.
-func (c *sessionCache) dropCredential(credential ID) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.revocations++
-	maps.DeleteFunc(c.entries, func(_ Hash, e cacheEntry) bool { return e.session.grant.Credential == credential })
-}
-
-// dropToken forgets the session of an access token that has been revoked.
-func (c *sessionCache) dropToken(token Hash) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.revocations++
-	delete(c.entries, token)
+	maps.DeleteFunc(c.entries, func(token Hash, e cacheEntry) bool { return which(token, &e.session.grant) })
 }

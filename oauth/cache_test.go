@@ -27,14 +27,14 @@ func TestSessionCache(t *testing.T) {
 			func(c *sessionCache) { put(c, &session{expires: start.Add(time.Second)}, start) }, time.Second, false},
 		{"nothing when switched off", 0, func(c *sessionCache) { put(c, s, start) }, 0, false},
 		{"forgets a grant that ended", 5 * time.Second,
-			func(c *sessionCache) { put(c, s, start); c.dropGrant(grant) }, 0, false},
+			func(c *sessionCache) { put(c, s, start); c.drop(ofGrant(grant)) }, 0, false},
 		{"but not another grant", 5 * time.Second,
-			func(c *sessionCache) { put(c, s, start); c.dropGrant(newID()) }, 0, true},
+			func(c *sessionCache) { put(c, s, start); c.drop(ofGrant(newID())) }, 0, true},
 		{"forgets a token that was revoked", 5 * time.Second,
-			func(c *sessionCache) { put(c, s, start); c.dropToken(token) }, 0, false},
+			func(c *sessionCache) { put(c, s, start); c.drop(func(h Hash, _ *Grant) bool { return h == token }) }, 0, false},
 		{"does not take in what was looked up before a revocation", 5 * time.Second, func(c *sessionCache) {
 			_, mark := c.get(token, start) // the look-up begins
-			c.dropGrant(grant)             // the grant ends
+			c.drop(ofGrant(grant))         // the grant ends
 			c.put(token, s, mark, start)   // the look-up returns what it saw before
 		}, 0, false},
 	} {
@@ -44,6 +44,10 @@ func TestSessionCache(t *testing.T) {
 			t.Errorf("%s: got remembered %v, want %v", tt.name, got != nil, tt.want)
 		}
 	}
+}
+
+func ofGrant(id ID) func(Hash, *Grant) bool {
+	return func(_ Hash, g *Grant) bool { return g.ID == id }
 }
 
 func TestSessionCacheIsBounded(t *testing.T) {

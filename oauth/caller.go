@@ -103,13 +103,14 @@ func (c asUser) RoundTrip(r *http.Request) (*http.Response, error) {
 	if token == nil || r.Body != nil && r.GetBody == nil {
 		return resp, nil
 	}
+	again := r.Clone(r.Context())
 	if r.GetBody != nil {
-		if r.Body, err = r.GetBody(); err != nil {
+		if again.Body, err = r.GetBody(); err != nil {
 			return resp, nil
 		}
 	}
 	resp.Body.Close()
-	return send(r, token)
+	return send(again, token)
 }
 
 func send(r *http.Request, t *upstream.Token) (*http.Response, error) {
@@ -125,33 +126,41 @@ var replicaLag = []time.Duration{100 * time.Millisecond, 200 * time.Millisecond,
 // tokenAfter401 returns the token to try a refused request with once more, or nil if that would not help. A single 401
 // proves nothing, so the provider is asked about the token itself before it is given up.
 func (c *Caller) tokenAfter401(ctx context.Context, t *upstream.Token, version int64) *upstream.Token {
-	s, g := c.server, &c.session.grant
-	latest, lag := int64(0), replicaLag
+	s, g, lag := c.server, &c.session.grant, replicaLag
 	for {
 		credential, current, err := s.openUpstream(ctx, g, c.session.private)
 		if err != nil {
 			c.explain(ctx, err)
 			return nil
 		}
-		if latest = credential.Version; latest != version {
+		if credential.Version != version {
 			return current
 		}
-		err = s.provider(g.User.Provider).Check(ctx, t)
+		// Many calls find out at once. One asks for all.
+		_, err, _ = s.renewals.Do(fmt.Sprint("check", credential.ID, version), func() (any, error) {
+			return nil, s.provider(g.User.Provider).Check(context.WithoutCancel(ctx), t)
+		})
 		switch {
 		case err == nil:
 			return t
 		case !errors.Is(err, upstream.ErrDead):
 			return nil
 		case len(lag) > 0:
-			time.Sleep(lag[0])
+			select {
+			case <-time.After(lag[0]):
+			case <-ctx.Done():
+				return nil
+			}
 			lag = lag[1:]
 			continue
 		case t.Refresh == "":
-			c.explain(ctx, s.bury(ctx, g, credential, err))
-			return nil
+			if err := s.bury(ctx, g, credential, err); !errors.Is(err, ErrConflict) {
+				c.explain(ctx, err)
+				return nil
+			}
+			continue // with the version that somebody has written
 		}
-		current, _, err = c.upstreamToken(ctx, version)
-		if err != nil {
+		if current, _, err = c.upstreamToken(ctx, version); err != nil {
 			return nil
 		}
 		return current
@@ -174,6 +183,8 @@ func (c *Caller) explain(ctx context.Context, err error) error {
 		c.signInAgain.Store(true)
 		return fmt.Errorf("%s no longer accepts this sign-in: sign in again", c.Identity().Provider)
 	}
-	c.server.log.ErrorContext(ctx, "no upstream token", "grant", c.session.grant.ID, "cause", err)
+	if !errors.Is(err, context.Canceled) { // whoever asked has gone
+		c.server.log.ErrorContext(ctx, "no upstream token", "grant", c.session.grant.ID, "cause", err)
+	}
 	return errors.New("this server cannot act at the provider right now: try again in a minute")
 }

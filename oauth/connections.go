@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -197,13 +198,12 @@ func (s *Server) identifyVisitor(ctx context.Context, f *flow, p *upstream.Provi
 // tell them: that the provider could not be reached undoes nothing.
 func (s *Server) disconnectAll(ctx context.Context, p *upstream.Provider, token *upstream.Token, user Hash) (
 	*errorPage, error) {
-	grants, err := s.store.UserGrants(ctx, user, s.now())
-	for i := 0; i < len(grants) && err == nil; i++ {
-		err = s.endGrant(ctx, &grants[i], "the person disconnected everything")
-	}
+	defer s.cache.drop(func(_ Hash, g *Grant) bool { return g.User.ID == user }) // also after an error
+	err := s.store.EndGrants(ctx, user)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("ending all grants of a person: %w", err)
 	}
+	s.log.WarnContext(ctx, "all grants ended", "provider", p.ID, "reason", "the person disconnected everything")
 	page := &errorPage{Title: "Everything is disconnected", Reference: reference(ctx),
 		Message: "No application can use this server for you any more.",
 		BackURL: s.baseURL + connectionsPath, BackHost: s.base.Host}

@@ -163,7 +163,9 @@ func (g *gateWriter) WriteHeader(status int) {
 		g.wrote = true
 		if g.caller.signInAgain.Load() {
 			status = http.StatusUnauthorized
-			g.Header().Set("WWW-Authenticate", g.caller.server.challenge(errInvalidToken, g.caller.server.signInScopes()))
+			scopes := slices.Concat(g.caller.Scopes(), g.caller.server.signInScopes())
+			slices.Sort(scopes) // all that it had, so that the sign-in heals the same credential
+			g.Header().Set("WWW-Authenticate", g.caller.server.challenge(errInvalidToken, slices.Compact(scopes)))
 		} else if missing := g.caller.missing(); missing != nil {
 			status = http.StatusForbidden
 			g.Header().Set("WWW-Authenticate", g.caller.server.challenge(&Error{Code: "insufficient_scope",

@@ -16,9 +16,10 @@ import (
 // made without a transaction, and neither it nor the saving of its result ends with the request that caused it.
 const (
 	renewMargin  = 5 * time.Minute  // how long before its expiry a token is renewed
-	renewTimeout = 20 * time.Second // for the provider's answer and for saving it
-	leaseLife    = 30 * time.Second // must be longer than renewTimeout
+	renewTimeout = 20 * time.Second // for the provider's answer and for saving it, once the lease is held
+	leaseLife    = 30 * time.Second // longer than renewTimeout, by what two instances' clocks may differ
 	leasePoll    = 50 * time.Millisecond
+	saveAgain    = time.Second // between attempts to save what has been renewed
 )
 
 var (
@@ -35,15 +36,15 @@ var (
 // [ErrNotFound] for a grant that has ended, and those that are nobody's fault.
 func (s *Server) upstreamToken(ctx context.Context, g *Grant, private *ecdh.PrivateKey, broken int64) (
 	*upstream.Token, int64, error) {
-	for {
+	for margin := renewMargin; ; margin = 0 { // a token may be made for less than the margin
 		c, t, err := s.openUpstream(ctx, g, private)
 		if err != nil {
 			return nil, 0, err
 		}
-		now, works := s.now(), c.Version != broken
+		now, works := s.now(), c.Version != broken && c.SuspectAt.IsZero() // renewing answers a suspicion as well
 		expired := !t.Expiry.IsZero() && !now.Before(t.Expiry)
 		switch {
-		case works && (t.Expiry.IsZero() || now.Before(t.Expiry.Add(-renewMargin))):
+		case works && (t.Expiry.IsZero() || now.Before(t.Expiry.Add(-margin))):
 			return t, c.Version, nil
 		case t.Refresh == "" && works && !expired:
 			return t, c.Version, nil
@@ -78,40 +79,40 @@ func (s *Server) openUpstream(ctx context.Context, g *Grant, private *ecdh.Priva
 	if err != nil {
 		return nil, nil, fmt.Errorf("opening upstream credential: %w", err)
 	}
-	if !c.SuspectAt.IsZero() {
-		if err := s.checkUpstream(ctx, g, &c, t); err != nil {
+	if !c.SuspectAt.IsZero() && t.Refresh == "" && (t.Expiry.IsZero() || s.now().Before(t.Expiry)) {
+		err := s.checkUpstream(ctx, g, &c, t)
+		if errors.Is(err, ErrConflict) { // somebody has written another version
+			return s.openUpstream(ctx, g, private)
+		}
+		if err != nil {
 			return nil, nil, err
 		}
 	}
 	return &c, t, nil
 }
 
-// checkUpstream asks the provider whether it still accepts a token, and keeps the answer.
+// checkUpstream asks the provider whether it still accepts a token, and keeps the answer. It returns [ErrConflict] if
+// the credential has another version by then.
 func (s *Server) checkUpstream(ctx context.Context, g *Grant, c *Credential, t *upstream.Token) error {
 	err := s.provider(g.User.Provider).Check(ctx, t)
 	switch {
 	case err == nil:
-		err = s.store.JudgeCredential(ctx, c.ID, c.Version, time.Time{})
+		c.SuspectAt = time.Time{}
+		return s.store.JudgeCredential(ctx, c.ID, c.Version, time.Time{})
 	case errors.Is(err, upstream.ErrDead):
 		return s.bury(ctx, g, c, err)
-	}
-	if errors.Is(err, ErrConflict) { // somebody has signed in since
-		return nil
 	}
 	return err
 }
 
-// bury marks a version of a credential as dead. If somebody has written another version since, it was not the
-// credential that was dead but our copy of it, and nothing is wrong.
+// bury marks a version of a credential as dead, and returns errUpstreamDead. If somebody has written another version,
+// it was not the credential that was dead but our copy of it: [ErrConflict].
 func (s *Server) bury(ctx context.Context, g *Grant, c *Credential, cause error) error {
 	err := s.store.JudgeCredential(ctx, c.ID, c.Version, s.now())
-	if errors.Is(err, ErrConflict) {
-		return nil
-	}
 	if err != nil {
 		return fmt.Errorf("marking upstream credential as dead: %w", err)
 	}
-	s.cache.dropCredential(c.ID)
+	s.cache.drop(func(_ Hash, o *Grant) bool { return o.Credential == c.ID })
 	s.log.WarnContext(ctx, "upstream credential is dead", "provider", g.User.Provider, "subject", g.User.Subject,
 		"grant", g.ID, "cause", cause)
 	return errUpstreamDead
@@ -122,9 +123,7 @@ func (s *Server) bury(ctx context.Context, g *Grant, c *Credential, cause error)
 func (s *Server) renew(ctx context.Context, g *Grant, c *Credential, t *upstream.Token) error {
 	renewal := s.renewals.DoChan(fmt.Sprint(c.ID, c.Version), func() (any, error) {
 		// What the provider answers must be kept, whoever is still waiting for it.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), renewTimeout)
-		defer cancel()
-		return nil, s.renewOnce(ctx, g, c, t)
+		return nil, s.renewOnce(context.WithoutCancel(ctx), g, c, t)
 	})
 	select {
 	case r := <-renewal:
@@ -135,7 +134,7 @@ func (s *Server) renew(ctx context.Context, g *Grant, c *Credential, t *upstream
 }
 
 func (s *Server) renewOnce(ctx context.Context, g *Grant, c *Credential, t *upstream.Token) error {
-	owner := newID().String()
+	owner, deadline := newID().String(), time.After(leaseLife)
 	for {
 		now := s.now()
 		err := s.store.Lease(ctx, c.ID, c.Version, owner, now, now.Add(leaseLife))
@@ -147,6 +146,9 @@ func (s *Server) renewOnce(ctx context.Context, g *Grant, c *Credential, t *upst
 		}
 		// Somebody else is at it, or is done. Should they never be, their lease runs out.
 		latest, err := s.store.Credential(ctx, g.ID)
+		if errors.Is(err, ErrNotFound) {
+			return nil // of all who wait here, this concerns the one whose grant has ended
+		}
 		if err != nil {
 			return fmt.Errorf("looking up upstream credential: %w", err)
 		}
@@ -155,20 +157,33 @@ func (s *Server) renewOnce(ctx context.Context, g *Grant, c *Credential, t *upst
 		}
 		select {
 		case <-time.After(leasePoll):
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for the upstream credential's lease: %w", ctx.Err())
+		case <-deadline:
+			return errors.New("the upstream credential's lease does not come free")
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
+	defer cancel()
 	renewed, err := s.provider(g.User.Provider).Renew(ctx, t)
 	if errors.Is(err, upstream.ErrDead) {
-		return s.bury(ctx, g, c, err)
+		if err = s.bury(ctx, g, c, err); errors.Is(err, ErrConflict) {
+			return nil
+		}
+		return err
 	}
 	if err != nil {
 		return errors.Join(err, s.store.Unlease(ctx, c.ID, owner))
 	}
-	err = s.store.SaveCredential(ctx, c.ID, c.Version, owner, s.now(), s.ring.sealCredential(g.User.ID, renewed))
-	if errors.Is(err, ErrConflict) {
-		return nil // somebody has signed in since: theirs is newer
+	// The old token is dead by now. To lose the new one because the store is restarting would sign the person out.
+	for {
+		err = s.store.SaveCredential(ctx, c.ID, c.Version, s.now(), s.ring.sealCredential(g.User.ID, renewed))
+		if err == nil || errors.Is(err, ErrConflict) || ctx.Err() != nil {
+			break
+		}
+		time.Sleep(saveAgain)
+	}
+	if errors.Is(err, ErrConflict) { // somebody has signed in since, or the last grant has ended
+		s.discard(ctx, s.provider(g.User.Provider), renewed)
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("saving renewed upstream credential: %w", err)

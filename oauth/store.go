@@ -52,6 +52,9 @@ type Store interface {
 	// Ending a grant that is not there is not an error.
 	EndGrant(ctx context.Context, grant ID) error
 
+	// EndGrants removes all grants and credentials of a user, in one transaction that locks the user's row first.
+	EndGrants(ctx context.Context, user Hash) error
+
 	// EndToken removes one access token. Removing one that is not there is not an error.
 	EndToken(ctx context.Context, token Hash) error
 
@@ -67,12 +70,13 @@ type Store interface {
 
 	// SaveCredential writes the next version of a credential through seal, to every live grant bound to it, in one
 	// transaction that locks the user's row first. It returns [ErrConflict] unless the version is still the
-	// credential's and owner has the lease on it, which is cleared.
-	SaveCredential(ctx context.Context, credential ID, version int64, owner string, at time.Time, seal SealFunc) error
+	// credential's. A lease is cleared; to have it is not needed, because what has been renewed must not be lost to a
+	// lease that ran out.
+	SaveCredential(ctx context.Context, credential ID, version int64, at time.Time, seal SealFunc) error
 
 	// JudgeCredential keeps what the provider says of this version of a credential: that it is dead, or, with a zero
-	// time, that it is alive. Either clears a suspicion and the lease. It returns [ErrConflict] if the version is no
-	// longer the credential's.
+	// time, that it is alive. Either clears a suspicion. It returns [ErrConflict] if the version is no longer the
+	// credential's.
 	JudgeCredential(ctx context.Context, credential ID, version int64, deadAt time.Time) error
 
 	// SuspectCredentials notes of all upstream credentials of a user that the provider must be asked before they are

@@ -9,9 +9,11 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// deadCodes are the ways in which providers say that a refresh token is no good any more: GitHub's, and that of all
-// others (RFC 6749 section 5.2). The status does not tell: GitHub says it with 200, Auth0 with 403.
-var deadCodes = []string{"bad_refresh_token", "invalid_grant", "unauthorized_client"}
+// deadCodes are the ways in which providers say that only the person can help: GitHub's, that of all others (RFC 6749
+// section 5.2), and those of OpenID Connect Core 1.0 section 3.1.2.6. The status does not tell: GitHub says it with 200,
+// Auth0 with 403. But a server in trouble, with 5xx, is not believed.
+var deadCodes = []string{"bad_refresh_token", "invalid_grant", "unauthorized_client", "interaction_required",
+	"login_required", "consent_required"}
 
 // Renew trades the refresh token for a new token (RFC 6749 section 6). It sends one request, whatever happens: with
 // GitHub and others that rotate, a refresh token that may have reached the provider is spent, and the old access token
@@ -31,7 +33,7 @@ func (p *Provider) Renew(ctx context.Context, t *Token) (*Token, error) {
 	if err != nil {
 		e := p.tokenError("renewing the token", err)
 		switch {
-		case slices.Contains(deadCodes, e.Code):
+		case slices.Contains(deadCodes, e.Code) && e.Status < 500:
 			e.kind = ErrDead
 		case e.kind == nil:
 			e.kind = ErrUnavailable

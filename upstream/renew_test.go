@@ -32,7 +32,9 @@ func TestWhatVendorsSayToARefresh(t *testing.T) {
 		{"GitHub, wrong secret", 200, `error=incorrect_client_credentials`, upstream.ErrMisconfigured},
 		{"OpenID Connect, wrong secret", 401, `{"error":"invalid_client"}`, upstream.ErrMisconfigured},
 
-		{"server error", 500, `{"error":"invalid_grant"}`, upstream.ErrDead}, // it says so, whatever the status
+		{"Entra, a new condition", 400, `{"error":"interaction_required"}`, upstream.ErrDead},
+
+		{"server error that says otherwise", 500, `{"error":"invalid_grant"}`, upstream.ErrUnavailable},
 		{"server error without a word", 500, ``, upstream.ErrUnavailable},
 		{"rate limit", 429, `{"error":"too_many_requests"}`, upstream.ErrUnavailable},
 		{"temporarily unavailable", 503, `{"error":"temporarily_unavailable"}`, upstream.ErrUnavailable},

@@ -32,7 +32,7 @@ func (s *Store) Unlease(ctx context.Context, credential oauth.ID, owner string) 
 // JudgeCredential implements [oauth.Store].
 func (s *Store) JudgeCredential(ctx context.Context, credential oauth.ID, version int64, deadAt time.Time) error {
 	return s.changeOne(ctx, "judge a credential", `
-		UPDATE credentials SET dead_at = $3, suspect_at = 0, lease_owner = '', lease_until = 0
+		UPDATE credentials SET dead_at = $3, suspect_at = 0
 		WHERE id = $1 AND version = $2`,
 		credential[:], version, millis(deadAt))
 }
@@ -68,7 +68,7 @@ func (s *Store) SuspectCredentials(ctx context.Context, user oauth.Hash, at time
 }
 
 // SaveCredential implements [oauth.Store].
-func (s *Store) SaveCredential(ctx context.Context, credential oauth.ID, version int64, owner string, at time.Time,
+func (s *Store) SaveCredential(ctx context.Context, credential oauth.ID, version int64, at time.Time,
 	seal oauth.SealFunc) error {
 	return s.tx(ctx, "save a credential", func(tx *sql.Tx) error {
 		_, err := lockUser(ctx, tx, `SELECT user_id FROM credentials WHERE id = $1`, credential[:])
@@ -76,8 +76,8 @@ func (s *Store) SaveCredential(ctx context.Context, credential oauth.ID, version
 			return err
 		}
 		err = tx.QueryRowContext(ctx, `
-			UPDATE credentials SET version = version + 1 WHERE id = $1 AND version = $2 AND lease_owner = $3
-			RETURNING version`, credential[:], version, owner).Scan(&version)
+			UPDATE credentials SET version = version + 1 WHERE id = $1 AND version = $2
+			RETURNING version`, credential[:], version).Scan(&version)
 		if errors.Is(err, sql.ErrNoRows) {
 			return oauth.ErrConflict
 		}

@@ -96,6 +96,24 @@ func (s *Store) EndGrant(ctx context.Context, grant oauth.ID) error {
 	return err
 }
 
+// EndGrants implements [oauth.Store].
+func (s *Store) EndGrants(ctx context.Context, user oauth.Hash) error {
+	return s.tx(ctx, "end a user's grants", func(tx *sql.Tx) error {
+		_, err := lockUser(ctx, tx, `$1`, user[:])
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM grants WHERE user_id = $1`, user[:]); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `DELETE FROM credentials WHERE user_id = $1`, user[:])
+		return err
+	})
+}
+
 // endGrant removes a grant that had expired at that time, with what hangs on it, and reports whether it did.
 func (s *Store) endGrant(ctx context.Context, grant []byte, at int64) (ended bool, err error) {
 	err = s.tx(ctx, "end a grant", func(tx *sql.Tx) error {

@@ -1,0 +1,240 @@
+package oauth_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/sqlstore"
+	"example.com/mcp-federated-login/upstream"
+)
+
+// A rotator is a GitHub that kills both tokens as soon as the refresh token is used, in whose back servers race.
+type rotator struct {
+	*httptest.Server
+	t        *testing.T
+	database string
+
+	mu        sync.Mutex // guards the fields below
+	renewals  int
+	life      int         // seconds
+	onRenewal func(n int) // called when the tokens have been rotated and nobody knows yet
+}
+
+func newRotator(t *testing.T) *rotator {
+	r := &rotator{t: t, database: filepath.Join(t.TempDir(), "server.db"), life: 28800}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /login/oauth/access_token", func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		r.mu.Lock()
+		if req.FormValue("refresh_token") != fmt.Sprint("r", r.renewals) {
+			r.mu.Unlock()
+			fmt.Fprint(w, `{"error":"bad_refresh_token"}`)
+			return
+		}
+		r.renewals++
+		n, life, then := r.renewals, r.life, r.onRenewal
+		r.mu.Unlock()
+		if then != nil {
+			then(n)
+		}
+		fmt.Fprintf(w, `{"access_token":"a%d","refresh_token":"r%d","expires_in":%d,"token_type":"bearer"}`, n, n, life)
+	})
+	mux.HandleFunc("GET /api/v3/user", func(w http.ResponseWriter, req *http.Request) {
+		if req.Header.Get("Authorization") != fmt.Sprint("Bearer a", r.count()) {
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+		fmt.Fprint(w, "{}")
+	})
+	r.Server = httptest.NewServer(mux)
+	t.Cleanup(r.Close)
+	return r
+}
+
+func (r *rotator) count() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.renewals
+}
+
+// failingSaves is a store whose first saves of a renewed credential fail.
+type failingSaves struct {
+	oauth.Store
+	mu   sync.Mutex
+	left int
+}
+
+func (f *failingSaves) SaveCredential(ctx context.Context, c oauth.ID, v int64, at time.Time, seal oauth.SealFunc) error {
+	f.mu.Lock()
+	f.left--
+	fails := f.left >= 0
+	f.mu.Unlock()
+	if fails {
+		return errors.New("the database is restarting")
+	}
+	return f.Store.SaveCredential(ctx, c, v, at, seal)
+}
+
+// server is an instance on the shared database, whose clock is ahead.
+func (r *rotator) server(ahead time.Duration, failing int) *oauth.Server {
+	r.t.Helper()
+	store, err := sqlstore.Open(r.t.Context(), "sqlite:"+r.database)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { store.Close() })
+	github, err := upstream.GitHub(upstream.GitHubConfig{ClientID: "id", ClientSecret: "secret", URL: r.URL})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	now := func() time.Time { return time.Now().Add(ahead) }
+	github.SetClock(now)
+	rules, err := upstream.ParseRules("anyone", "")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	s, err := oauth.New(r.t.Context(), oauth.Config{BaseURL: "https://mcp.example", Name: "Test",
+		Secrets: [][]byte{secret}, Store: &failingSaves{Store: store, left: failing}, Rules: rules,
+		Providers: []*upstream.Provider{github}, AccessTTL: 24 * time.Hour, RefreshTTL: 90 * 24 * time.Hour,
+		Scopes: []oauth.Scope{{Name: "account:read", Sentence: "See who you are", AtSignIn: true}},
+		Log:    slog.New(slog.DiscardHandler), Now: now})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return s
+}
+
+// signIn signs somebody in whose upstream token expires at that time from now.
+func (r *rotator) signIn(s *oauth.Server, client string, expires time.Duration) (c *oauth.Client, access, refresh string) {
+	r.t.Helper()
+	id := upstream.Identity{Provider: "github", Issuer: r.URL, Subject: "583231", Login: "octocat"}
+	c, code, err := s.SignInAs(r.t.Context(), client, id, &upstream.Token{Access: "a0", Refresh: "r0",
+		Expiry: time.Now().Add(expires), Scopes: []string{"user"}})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if access, refresh, err = s.Redeem(r.t.Context(), c, code); err != nil {
+		r.t.Fatal(err)
+	}
+	return c, access, refresh
+}
+
+func (r *rotator) exec(statement string, args ...any) {
+	(&vault{t: r.t, path: r.database}).exec(statement, args...)
+}
+
+// wantToken checks that the access token leads to the newest upstream token.
+func (r *rotator) wantToken(what string, s *oauth.Server, access string) {
+	r.t.Helper()
+	got, err := s.UpstreamToken(r.t.Context(), access)
+	if want := fmt.Sprint("a", r.count()); err != nil || got.Access != want {
+		r.t.Errorf("%s: got %v, want %s", what, err, want)
+	}
+}
+
+// Keycloak's access tokens live for five minutes, which is no more than the margin for renewal.
+func TestTokenThatLivesForLessThanTheMargin(t *testing.T) {
+	r := newRotator(t)
+	r.life = 300
+	s := r.server(0, 0)
+	c, _, refresh := r.signIn(s, "Laptop", -time.Second)
+	if _, _, err := s.Refresh(t.Context(), c, refresh); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.count(); got != 1 {
+		t.Errorf("renewed %d times, want once", got)
+	}
+}
+
+// To an instance whose clock is ahead, a lease seems to have run out, and the refresh token that it then uses is spent.
+// That must not cost the person the token that the holder of the lease is about to save.
+func TestLeaseOnAClockThatIsAhead(t *testing.T) {
+	r := newRotator(t)
+	s, ahead := r.server(0, 0), r.server(35*time.Second, 0)
+	_, access, _ := r.signIn(s, "Laptop", -time.Second)
+	r.onRenewal = func(n int) {
+		if _, err := ahead.UpstreamToken(t.Context(), access); n == 1 && err == nil {
+			t.Error("control: the other instance did not get in between")
+		}
+	}
+	r.wantToken("holder of the lease", s, access)
+	r.wantToken("instance ahead, afterwards", ahead, access)
+	if got := r.count(); got != 1 {
+		t.Errorf("renewed %d times, want once", got)
+	}
+}
+
+// The database restarts in the second between renewing and saving.
+func TestRenewedTokenIsSavedAtTheSecondAttempt(t *testing.T) {
+	r := newRotator(t)
+	s := r.server(0, 1)
+	_, access, _ := r.signIn(s, "Laptop", -time.Second)
+	r.wantToken("at once", s, access)
+	r.wantToken("later", r.server(0, 0), access)
+}
+
+// A webhook, or a replay of one, makes a credential suspect. Renewing it answers the suspicion, also where its access
+// token has merely expired.
+func TestSuspicionOfATokenThatCanBeRenewed(t *testing.T) {
+	for name, expires := range map[string]time.Duration{"expired": -time.Second, "alive": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			r := newRotator(t)
+			s := r.server(0, 0)
+			_, access, _ := r.signIn(s, "Laptop", expires)
+			r.exec("UPDATE credentials SET suspect_at = 1")
+			r.wantToken("suspected", s, access)
+			r.wantToken("afterwards", s, access)
+			if got := r.count(); got != 1 {
+				t.Errorf("renewed %d times, want once", got)
+			}
+		})
+	}
+}
+
+// The suspicion comes while another instance is renewing.
+func TestSuspicionDuringRenewal(t *testing.T) {
+	r := newRotator(t)
+	s, other := r.server(0, 0), r.server(0, 0)
+	_, access, _ := r.signIn(s, "Laptop", time.Minute)
+	var asking sync.WaitGroup
+	r.onRenewal = func(n int) {
+		if n == 1 {
+			r.exec("UPDATE credentials SET suspect_at = 1")
+			asking.Go(func() { r.wantToken("the other instance", other, access) })
+		}
+	}
+	r.wantToken("who renews", s, access)
+	asking.Wait()
+	r.wantToken("afterwards", s, access)
+}
+
+// Two grants of a person wait for the same renewal, and one of them ends.
+func TestEndOfOneGrantIsNotTheOthers(t *testing.T) {
+	r := newRotator(t)
+	s, other := r.server(0, 0), r.server(0, 0)
+	_, ending, _ := r.signIn(s, "Laptop", -time.Second)
+	_, staying, _ := r.signIn(s, "Phone", -time.Second)
+	var waiting sync.WaitGroup
+	r.onRenewal = func(n int) { // another instance holds the lease
+		waiting.Go(func() { s.UpstreamToken(t.Context(), ending) })
+		waiting.Go(func() { r.wantToken("the grant that stays", s, staying) })
+		r.exec("DELETE FROM grants WHERE id = (SELECT grant_id FROM tokens WHERE hash = ?)", hashBytes(ending))
+	}
+	if _, err := other.UpstreamToken(t.Context(), staying); err != nil {
+		t.Error(err)
+	}
+	waiting.Wait()
+}
+
+func hashBytes(token string) []byte {
+	h := oauth.HashOf(token)
+	return h[:]
+}
