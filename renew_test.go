@@ -3,6 +3,7 @@ package main
 import (
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -214,6 +215,23 @@ func TestOne401IsNotBelieved(t *testing.T) {
 				t.Errorf("afterwards: got %d %s", a.status, a.body)
 			}
 		})
+	}
+}
+
+// GitHub's rate limits come as 403 or 429. They are not the end of anything.
+func TestRateLimitOfTheAPIIsNotARevocation(t *testing.T) {
+	for _, status := range []int{http.StatusForbidden, http.StatusTooManyRequests} {
+		w := newExpiringWorld(t)
+		client := w.signIn()
+		w.app.devidp.FailNext("/api/v3/user/repos", 1, devidp.Fault{Status: status,
+			Header: http.Header{"X-RateLimit-Remaining": {"0"}}, Body: `{"message":"API rate limit exceeded"}`})
+		a := w.callAPI(w.base, client.access)
+		if a.status != http.StatusOK || !strings.Contains(string(a.body), strconv.Itoa(status)) {
+			t.Errorf("%d: got %d %s, want a tool's error that says so", status, a.status, a.body)
+		}
+		if a := w.callAPI(w.base, client.access); !works(a) {
+			t.Errorf("%d, afterwards: got %d %s", status, a.status, a.body)
+		}
 	}
 }
 

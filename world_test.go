@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -45,9 +46,18 @@ func newWorld(t testing.TB, env map[string]string) *world {
 		env:   map[string]string{"BASE_URL": "http://localhost:" + port, "DATA_DIR": filepath.Join(t.TempDir(), "data")}}
 	maps.Copy(w.env, env)
 	w.start(l)
-	t.Cleanup(func() { w.stop() })
+	t.Cleanup(func() {
+		w.stop()
+		// Whatever the test was about: what looks like a secret must not have been logged (see leak_test.go as well).
+		if found := secretPattern.FindString(w.logs.String()); found != "" {
+			t.Errorf("the log of this test holds a secret that begins with %.8s", found)
+		}
+	})
 	return w
 }
+
+// secretPattern matches our tokens and codes, GitHub's and Google's tokens and secrets, and ID tokens.
+var secretPattern = regexp.MustCompile(`(mcp_(at|rt|ac)_|gh[opurs]_|ya29\.|GOCSPX-|eyJ)[A-Za-z0-9_-]{12,}`)
 
 func (w *world) start(l net.Listener) {
 	w.t.Helper()

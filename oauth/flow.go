@@ -59,11 +59,11 @@ func (f *flow) nonce() string    { return f.derived("nonce") }
 func (f *flow) hash() Hash { return HashOf(f.derived("flow")) }
 
 // newCookieCodecs returns the codecs of a kind of cookie, one for each ring key. The cookie's name is part of what they
-// vouch for.
-func newCookieCodecs(ring keyRing, kind string) []securecookie.Codec {
+// vouch for, and so is the base URL: another server with the same secret must not take our cookies for its own.
+func newCookieCodecs(ring keyRing, kind, baseURL string) []securecookie.Codec {
 	var codecs []securecookie.Codec
 	for _, k := range ring {
-		c := securecookie.New(k.derive(kind+" cookie mac"), k.derive(kind+" cookie encryption"))
+		c := securecookie.New(k.derive(kind+" cookie mac", baseURL), k.derive(kind+" cookie encryption", baseURL))
 		c.SetSerializer(securecookie.NopEncoder{})
 		c.MaxLength(maxCookie)
 		c.MaxAge(0) // a cookie of ours carries its own time, so that tests can move it

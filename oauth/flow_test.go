@@ -28,8 +28,8 @@ func newTestServer(t testing.TB, baseURL string) *Server {
 	}
 	return &Server{baseURL: baseURL, base: base, resource: baseURL + "/mcp", ring: ring,
 		scopes: []Scope{{Name: "account:read", AtSignIn: true}}, providers: []*upstream.Provider{{ID: "github"}},
-		flowCodecs: newCookieCodecs(ring, "flow"), flowCookiePrefix: flowCookiePrefix(base),
-		visitorCodecs: newCookieCodecs(ring, "session"), visitorCookie: cookieName(base, "session"),
+		flowCodecs: newCookieCodecs(ring, "flow", baseURL), flowCookiePrefix: flowCookiePrefix(base),
+		visitorCodecs: newCookieCodecs(ring, "session", baseURL), visitorCookie: cookieName(base, "session"),
 		cache: newSessionCache(0),
 		log:   slog.New(slog.DiscardHandler), now: func() time.Time { return time.Unix(1_800_000_000, 0) }}
 }

@@ -8,7 +8,7 @@ import (
 	"net/url"
 )
 
-// maxForm is the largest body of /register, /token, /revoke and the consent form, in bytes.
+// maxForm is the largest body but those of the MCP endpoint, in bytes.
 const maxForm = 64 << 10
 
 var errTooLarge = &Error{Code: "invalid_request", Description: "The body is too large.",
@@ -18,7 +18,8 @@ var errTooLarge = &Error{Code: "invalid_request", Description: "The body is too 
 // section 3.2: "Request and response parameters MUST NOT be included more than once", and those without a value count
 // as left out. The resource alone may repeat (RFC 8707 section 2).
 func readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
-	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/x-www-form-urlencoded" {
+	t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || t != "application/x-www-form-urlencoded" {
 		return nil, invalidRequest("The body must be application/x-www-form-urlencoded.")
 	}
 	body, err := readBody(w, r)

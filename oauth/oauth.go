@@ -84,7 +84,8 @@ type Server struct {
 // secrets opens.
 func New(ctx context.Context, c Config) (*Server, error) {
 	base, err := url.Parse(c.BaseURL)
-	if err != nil || base.Host == "" || base.Scheme+"://"+base.Host != c.BaseURL || c.BaseURL != strings.ToLower(c.BaseURL) ||
+	if err != nil || base.Host == "" || base.Scheme+"://"+base.Host != c.BaseURL ||
+		c.BaseURL != strings.ToLower(c.BaseURL) ||
 		base.Scheme != "https" && (base.Scheme != "http" || !loopbackHost(base.Hostname())) {
 		return nil, fmt.Errorf("base URL %q: want an origin such as https://mcp.example.com", c.BaseURL)
 	}
@@ -102,7 +103,8 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	for i, p := range c.Providers {
 		exchanges[p.ID] = make(chan struct{}, maxExchanges)
 		// The same person would be one user with two providers.
-		if slices.ContainsFunc(c.Providers[:i], func(o *upstream.Provider) bool { return o.IdentityIssuer == p.IdentityIssuer }) {
+		same := func(o *upstream.Provider) bool { return o.IdentityIssuer == p.IdentityIssuer }
+		if slices.ContainsFunc(c.Providers[:i], same) {
 			return nil, fmt.Errorf("two identity providers have the issuer %s: configure it once", p.IdentityIssuer)
 		}
 	}
@@ -123,9 +125,9 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		development:      c.Development,
 		log:              slog.New(referenceHandler{c.Log.Handler()}),
 		now:              c.Now,
-		flowCodecs:       newCookieCodecs(ring, "flow"),
+		flowCodecs:       newCookieCodecs(ring, "flow", c.BaseURL),
 		flowCookiePrefix: flowCookiePrefix(base),
-		visitorCodecs:    newCookieCodecs(ring, "session"),
+		visitorCodecs:    newCookieCodecs(ring, "session", c.BaseURL),
 		visitorCookie:    cookieName(base, "session"),
 		cache:            newSessionCache(c.CacheTTL),
 		exchanges:        exchanges,

@@ -52,7 +52,8 @@ func (s *Server) handleRegister(w http.ResponseWriter, r *http.Request) {
 		s.writeError(w, r, err)
 		return
 	}
-	s.log.InfoContext(r.Context(), "client registered", "name", displayName(resp.ClientName), "uris", len(resp.RedirectURIs))
+	s.log.InfoContext(r.Context(), "client registered", "name", displayName(resp.ClientName),
+		"uris", len(resp.RedirectURIs))
 	writeJSON(w, http.StatusCreated, resp)
 }
 

@@ -127,7 +127,8 @@ func (r keyRing) sealCredential(user Hash, t *upstream.Token) SealFunc {
 		}
 		content, k := newSecret(), r.seals()
 		s := Sealed{RingKey: k.name}
-		s.Ciphertext = aead(content[:], k, "credential").Seal(nil, nil, plain, credentialContext(user, credential, version))
+		s.Ciphertext = aead(content[:], k, "credential").Seal(nil, nil, plain,
+			credentialContext(user, credential, version))
 		for _, recipient := range to {
 			public, err := ecdh.X25519().NewPublicKey(recipient.PublicKey)
 			if err != nil {
@@ -162,7 +163,8 @@ func (r keyRing) openCredential(private *ecdh.PrivateKey, g *Grant, c *Credentia
 	if err != nil {
 		return nil, errForged
 	}
-	plain, err := aead(content, k, "credential").Open(nil, nil, c.Ciphertext, credentialContext(g.User.ID, c.ID, c.Version))
+	plain, err := aead(content, k, "credential").Open(nil, nil, c.Ciphertext,
+		credentialContext(g.User.ID, c.ID, c.Version))
 	if err != nil {
 		return nil, errForged
 	}

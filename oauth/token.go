@@ -129,7 +129,8 @@ func (s *Server) respond(g *Grant, seed secret32, n int64, expiresAt time.Time) 
 
 // endGrant ends a grant because of what somebody did with it.
 func (s *Server) endGrant(ctx context.Context, g *Grant, why string) error {
-	defer s.cache.drop(func(_ Hash, o *Grant) bool { return o.ID == g.ID }) // also after an error: it may have ended all the same
+	// Also after an error: it may have ended all the same.
+	defer s.cache.drop(func(_ Hash, o *Grant) bool { return o.ID == g.ID })
 	if err := s.store.EndGrant(ctx, g.ID); err != nil {
 		return fmt.Errorf("ending grant: %w", err)
 	}

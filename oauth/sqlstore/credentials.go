@@ -11,7 +11,8 @@ import (
 )
 
 // Lease implements [oauth.Store].
-func (s *Store) Lease(ctx context.Context, credential oauth.ID, version int64, owner string, at, until time.Time) error {
+func (s *Store) Lease(ctx context.Context, credential oauth.ID, version int64, owner string,
+	at, until time.Time) error {
 	return s.changeOne(ctx, "lease a credential", `
 		UPDATE credentials SET lease_owner = $3, lease_until = $5
 		WHERE id = $1 AND version = $2 AND lease_until <= $4`,
@@ -90,7 +91,8 @@ func (s *Store) SaveCredential(ctx context.Context, credential oauth.ID, version
 
 // writeCredential stores a credential's new content, sealed to every live grant that is bound to it. The caller holds
 // the user's row. Whoever was about to renew the old content loses the lease, and what was said of it no longer counts.
-func writeCredential(ctx context.Context, tx *sql.Tx, credential oauth.ID, version, at int64, seal oauth.SealFunc) error {
+func writeCredential(ctx context.Context, tx *sql.Tx, credential oauth.ID, version, at int64,
+	seal oauth.SealFunc) error {
 	to, err := recipients(ctx, tx, credential, at)
 	if err != nil {
 		return fmt.Errorf("recipients: %w", err)

@@ -86,7 +86,8 @@ func (s *Store) Credential(ctx context.Context, grant oauth.ID) (oauth.Credentia
 	err := s.read.QueryRowContext(ctx, `
 		SELECT c.id, c.version, c.dead_at, c.suspect_at, c.ring_key, c.ciphertext, g.sealed_key
 		FROM grants g JOIN credentials c ON c.id = g.credential_id WHERE g.id = $1`, grant[:]).
-		Scan(scanBytes{c.ID[:]}, &c.Version, scanMillis{&c.DeadAt}, scanMillis{&c.SuspectAt}, &c.RingKey, &c.Ciphertext, &c.Key)
+		Scan(scanBytes{c.ID[:]}, &c.Version, scanMillis{&c.DeadAt}, scanMillis{&c.SuspectAt}, &c.RingKey, &c.Ciphertext,
+			&c.Key)
 	return c, found("read a credential", err)
 }
 
