@@ -129,7 +129,7 @@ func TestBrowserBackAndContinueAgain(t *testing.T) {
 		b.assertCookies(w, i+1)
 		states[i] = evaluate[string](b, `new URLSearchParams(location.search).get("state")`)
 		if i == 0 {
-			evaluate[bool](b, `setTimeout(() => history.back()), true`)
+			b.goBack()
 		}
 	}
 	if states[0] == states[1] {
@@ -145,7 +145,7 @@ func TestBrowserFinishedSignInIsNotRepeated(t *testing.T) {
 		act  func(*tab)
 	}{
 		{"callback opened again", func(b *tab) { b.open(b.callback()) }},
-		{"back to the provider, which knows the person now", func(b *tab) { evaluate[bool](b, `setTimeout(() => history.back()), true`) }},
+		{"back to the provider, which knows the person now", func(b *tab) { b.goBack() }},
 	} {
 		t.Run(repeat.name, func(t *testing.T) {
 			w := newWorld(t, nil)

@@ -136,6 +136,12 @@ func (b *tab) open(address string) {
 	b.do(chromedp.Navigate(address))
 }
 
+// goBack goes back in history, once the page has answered: it cannot afterwards.
+func (b *tab) goBack() {
+	b.t.Helper()
+	evaluate[bool](b, `setTimeout(() => history.back()), true`)
+}
+
 // see waits for a page with this in its heading.
 func (b *tab) see(heading string) {
 	b.t.Helper()
