@@ -68,6 +68,16 @@ func TestWhoMayStay(t *testing.T) {
 		{"userinfo about somebody else", "email:octocat@example.com", "", "Example ID", func(w *world) {
 			w.app.devidp.Lie(devidp.Userinfo, func(c map[string]any) { c["sub"] = "666" })
 		}, 6 * time.Minute, false},
+		{"userinfo that does not say whether the address is verified", "email:octocat@example.com", "", "Example ID",
+			func(w *world) {
+				w.app.devidp.Lie(devidp.Userinfo, func(c map[string]any) { delete(c, "email_verified") })
+			}, 6 * time.Minute, true},
+		{"a 401 of a replica that lags, for the membership", acme, "", "GitHub", func(w *world) {
+			w.app.devidp.FailNext(acmeMembership, 1, devidp.Fault{Status: http.StatusUnauthorized})
+		}, 6 * time.Minute, true},
+		{"a firewall's 403", acme, "", "GitHub", func(w *world) {
+			w.app.devidp.FailNext("/api/v3/user", 1, devidp.Fault{Status: http.StatusForbidden, Body: "<h1>Blocked</h1>"})
+		}, 6 * time.Minute, true},
 		{"hd", "google-domain:acme.example", "", "Google", func(*world) {}, 6 * time.Minute, true},
 		{"moved to another hosted domain", "google-domain:acme.example", "", "Google", func(w *world) {
 			w.app.devidp.Lie(devidp.Userinfo, func(c map[string]any) { c["hd"] = "other.example" })
@@ -107,6 +117,62 @@ func TestWhoMayStay(t *testing.T) {
 				t.Errorf("whoami: got status %d", got)
 			}
 			w.refreshed(&other)
+		})
+	}
+}
+
+const acmeMembership = "/api/v3/user/memberships/orgs/acme"
+
+// The operator adds a rule about an organization. A client that is connected since before cannot see organizations, and
+// has to sign in again; one that has signed in since goes on.
+func TestNewRuleEndsOnlyTheGrantsThatCannotSee(t *testing.T) {
+	w := newWorld(t, map[string]string{"TOKEN_CACHE": "0"})
+	before := w.signIn()
+	w.env["ALLOW"] = "github-org:acme"
+	w.restart()
+	since := w.signIn()
+	w.clock.advance(10 * time.Minute)
+	w.signedOut(before)
+	if got := w.tool(since.access, "whoami").status; got != http.StatusOK {
+		t.Errorf("the client that signed in since: got status %d at the gate", got)
+	}
+	w.refreshed(&since)
+}
+
+// The grace is for those of whom it was known that they may come in. A rate limit is the person's own to use up.
+func TestGraceIsNotForStrangersToANewRule(t *testing.T) {
+	w := newWorld(t, map[string]string{"TOKEN_CACHE": "0", "ALLOW": "github-org:acme,github:mallory"})
+	mallory := w.signInWith("GitHub", "mallory")
+	w.env["ALLOW"] = "github-org:acme"
+	w.restart()
+	w.app.devidp.FailNext(acmeMembership, 9, devidp.Fault{Status: http.StatusForbidden,
+		Header: http.Header{"X-Ratelimit-Remaining": {"0"}}})
+	w.clock.advance(10 * time.Minute)
+	a := w.refresh(mallory.clientID, mallory.refresh)
+	if a.status != http.StatusServiceUnavailable {
+		t.Errorf("got status %d, %q, want 503: nothing is known but that the rule is new", a.status, a.str("error"))
+	}
+}
+
+// Entra leaves the groups claim out of large tokens, and elsewhere the person may untick it.
+func TestDenyByGroupCannotBeHiddenFrom(t *testing.T) {
+	for name, lie := range map[string]func(map[string]any){
+		"in the group":         func(map[string]any) {},
+		"not told of any":      func(c map[string]any) { delete(c, "groups") },
+		"control, in no group": func(c map[string]any) { c["groups"] = []string{} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, nil)
+			idp := w.standIn()
+			w.env["DENY"] = "oidc-group:acme"
+			w.useOIDC(idp.OIDC())
+			idp.Lie(devidp.IDToken, lie)
+			idp.Lie(devidp.Userinfo, lie)
+			p := w.browser().open(w.authorizeURL(w.register(callbackURI), nil)).press("Continue with Example ID", nil).
+				press("Authorize", nil)
+			if admitted := p.status == 0; admitted != strings.HasPrefix(name, "control") {
+				t.Errorf("admitted %v:\n%s", admitted, p.text)
+			}
 		})
 	}
 }

@@ -20,8 +20,9 @@ const (
 	factsStand = 24 * time.Hour
 	// unknownGrace is how long it stands, from the first time that the provider did not answer.
 	unknownGrace = time.Hour
-	// judgeTimeout bounds what a client waits at a refresh, in vain, for a provider that does not answer.
-	judgeTimeout = 3 * time.Second
+	// judgeTimeout bounds what a client waits at a refresh, in vain, for a provider that does not answer: once for a
+	// token, and once for what it says of the person.
+	judgeTimeout = 2 * time.Second
 )
 
 // errSignInAgain: only a sign-in can tell whether the person may still come in.
@@ -102,13 +103,16 @@ func (s *Server) judgeAgain(ctx context.Context, g *Grant, private *ecdh.Private
 			return fmt.Errorf("saving user: %w", err)
 		}
 	}
-	known := s.rules.Admit(u.Identity)
-	if recent := now.Sub(u.FactsAt) < factsFresh; recent || !s.rules.HangOnFacts(u.Identity) {
+	known, age := s.rules.Admit(u.Identity), now.Sub(u.FactsAt)
+	// What comes from a clock that was far ahead is not recent.
+	if recent := age > -time.Minute && age < factsFresh; recent || !s.rules.HangOnFacts(u.Identity) {
 		if !errors.Is(known, upstream.ErrUndecided) {
 			return known
 		}
 	}
-	token, version, err := s.upstreamToken(ctx, g, private, 0)
+	tokenCtx, cancel := context.WithTimeout(ctx, judgeTimeout)
+	defer cancel()
+	token, version, err := s.upstreamToken(tokenCtx, g, private, 0)
 	if err != nil && !errors.Is(err, errUpstreamExpired) {
 		return err
 	}
@@ -118,8 +122,10 @@ func (s *Server) judgeAgain(ctx context.Context, g *Grant, private *ecdh.Private
 		fresh, err = c.askAgain(ctx, token, version)
 	}
 	was := u.FactsAt
-	refusal := new(upstream.Refusal)
+	refusal, failed := new(upstream.Refusal), new(upstream.Error)
 	switch {
+	case errors.As(err, &refusal) && refusal.OfToken():
+		return err // of this grant; another one's token may show more
 	case err == nil, errors.As(err, &refusal):
 		// Also after a no: it is true of all the person's grants, and the gate will know.
 		u.Identity, u.FactsAt, u.UnknownSince = fresh, now, time.Time{}
@@ -132,7 +138,8 @@ func (s *Server) judgeAgain(ctx context.Context, g *Grant, private *ecdh.Private
 			return fmt.Errorf("%w: %w", errSignInAgain, err)
 		}
 		return known
-	case errors.Is(err, upstream.ErrUnavailable), errors.Is(err, upstream.ErrMisconfigured):
+	case errors.As(err, &failed) && !errors.Is(err, upstream.ErrBadAnswer):
+		// An outage, a rate limit, a firewall's page: nothing that says anything of the person.
 		if u.UnknownSince.IsZero() {
 			u.UnknownSince = now
 			if err := s.store.SaveUser(ctx, *u, was); err != nil {
@@ -142,14 +149,13 @@ func (s *Server) judgeAgain(ctx context.Context, g *Grant, private *ecdh.Private
 		if errors.As(known, &refusal) {
 			return known
 		}
-		if now.Sub(u.UnknownSince) >= unknownGrace {
+		if errors.Is(known, upstream.ErrUndecided) || now.Sub(u.UnknownSince) >= unknownGrace {
 			return fmt.Errorf("judging whether the person may still come in: %w", err)
 		}
 		s.log.WarnContext(ctx, "access not checked, because the provider does not answer", "grant", g.ID,
 			"since", u.UnknownSince, "cause", err)
 		return nil
-	}
-	if failed := new(upstream.Error); errors.As(err, &failed) { // the provider will not have this person's token
+	case errors.Is(err, upstream.ErrBadAnswer):
 		return fmt.Errorf("%w: %w", errSignInAgain, err)
 	}
 	return err
@@ -162,18 +168,21 @@ func (c *Caller) askAgain(ctx context.Context, t *upstream.Token, version int64)
 	defer cancel()
 	was := c.session.grant.User.Identity
 	p := c.server.provider(was.Provider)
-	id, err := p.IdentifyAgain(ctx, t, was)
+	ask := func() (upstream.Identity, error) {
+		id, err := p.IdentifyAgain(ctx, t, was)
+		if err != nil {
+			return upstream.Identity{}, err
+		}
+		return id, p.Admit(ctx, t, &id, c.server.rules)
+	}
+	id, err := ask()
 	if failed := new(upstream.Error); errors.As(err, &failed) && failed.Status == http.StatusUnauthorized {
 		if t = c.tokenAfter401(ctx, t, version); t != nil {
-			id, err = p.IdentifyAgain(ctx, t, was)
-		} else if c.signInAgain.Load() {
-			err = errUpstreamDead
-		} else {
-			err = fmt.Errorf("%w: %w", upstream.ErrUnavailable, err)
+			return ask()
+		}
+		if c.signInAgain.Load() {
+			return upstream.Identity{}, errUpstreamDead
 		}
 	}
-	if err != nil {
-		return upstream.Identity{}, err
-	}
-	return id, p.Admit(ctx, t, &id, c.server.rules)
+	return id, err
 }

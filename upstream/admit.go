@@ -66,7 +66,7 @@ func (r rule) matches(id Identity) (is, known bool) {
 			return domain == r.value
 		}) || r.deny && len(id.Emails) == 0
 	case "oidc-group":
-		is = slices.Contains(id.Groups, r.value)
+		is = slices.Contains(id.Groups, r.value) || r.deny && id.Groups == nil // we are not told
 	case "github-org", "github-team":
 		standing, asked := id.Memberships[r.name()]
 		if !asked {
@@ -117,6 +117,10 @@ type Refusal struct {
 	denied                 bool // by DENY
 	unseenOrg, unseenEmail bool // because we are not told whether a rule matches
 }
+
+// OfToken reports whether the verdict hangs on what the token that was asked with may see. Another token of the same
+// person may see more.
+func (r *Refusal) OfToken() bool { return r.unseenOrg }
 
 // A Remedy is something that a person can do about a refusal.
 type Remedy struct {

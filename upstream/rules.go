@@ -168,7 +168,7 @@ func (r Rules) Check(providers []string, groupsClaim string) error {
 
 func isEmpty(s string) bool { return s == "" }
 
-func isName(s string) bool { return strings.TrimSpace(s) != "" }
+func isName(s string) bool { return s != "" && strings.TrimSpace(s) == s }
 
 // isLogin accepts letters, digits and hyphens, and the underscore of enterprise-managed users. Teams are spelt alike.
 func isLogin(s string) bool {

@@ -84,6 +84,9 @@ func private(path string) error {
 	if !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("create the SQLite file: %w", err)
 	}
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return errors.New("the path of the SQLite file is that of a folder or something else")
+	}
 	// An existing file must not be opened here: closing it would drop the locks that this process has on it.
 	for _, suffix := range []string{"", "-wal", "-shm"} {
 		if err := os.Chmod(path+suffix, 0o600); err != nil && !errors.Is(err, fs.ErrNotExist) {
