@@ -13,11 +13,16 @@
 //	    | GET .../authorize ------------------------------------------------>  |
 //	    |<---------------------------------------------------- 302, their code |
 //	    | GET /callback/{provider}     |  callback.go --- code, verifier --->  |
-//	    |<--------------- 303, our code|  <------------- upstream token ------ |
+//	    |                              |  <------------- upstream token ------ |
+//	    |<--------------- 303, our code|  judge.go, seal.go                    |
 //	 MCP client                        |                                       |
 //	    | POST /token                  |  token.go, code.go, refresh.go        |
 //	    |<------------------ our tokens|                                       |
 //	    | POST /mcp + our token        |  gate.go -> a tool -> caller.go --->  |
+//
+// What a grant then lives through: its client refreshes (refresh.go), its person is judged again (judge.go), its
+// upstream token is renewed (renew.go), the provider says that it was revoked (webhook.go), the operator blocks its
+// client (block.go).
 //
 // The same sign-in, without a client, leads people to GET /connections (connections.go, visitor.go), where they see and
 // end what they have connected.
