@@ -138,7 +138,7 @@ func TestWhatABlockCovers(t *testing.T) {
 		"cursor://app.cursor/cb", "com.example.app:/cb", "https://192.0.2.7:8443/"}}
 	for name, want := range map[string]bool{
 		"mcp_ci_x": true, "a.b.example": true, "b.example": true, "B.EXAMPLE.": true, "::1": true, "0:0::1": true,
-		"192.0.2.7": true, "app.cursor": true, "cursor": true,
+		"192.0.2.7": true, "::ffff:192.0.2.7": true, "b.example..": true, "app.cursor": true, "cursor": true,
 		"mcp_ci_y": false, ".example": false, "xb.example": false, "c.a.b.example": false, "a.b": false, "cb": false,
 		"2.7": false, "192.0.2": false, "::": false, "com.example.app": false,
 	} {

@@ -50,11 +50,19 @@ func (c *Client) BlockedBy(blocks []string) bool {
 		if err != nil {
 			continue
 		}
-		for host := strings.TrimSuffix(u.Hostname(), "."); host != ""; _, host, _ = strings.Cut(host, ".") {
+		for host := hostName(u.Hostname()); host != ""; _, host, _ = strings.Cut(host, ".") {
 			names = append(names, host)
 		}
 	}
 	return slices.ContainsFunc(names, func(name string) bool { return slices.Contains(blocks, name) })
+}
+
+// hostName returns the one spelling of a host: in lower case, without dots at the end, and an IPv4 address as such.
+func hostName(host string) string {
+	if ip, err := netip.ParseAddr(host); err == nil {
+		return ip.Unmap().String()
+	}
+	return strings.ToLower(strings.TrimRight(host, "."))
 }
 
 // BlockName returns how a block is spelt that an operator asks for by a client's key or client_id, or by a host.
@@ -62,12 +70,12 @@ func BlockName(s string) (string, error) {
 	if c := (&Client{ID: s}); c.registered() {
 		return c.Key().String(), nil
 	}
-	s = strings.ToLower(strings.TrimSuffix(s, "."))
+	s = hostName(s)
 	if key, err := hex.DecodeString(s); err == nil && len(key) == len(ID{}) {
 		return s, nil
 	}
-	if ip, err := netip.ParseAddr(s); err == nil {
-		return ip.String(), nil
+	if _, err := netip.ParseAddr(s); err == nil {
+		return s, nil
 	}
 	if !ldhHost.MatchString(s) {
 		return "", errors.New("neither a client nor a host: name a client by its ID or client_id, or a host without " +

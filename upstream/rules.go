@@ -50,7 +50,7 @@ var ruleKinds = []ruleKind{
 		"members of certain GitHub teams"},
 	{"google-domain", googleID, "google-domain:example.com", "this is no domain", isDomain,
 		"accounts of certain Google Workspace organizations"},
-	{"email", "", "email:octocat@example.com", "this is no e-mail address", isAddress,
+	{"email", "", "email:octocat@example.com", "this is no e-mail address of somebody's own", isMailAddress,
 		"certain verified e-mail addresses"},
 	{"email-domain", "", "email-domain:example.com", "this is no domain that is somebody's own", isMailDomain,
 		"verified e-mail addresses of certain domains"},
@@ -198,6 +198,12 @@ func isDomain(s string) bool {
 		}
 	}
 	return strings.Contains(s, ".")
+}
+
+// isMailAddress leaves out the addresses of that kind as well: they follow the login.
+func isMailAddress(s string) bool {
+	_, domain, _ := strings.Cut(s, "@")
+	return isAddress(s) && isMailDomain(domain)
 }
 
 // isMailDomain leaves out the domain where GitHub gives a verified address to everybody.

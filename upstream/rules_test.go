@@ -189,6 +189,7 @@ func TestRuleMistakes(t *testing.T) {
 		{"top-level domain", "google-domain:com", "", []string{"google-domain:example.com"}},
 		{"the domain where everybody at GitHub has an address", "email-domain:users.noreply.github.com", "",
 			[]string{"no domain that is somebody's own"}},
+		{"such an address, which follows the login", "email:octocat@users.noreply.github.com", "", []string{address}},
 		{"the same on an enterprise server", "email-domain:Users.Noreply.git.example.com", "", []string{domain}},
 		{"group without a name", "oidc-group: ", "", []string{"oidc-group:admins"}},
 		{"all at once", "x,github:octocat,y", "z", []string{`ALLOW: "x"`, `ALLOW: "y"`, `DENY: "z"`}},
