@@ -262,3 +262,29 @@ func TestUseAnotherAccount(t *testing.T) {
 		}
 	}
 }
+
+// TestOneFlowTakesOnePlace: a cookie can be sent as often as one likes, but a provider is asked about one flow only once
+// at a time. Otherwise one consent would be enough to fill all the places that sign-ins have.
+func TestOneFlowTakesOnePlace(t *testing.T) {
+	w := newWorld(t, nil)
+	p := w.atCallback(w.register(callbackURI))
+	var second *page
+	w.app.devidp.FailNext(tokenPath, 1, devidp.Fault{Status: http.StatusBadGateway, Then: func() {
+		second = p.b.open(p.url.String()) // while the first is being asked about
+	}})
+	if first := p.b.open(p.url.String()); first.status != http.StatusServiceUnavailable {
+		t.Errorf("first: got status %d, want 503", first.status)
+	}
+	if second == nil || second.status != http.StatusBadRequest || !strings.Contains(second.text, "already finished") {
+		t.Errorf("second: got %+v", second)
+	}
+	asked := 0
+	for _, c := range w.app.devidp.Calls() {
+		if c.Path == tokenPath {
+			asked++
+		}
+	}
+	if asked != 1 {
+		t.Errorf("the provider was asked %d times, want once", asked)
+	}
+}
