@@ -35,8 +35,9 @@ var (
 )
 
 // handleCallback handles GET /callback/{provider}, where the provider sends the browser back to. It binds the
-// upstream token to a new grant, and sends the browser on to the client with a code of ours. It works once per flow:
-// every answer but a 503 deletes the flow's cookie, and the store refuses the flow's second grant.
+// upstream token to a new grant, and sends the browser on to the client with a code of ours; or it finishes a visit to
+// /connections. It works once per flow: every answer but a 503 deletes the flow's cookie, and the store refuses the
+// flow's second grant.
 func (s *Server) handleCallback(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	p, f := s.provider(chi.URLParam(r, "provider")), s.flowOf(r, q.Get("state"))
@@ -55,20 +56,20 @@ func (s *Server) handleCallback(w http.ResponseWriter, r *http.Request) {
 	req, err := s.parseAuthorize(ctx, f.Request)
 	if err != nil {
 		if asError(err).Status != http.StatusServiceUnavailable {
-			s.endFlow(w, s.flowCookieName(f.state()))
+			s.endFlow(w, f)
 		}
 		s.authorizeError(w, r, req, err)
 		return
 	}
 	code, err := s.signIn(ctx, f, p, req, q)
 	if err == nil {
-		s.endFlow(w, s.flowCookieName(f.state()))
+		s.endFlow(w, f)
 		s.redirectToClient(w, r, req, url.Values{"code": {code}})
 		return
 	}
 	failure := explainSignIn(err, p.Name, connectAgain)
 	if failure.status != http.StatusServiceUnavailable {
-		s.endFlow(w, s.flowCookieName(f.state()))
+		s.endFlow(w, f)
 	}
 	if errors.Is(err, errDenied) { // the person knows: they pressed the button
 		s.logError(r, failure.asError())

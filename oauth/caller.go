@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"slices"
@@ -68,7 +69,11 @@ func (c *Caller) missing() []string {
 }
 
 // APIURL is the base address of the provider's API, such as https://api.github.com, without a trailing slash.
-func (c *Caller) APIURL() string { return c.server.provider(c.Identity().Provider).APIURL }
+func (c *Caller) APIURL() string { return c.provider().APIURL }
+
+func (c *Caller) provider() *upstream.Provider {
+	return c.server.provider(c.session.grant.User.Provider)
+}
 
 // apiTimeout bounds one call of a tool to the provider's API.
 const apiTimeout = 30 * time.Second
@@ -83,7 +88,7 @@ func (c *Caller) HTTPClient() *http.Client {
 type asUser struct{ *Caller }
 
 func (c asUser) RoundTrip(r *http.Request) (*http.Response, error) {
-	if !c.server.provider(c.Identity().Provider).ServesAPI(r.URL) {
+	if !c.provider().ServesAPI(r.URL) {
 		return http.DefaultTransport.RoundTrip(r)
 	}
 	token, version, err := c.upstreamToken(r.Context(), 0)
@@ -93,7 +98,7 @@ func (c asUser) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	resp, err := send(r, token)
+	resp, err := send(r, r.Body, token)
 	if err != nil || resp.StatusCode != http.StatusUnauthorized {
 		return resp, err
 	}
@@ -103,18 +108,19 @@ func (c asUser) RoundTrip(r *http.Request) (*http.Response, error) {
 	if token == nil || r.Body != nil && r.GetBody == nil {
 		return resp, nil
 	}
-	again := r.Clone(r.Context())
+	body := r.Body
 	if r.GetBody != nil {
-		if again.Body, err = r.GetBody(); err != nil {
+		if body, err = r.GetBody(); err != nil {
 			return resp, nil
 		}
 	}
 	resp.Body.Close()
-	return send(again, token)
+	return send(r, body, token)
 }
 
-func send(r *http.Request, t *upstream.Token) (*http.Response, error) {
+func send(r *http.Request, body io.ReadCloser, t *upstream.Token) (*http.Response, error) {
 	r = r.Clone(r.Context())
+	r.Body = body
 	r.Header.Set("Authorization", "Bearer "+t.Access)
 	return http.DefaultTransport.RoundTrip(r)
 }
@@ -138,7 +144,7 @@ func (c *Caller) tokenAfter401(ctx context.Context, t *upstream.Token, version i
 		}
 		// Many calls find out at once. One asks for all.
 		_, err, _ = s.renewals.Do(fmt.Sprint("check", credential.ID, version), func() (any, error) {
-			return nil, s.provider(g.User.Provider).Check(context.WithoutCancel(ctx), t)
+			return nil, c.provider().Check(context.WithoutCancel(ctx), t)
 		})
 		switch {
 		case err == nil:
@@ -181,7 +187,7 @@ func (c *Caller) explain(ctx context.Context, err error) error {
 		return nil
 	case errors.Is(err, errUpstreamDead), errors.Is(err, errUpstreamExpired), errors.Is(err, ErrNotFound):
 		c.signInAgain.Store(true)
-		return fmt.Errorf("%s no longer accepts this sign-in: sign in again", c.Identity().Provider)
+		return fmt.Errorf("%s no longer accepts this sign-in: sign in again", c.session.grant.User.Provider)
 	}
 	if !errors.Is(err, context.Canceled) { // whoever asked has gone
 		c.server.log.ErrorContext(ctx, "no upstream token", "grant", c.session.grant.ID, "cause", err)

@@ -169,12 +169,12 @@ func (s *Server) finishVisit(ctx context.Context, w http.ResponseWriter, r *http
 	if err != nil {
 		failure := s.explainVisit(err, p)
 		if failure.status != http.StatusServiceUnavailable {
-			s.endFlow(w, s.flowCookieName(f.state()))
+			s.endFlow(w, f)
 		}
 		s.signInError(w, r, nil, failure)
 		return
 	}
-	s.endFlow(w, s.flowCookieName(f.state()))
+	s.endFlow(w, f)
 	if news != nil {
 		s.pages.error(w, http.StatusOK, *news)
 		return

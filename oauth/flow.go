@@ -132,10 +132,17 @@ func (s *Server) openFlow(c *http.Cookie) *flow {
 	if err := json.Unmarshal(plain, &f); err != nil {
 		return nil
 	}
-	if age := s.now().Sub(f.Began); age < -time.Minute || age > flowLife { // another instance's clock may be ahead
+	if !s.within(flowLife, f.Began) {
 		return nil
 	}
 	return &f
+}
+
+// within reports whether what is in a cookie, and began then, is still in its life. Another instance's clock may be
+// ahead.
+func (s *Server) within(life time.Duration, began time.Time) bool {
+	age := s.now().Sub(began)
+	return age >= -time.Minute && age <= life
 }
 
 // flowOf returns the flow that a callback's state belongs to, or nil if this browser has none (RFC 6749 section
@@ -180,7 +187,7 @@ func (s *Server) startFlow(w http.ResponseWriter, r *http.Request, f *flow) erro
 	slices.SortFunc(others, func(a, b inFlight) int { return b.began.Compare(a.began) }) // newest first
 	for i, o := range others {
 		if i >= maxFlows-1 || o.began.IsZero() {
-			s.endFlow(w, o.name)
+			s.deleteCookie(w, o.name)
 		}
 	}
 	http.SetCookie(w, cookie)
@@ -188,6 +195,6 @@ func (s *Server) startFlow(w http.ResponseWriter, r *http.Request, f *flow) erro
 }
 
 // endFlow deletes a flow's cookie.
-func (s *Server) endFlow(w http.ResponseWriter, name string) {
-	s.deleteCookie(w, name)
+func (s *Server) endFlow(w http.ResponseWriter, f *flow) {
+	s.deleteCookie(w, s.flowCookieName(f.state()))
 }

@@ -63,13 +63,14 @@ func (s *Server) tryRefresh(ctx context.Context, client *Client, hash Hash, secr
 	if err != nil {
 		return nil, err
 	}
-	if err := s.readmit(ctx, g, privateKey(seed)); err != nil {
+	private := privateKey(seed)
+	if err := s.readmit(ctx, g, private); err != nil {
 		return nil, err
 	}
 	if spent {
 		return s.repeat(ctx, g, seed)
 	}
-	if err := s.keepAlive(ctx, g, privateKey(seed)); errors.Is(err, errUpstreamDead) {
+	if err := s.keepAlive(ctx, g, private); errors.Is(err, errUpstreamDead) {
 		s.log.WarnContext(ctx, "refresh token refused", "grant", g.ID, "cause", err)
 		return nil, errInvalidRefresh
 	} else if err != nil {
