@@ -138,7 +138,7 @@ func open(ctx context.Context, s settings, log *slog.Logger, now func() time.Tim
 	if err != nil {
 		return nil, err
 	}
-	a.handler = a.routes()
+	a.handler = a.routes(mcpserver.New(log))
 	return a, nil
 }
 
@@ -151,7 +151,8 @@ func (a *app) close() {
 	}
 }
 
-func (a *app) routes() http.Handler {
+// routes returns the whole server, with mcp behind its gate.
+func (a *app) routes(mcp http.Handler) http.Handler {
 	site := chi.NewRouter()
 	site.Use(a.oauth.CheckHost)
 	if a.devidp != nil {
@@ -159,7 +160,7 @@ func (a *app) routes() http.Handler {
 	}
 	site.Use(middleware.GetHead)
 	site.Get("/static/*", static.Handler().ServeHTTP)
-	a.oauth.Routes(site, mcpserver.New(a.log))
+	a.oauth.Routes(site, mcp)
 
 	r := chi.NewRouter()
 	r.Use(a.logRequests, limitReading)

@@ -38,8 +38,8 @@ func newTool[In, Out any](name, scope string, run func(context.Context, *oauth.C
 	return tool{server.ServerTool{Tool: mcp.NewTool(name, options...), Handler: handle}, scope}
 }
 
-// New returns the MCP endpoint. It takes POST requests that an [oauth.Server] has let through. It keeps nothing
-// between requests, so any instance can answer any of them.
+// New returns the MCP endpoint with our tools. It keeps nothing between requests, so any instance can answer any of
+// them.
 func New(log *slog.Logger) http.Handler {
 	scopes := map[string]oauth.Scope{} // keyed by tool
 	needed := func(name string) oauth.Scope { return scopes[name] }
@@ -59,6 +59,11 @@ func New(log *slog.Logger) http.Handler {
 		scopes[t.Tool.Name] = Scopes[i]
 		mcpServer.AddTools(t.ServerTool)
 	}
+	return Handler(mcpServer, log)
+}
+
+// Handler serves an MCP server to the requests that an [oauth.Server] has let through.
+func Handler(mcpServer *server.MCPServer, log *slog.Logger) http.Handler {
 	return server.NewStreamableHTTPServer(mcpServer,
 		server.WithStateLess(true),
 		server.WithDisableStreaming(true),
