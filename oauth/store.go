@@ -90,7 +90,7 @@ type Store interface {
 	KeysInUse(ctx context.Context, at time.Time) ([]string, error)
 
 	// Purge removes what no request can need any more, at most limit rows of a kind, and returns how many rows it
-	// changed: expired grants, access tokens and codes, refresh tokens spent before spentBefore, credentials without
+	// changed: expired grants, access tokens, codes and assertions, refresh tokens spent before spentBefore, credentials without
 	// a grant, users (but for pinned ones) and clients without a grant that were last seen before seenBefore; and it
 	// erases the wraps of tokens spent before eraseBefore.
 	Purge(ctx context.Context, p PurgeLimits) (int, error)
@@ -103,6 +103,10 @@ type Store interface {
 
 	// SaveUser stores what the provider says of a person by now, unless somebody else has done so since factsAt.
 	SaveUser(ctx context.Context, u User, factsAt time.Time) error
+
+	// UseAssertion notes that a client's assertion has been used, until it expires. It returns [ErrConflict] if it
+	// had been before.
+	UseAssertion(ctx context.Context, assertion Hash, expiresAt time.Time) error
 
 	// Ping reports whether the store can be reached.
 	Ping(ctx context.Context) error
@@ -145,9 +149,16 @@ type Client struct {
 	ID           string
 	Name         string // unverified: anybody may register any name
 	RedirectURIs []string
-	AuthMethod   string // of token_endpoint_auth_method: none, client_secret_basic or client_secret_post
-	SecretHash   []byte // SHA-256 of the client_secret; empty for none
+	AuthMethod   string // of token_endpoint_auth_method: none, client_secret_basic, client_secret_post, private_key_jwt
+	SecretHash   []byte // SHA-256 of the client_secret; empty: it has none
 	IssuedAt     time.Time
+
+	// Of a client by metadata document, and read by [Store.Client] alone:
+	Document []byte // as last fetched
+	Keys     []byte // JSON Web Key Set that its assertions are verified with; empty: it has none
+	Proof    []byte // that this server wrote both
+
+	KeysURI string // where the newest keys are; part of the document, and not stored by itself
 }
 
 // A Grant is what one person allowed one client.

@@ -43,14 +43,6 @@ func scanGrant(g *oauth.Grant) []any {
 	}, scanUser(&g.User), scanClient(&g.Client))
 }
 
-// Client implements [oauth.Store].
-func (s *Store) Client(ctx context.Context, id oauth.Hash) (oauth.Client, error) {
-	var c oauth.Client
-	err := s.read.QueryRowContext(ctx, `SELECT `+clientColumns+` FROM clients c WHERE c.hash = $1`, id[:]).
-		Scan(scanClient(&c)...)
-	return c, found("read a client", err)
-}
-
 // FlowUsed implements [oauth.Store].
 func (s *Store) FlowUsed(ctx context.Context, flow oauth.Hash) (bool, error) {
 	var used bool

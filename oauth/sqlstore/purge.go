@@ -28,6 +28,9 @@ var sweeps = []sweep{
 	{"remove expired codes", `
 		DELETE FROM codes WHERE hash IN (
 			SELECT hash FROM codes WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2`, expired},
+	{"remove expired assertions", `
+		DELETE FROM assertions WHERE hash IN (
+			SELECT hash FROM assertions WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2`, expired},
 	{"remove spent refresh tokens", `
 		DELETE FROM tokens WHERE hash IN (
 			SELECT hash FROM tokens WHERE spent_at > 0 AND spent_at < $1 ORDER BY spent_at LIMIT $2`, spent},

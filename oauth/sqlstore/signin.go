@@ -59,19 +59,6 @@ func putCredential(ctx context.Context, tx *sql.Tx, in oauth.SignIn) (id oauth.I
 	return id, version, err
 }
 
-func putClient(ctx context.Context, tx *sql.Tx, in oauth.SignIn) error {
-	c := in.Grant.Client
-	hash := oauth.HashOf(c.ID)
-	_, err := tx.ExecContext(ctx, `
-		INSERT INTO clients (hash, client_id, name, redirect_uris, auth_method, secret_hash, issued_at, seen_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-		ON CONFLICT (hash) DO UPDATE SET name = excluded.name, redirect_uris = excluded.redirect_uris,
-			auth_method = excluded.auth_method, secret_hash = excluded.secret_hash,
-			issued_at = excluded.issued_at, seen_at = excluded.seen_at`,
-		hash[:], c.ID, c.Name, toJSON(c.RedirectURIs), c.AuthMethod, c.SecretHash, millis(c.IssuedAt), millis(in.At))
-	return err
-}
-
 // addGrant inserts the grant with its code. The same flow a second time is [oauth.ErrConflict].
 func addGrant(ctx context.Context, tx *sql.Tx, in oauth.SignIn, credential oauth.ID) error {
 	g, c := in.Grant, in.Code

@@ -1,0 +1,51 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"example.com/mcp-federated-login/oauth"
+)
+
+// Client implements [oauth.Store].
+func (s *Store) Client(ctx context.Context, id oauth.Hash) (oauth.Client, error) {
+	var c oauth.Client
+	err := s.read.QueryRowContext(ctx, `
+		SELECT document, client_keys, proof, `+clientColumns+` FROM clients c WHERE c.hash = $1`, id[:]).
+		Scan(append([]any{&c.Document, &c.Keys, &c.Proof}, scanClient(&c)...)...)
+	return c, found("read a client", err)
+}
+
+func putClient(ctx context.Context, tx *sql.Tx, in oauth.SignIn) error {
+	c := in.Grant.Client
+	hash := oauth.HashOf(c.ID)
+	_, err := tx.ExecContext(ctx, `
+		INSERT INTO clients (hash, client_id, name, redirect_uris, auth_method, secret_hash, issued_at, seen_at,
+			document, client_keys, proof)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+		ON CONFLICT (hash) DO UPDATE SET name = excluded.name, redirect_uris = excluded.redirect_uris,
+			auth_method = excluded.auth_method, secret_hash = excluded.secret_hash,
+			issued_at = excluded.issued_at, seen_at = excluded.seen_at, document = excluded.document,
+			client_keys = excluded.client_keys, proof = excluded.proof`,
+		hash[:], c.ID, c.Name, toJSON(c.RedirectURIs), c.AuthMethod, c.SecretHash, millis(c.IssuedAt), millis(in.At),
+		c.Document, c.Keys, c.Proof)
+	return err
+}
+
+// UseAssertion implements [oauth.Store].
+func (s *Store) UseAssertion(ctx context.Context, assertion oauth.Hash, expiresAt time.Time) error {
+	inserted, err := s.write.ExecContext(ctx, `
+		INSERT INTO assertions (hash, expires_at) VALUES ($1, $2) ON CONFLICT (hash) DO NOTHING`,
+		assertion[:], millis(expiresAt))
+	if err != nil {
+		return fmt.Errorf("note an assertion: %w", err)
+	}
+	if n, err := inserted.RowsAffected(); err != nil {
+		return fmt.Errorf("note an assertion: %w", err)
+	} else if n == 0 {
+		return oauth.ErrConflict
+	}
+	return nil
+}

@@ -1,0 +1,79 @@
+package sqlstore_test
+
+import (
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"example.com/mcp-federated-login/oauth"
+)
+
+func TestAssertionIsUsedOnce(t *testing.T) {
+	onEach(t, func(t *testing.T, url string) {
+		s := open(t, url)
+		used, until := oauth.HashOf("used"), t0.Add(time.Minute)
+		results := make([]error, 8)
+		var racers sync.WaitGroup
+		for i := range results {
+			racers.Go(func() { results[i] = s.UseAssertion(ctx, used, until) })
+		}
+		racers.Wait()
+		slices.SortFunc(results, func(a, b error) int {
+			if a == nil {
+				return -1
+			}
+			return 0
+		})
+		must(t, results[0])
+		for _, err := range results[1:] {
+			if !errors.Is(err, oauth.ErrConflict) {
+				t.Errorf("a second use: got %v, want %v", err, oauth.ErrConflict)
+			}
+		}
+		must(t, s.UseAssertion(ctx, oauth.HashOf("another"), until.Add(time.Minute)))
+
+		left := func() int {
+			return len(texts(t, database(t, url), `SELECT 'one' FROM assertions`))
+		}
+		_, err := s.Purge(ctx, oauth.PurgeLimits{At: until.Add(-time.Millisecond), Limit: 10})
+		must(t, err)
+		if n := left(); n != 2 {
+			t.Errorf("before they expire %d are left, want 2", n)
+		}
+		_, err = s.Purge(ctx, oauth.PurgeLimits{At: until, Limit: 10})
+		must(t, err)
+		if n := left(); n != 1 {
+			t.Errorf("when the first has expired %d are left, want 1", n)
+		}
+	})
+}
+
+func TestClientByDocument(t *testing.T) {
+	onEach(t, func(t *testing.T, url string) {
+		const client = "https://client.example/metadata.json"
+		in := signIn("octocat", client, "g", t0)
+		in.Grant.Client.Document = []byte(`{"client_id":"` + client + `"}`)
+		in.Grant.Client.Keys, in.Grant.Client.Proof = []byte(`{"keys":[]}`), []byte("proof")
+		s := open(t, url)
+		must(t, s.SignIn(ctx, in, seal))
+		got, err := s.Client(ctx, oauth.HashOf(client))
+		must(t, err)
+		if diff := cmp.Diff(in.Grant.Client, got); diff != "" {
+			t.Errorf("as stored (-want +got):\n%s", diff)
+		}
+
+		changed := signIn("hubot", client, "h", t0)
+		changed.Grant.Client.Document, changed.Grant.Client.Proof = []byte(`{}`), []byte("new proof")
+		must(t, s.SignIn(ctx, changed, seal))
+		got, err = s.Client(ctx, oauth.HashOf(client))
+		must(t, err)
+		if diff := cmp.Diff(changed.Grant.Client, got, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("after the next sign-in (-want +got):\n%s", diff)
+		}
+	})
+}
