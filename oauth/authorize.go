@@ -48,6 +48,7 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, req *authReq
 	page := consentPage{
 		Notice:       notice,
 		ClientName:   req.client.Name,
+		Publisher:    req.client.publisher(),
 		RedirectHost: req.redirect.uri.Host,
 		RedirectURI:  req.redirect.uri.String(),
 		Loopback:     req.redirect.loopback(),
@@ -91,7 +92,7 @@ func (s *Server) parseAuthorize(ctx context.Context, raw string) (*authRequest, 
 	if len(q["client_id"]) != 1 || len(q["redirect_uri"]) > 1 {
 		return nil, invalidRequest("There must be one client_id and at most one redirect_uri.")
 	}
-	client, err := s.client(ctx, q.Get("client_id"))
+	client, err := s.clientForSignIn(ctx, q.Get("client_id"))
 	if errors.Is(err, errUnknownClient) {
 		return nil, &Error{Code: "invalid_client", Description: "This server does not know the application.",
 			Status: http.StatusBadRequest, Err: err}
@@ -182,6 +183,11 @@ func (s *Server) authorizeError(w http.ResponseWriter, r *http.Request, req *aut
 	s.logError(r, e)
 	page := errorPage{Code: e.Code, Reference: reference(r.Context())}
 	switch {
+	case errors.Is(err, errNotFetched):
+		w.Header().Set("Retry-After", retryAfter)
+		page.Title = "This application could not be verified"
+		page.Message = "Its maker describes it at a public address, which this server cannot read right now. Nothing was changed."
+		page.Next = []string{"Wait a few seconds and reload this page."}
 	case e.Status >= 500:
 		w.Header().Set("Retry-After", retryAfter)
 		page.Title = "This server cannot answer right now"

@@ -39,13 +39,17 @@ func (c *Client) Key() ID {
 }
 
 // BlockedBy reports whether one of these, as [BlockName] spells them, blocks the client: its key; or the host of any of
-// its redirect URIs, or a domain above that.
+// its redirect URIs or of its metadata document, or a domain above that.
 func (c *Client) BlockedBy(blocks []string) bool {
 	if len(blocks) == 0 {
 		return false
 	}
 	names := []string{c.Key().String()}
-	for _, raw := range c.RedirectURIs {
+	addresses := c.RedirectURIs
+	if namesDocument(c.ID) {
+		addresses = append([]string{c.ID}, addresses...)
+	}
+	for _, raw := range addresses {
 		u, err := url.Parse(raw)
 		if err != nil {
 			continue
@@ -67,7 +71,8 @@ func hostName(host string) string {
 
 // BlockName returns how a block is spelt that an operator asks for by a client's key or client_id, or by a host.
 func BlockName(s string) (string, error) {
-	if c := (&Client{ID: s}); c.registered() {
+	_, notAddress := DocumentsLoopback.parseDocumentURL(s)
+	if c := (&Client{ID: s}); c.registered() || notAddress == nil {
 		return c.Key().String(), nil
 	}
 	s = hostName(s)

@@ -169,6 +169,9 @@ func (s *Server) bind(ctx context.Context, f *flow, p *upstream.Provider, req *a
 	if len(scopes) == 0 {
 		return "", errNoScope
 	}
+	if req.client.Document != nil {
+		s.keepDocument(ctx, req.client)
+	}
 	now, seed, code := s.now(), newSecret(), newSecret()
 	in := SignIn{
 		Flow: f.hash(),

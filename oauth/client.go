@@ -78,10 +78,22 @@ func clientSecret(k ringKey, clientID string) string {
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
 }
 
-// client returns the client with that client_id: from the client_id itself; or, if the secret that signed it is gone,
-// from the store, which remembers every client that had a grant.
+// clientForSignIn returns the client with that client_id that asks for a sign-in, as it describes itself now.
 // It returns [errUnknownClient] if there is none.
+func (s *Server) clientForSignIn(ctx context.Context, id string) (*Client, error) {
+	if namesDocument(id) {
+		return s.clientByDocument(ctx, id)
+	}
+	return s.client(ctx, id)
+}
+
+// client returns the client with that client_id as it was when it signed somebody in: from the client_id itself; or, if
+// it is the address of a document, or the secret that signed it is gone, from the store, which remembers every client
+// that had a grant. It returns [errUnknownClient] if there is none.
 func (s *Server) client(ctx context.Context, id string) (*Client, error) {
+	if namesDocument(id) {
+		return s.storedDocument(ctx, id)
+	}
 	if !strings.HasPrefix(id, clientIDPrefix) || len(id) > maxClientID {
 		return nil, errUnknownClient
 	}

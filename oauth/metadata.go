@@ -37,6 +37,7 @@ type serverMetadata struct {
 	RevocationAuthMethods []string `json:"revocation_endpoint_auth_methods_supported"`
 	ChallengeMethods      []string `json:"code_challenge_methods_supported"`
 	IssParameter          bool     `json:"authorization_response_iss_parameter_supported"`
+	DocumentSupported     bool     `json:"client_id_metadata_document_supported,omitempty"`
 }
 
 // handleResourceMetadata handles GET /.well-known/oauth-protected-resource/mcp and, for clients that only know the
@@ -70,6 +71,7 @@ func (s *Server) handleServerMetadata() http.HandlerFunc {
 		RevocationAuthMethods: methods,
 		ChallengeMethods:      []string{"S256"},
 		IssParameter:          true,
+		DocumentSupported:     s.documents.policy != DocumentsOff,
 	})
 }
 

@@ -40,6 +40,8 @@ type Config struct {
 	AccessTTL, RefreshTTL time.Duration
 	// CacheTTL is how long another instance's revocation may go unnoticed. Zero: every request asks the store.
 	CacheTTL time.Duration
+	// Documents says which clients may bring a metadata document instead of registering.
+	Documents DocumentPolicy
 	// AllowedOrigins are further origins whose pages may call /mcp. Optional.
 	AllowedOrigins []string
 	// WebhookSecret is what GitHub signs its webhook's calls with. Optional: without it there is no webhook.
@@ -74,6 +76,7 @@ type Server struct {
 	visitorCodecs    []securecookie.Codec
 	visitorCookie    string // its name
 	cache            *sessionCache
+	documents        *fetcher
 	exchanges        map[string]chan struct{} // keyed by provider; holds a value for each sign-in that is talking to it
 	finishing        sync.Map                 // of the flows that are at the provider: Hash to nothing
 	renewals         singleflight.Group
@@ -136,6 +139,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
+	s.documents = newFetcher(c.Documents, s.now)
 	return s, s.checkKeysInUse(ctx)
 }
 

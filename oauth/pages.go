@@ -39,6 +39,7 @@ func newPages(server string) *pages {
 type consentPage struct {
 	Notice       string // why the person is asked again; empty the first time
 	ClientName   string // as registered; unverified
+	Publisher    string // host of the client's metadata document; empty: it registered itself
 	RedirectHost string // with its port; for a private scheme, the scheme
 	RedirectURI  string // as requested; printable ASCII
 	Loopback     bool   // the redirect ends at a program on the person's own computer

@@ -14,6 +14,7 @@ const (
 	authNone  = "none"
 	authBasic = "client_secret_basic"
 	authPost  = "client_secret_post"
+	authJWT   = "private_key_jwt" // only for clients by metadata document
 )
 
 // registrationRequest is what we use of RFC 7591 section 2. Everything else is ignored, as that section demands.

@@ -156,7 +156,7 @@ type Client struct {
 	// Of a client by metadata document, and read by [Store.Client] alone:
 	Document []byte // as last fetched
 	Keys     []byte // JSON Web Key Set that its assertions are verified with; empty: it has none
-	Proof    []byte // that this server wrote both
+	Proof    []byte // that this server wrote the document
 
 	KeysURI string // where the newest keys are; part of the document, and not stored by itself
 }

@@ -1,0 +1,254 @@
+package oauth
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/json" // tells upper from lower case, and refuses members that come twice
+)
+
+// A client may bring its metadata along instead of registering: its client_id is the https address of a JSON document
+// that describes it (OAuth Client ID Metadata Document, as MCP 2025-11-25 and later demand it). Whoever can publish
+// there is the client; so one document serves every installation of a program. The document is fetched when the client
+// asks for a sign-in. What it said then is stored with the grant: at /token nothing hangs on the client's host.
+
+// DocumentPolicy says which clients may bring a metadata document.
+type DocumentPolicy int
+
+const (
+	DocumentsOff      DocumentPolicy = iota
+	DocumentsOn                      // those on public addresses
+	DocumentsLoopback                // these, and those on this computer, also without TLS: for writing a client
+)
+
+const (
+	maxDocument = 5 << 10 // bytes
+	maxKeySet   = 32 << 10
+)
+
+// clientDocument is what we use of a metadata document. The members are those of RFC 7591 section 2.
+type clientDocument struct {
+	ClientID      string          `json:"client_id"`
+	Name          string          `json:"client_name"`
+	RedirectURIs  []string        `json:"redirect_uris"`
+	AuthMethod    string          `json:"token_endpoint_auth_method"`
+	AuthMethods   []string        `json:"token_endpoint_auth_methods_supported"` // OpenID Connect RP Metadata Choices
+	Keys          json.RawMessage `json:"jwks"`
+	KeysURI       string          `json:"jwks_uri"`
+	Secret        json.RawMessage `json:"client_secret"`
+	SecretExpires json.RawMessage `json:"client_secret_expires_at"`
+}
+
+// namesDocument reports whether a client_id is meant to be the address of a document. None that we issue begins so.
+func namesDocument(clientID string) bool {
+	return strings.HasPrefix(clientID, "https://") || strings.HasPrefix(clientID, "http://")
+}
+
+// publisher returns the host that a client's metadata document stands at, or nothing if it has none.
+func (c *Client) publisher() string {
+	if u, err := url.Parse(c.ID); err == nil && namesDocument(c.ID) {
+		return u.Host
+	}
+	return ""
+}
+
+// parseDocumentURL checks the address of a document, or of a key set that one names. "Client identifier URLs MUST have
+// an https scheme, MUST contain a path component, MUST NOT contain single-dot or double-dot path segments, MUST NOT
+// contain a fragment component and MUST NOT contain a username or password". As with redirect URIs, it must survive a
+// round trip byte for byte, so that what was checked is what is fetched.
+func (p DocumentPolicy) parseDocumentURL(raw string) (*url.URL, error) {
+	bad := func(problem string) (*url.URL, error) { return nil, badDocument("its address " + problem) }
+	u, err := url.Parse(raw)
+	switch {
+	case len(raw) > maxClientID || !printableASCII(raw) || strings.ContainsAny(raw, `#\`):
+		return bad("is too long, or has characters that an address cannot have")
+	case err != nil || u.String() != raw || u.User != nil || !validHost(u):
+		return bad("is not a plain URL")
+	case u.Scheme != "https" && (u.Scheme != "http" || p != DocumentsLoopback || !loopbackHost(u.Hostname())):
+		return bad("does not begin with https")
+	case u.Path == "":
+		return bad("has no path")
+	case slices.ContainsFunc(strings.Split(u.Path, "/"), func(s string) bool { return s == "." || s == ".." }):
+		return bad("has dots for a path segment")
+	}
+	return u, nil
+}
+
+// badDocument is a client whose metadata cannot be accepted. The problem is for its makers.
+func badDocument(problem string) *Error {
+	return &Error{Code: "invalid_client", Status: http.StatusBadRequest,
+		Description: "The metadata document of the application cannot be used: " + problem + "."}
+}
+
+// parseDocument reads the metadata document that was found at the address id.
+func (p DocumentPolicy) parseDocument(id string, raw []byte) (*Client, error) {
+	var d clientDocument
+	if err := json.Unmarshal(raw, &d); err != nil {
+		return nil, badDocument("it is not the JSON object that it should be")
+	}
+	c := &Client{ID: id, Name: clientName(d.Name), AuthMethod: d.AuthMethod, Document: raw, Keys: d.Keys,
+		KeysURI: d.KeysURI}
+	for _, uri := range d.RedirectURIs {
+		if _, err := parseRedirectURI(uri); err == nil { // others may be good for other servers
+			c.RedirectURIs = append(c.RedirectURIs, uri)
+		}
+	}
+	switch {
+	case d.ClientID != id: // "using simple string comparison"
+		return nil, badDocument("its client_id is not the address that it was fetched from")
+	case c.Name == "":
+		return nil, badDocument("it has no client_name")
+	case len(c.RedirectURIs) == 0:
+		return nil, badDocument("it has no redirect_uris that this server can use")
+	case d.Secret != nil || d.SecretExpires != nil:
+		return nil, badDocument("it holds a client_secret, which everybody can read there")
+	}
+	if c.AuthMethod == "" {
+		c.AuthMethod = authNone
+	}
+	if c.AuthMethod != authNone && c.AuthMethod != authJWT {
+		return nil, badDocument("its token_endpoint_auth_method is neither none nor private_key_jwt")
+	}
+	if err := p.checkKeys(c); err != nil {
+		return nil, err
+	}
+	// Where the client leaves the choice to the server we let it in either way.
+	if slices.Contains(d.AuthMethods, authNone) {
+		c.AuthMethod = authNone
+	}
+	return c, nil
+}
+
+// checkKeys checks what a document says of the client's keys.
+func (p DocumentPolicy) checkKeys(c *Client) error {
+	switch {
+	case c.Keys != nil && c.KeysURI != "":
+		return badDocument("it has both jwks and jwks_uri")
+	case c.Keys != nil:
+		_, err := parseKeySet(c.Keys)
+		return err
+	case c.KeysURI != "":
+		_, err := p.parseDocumentURL(c.KeysURI)
+		return err
+	case c.AuthMethod == authJWT:
+		return badDocument("it has neither jwks nor jwks_uri")
+	}
+	return nil
+}
+
+// parseKeySet reads a JSON Web Key Set (RFC 7517 section 5). Who publishes a private key, or a symmetric one, has given
+// it away: there is no telling who signs with it.
+func parseKeySet(raw []byte) (*jose.JSONWebKeySet, error) {
+	var members struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if json.Unmarshal(raw, &members) != nil || len(members.Keys) == 0 {
+		return nil, badDocument("its keys are not a JSON Web Key Set")
+	}
+	set := new(jose.JSONWebKeySet)
+	for _, raw := range members.Keys {
+		var private struct {
+			D json.RawMessage `json:"d"`
+			K json.RawMessage `json:"k"`
+		}
+		var key jose.JSONWebKey
+		if err := json.Unmarshal(raw, &private); err != nil || private.D != nil || private.K != nil {
+			return nil, badDocument("its key set holds a private or symmetric key, or something that is no key")
+		}
+		// "Implementations SHOULD ignore JWKs within a JWK Set that use "kty" values that are not understood".
+		if json.Unmarshal(raw, &key) == nil && key.Valid() && key.IsPublic() {
+			set.Keys = append(set.Keys, key)
+		}
+	}
+	return set, nil
+}
+
+// clientByDocument returns the client that its document describes now, or, if that cannot be fetched, described last.
+func (s *Server) clientByDocument(ctx context.Context, id string) (*Client, error) {
+	if s.documents.policy == DocumentsOff {
+		return nil, errUnknownClient
+	}
+	u, err := s.documents.policy.parseDocumentURL(id)
+	if err != nil {
+		return nil, err
+	}
+	// The operator may have blocked whoever publishes it: then it is not even fetched.
+	if err := s.checkBlocked(ctx, &Client{ID: id}); err != nil {
+		return nil, err
+	}
+	parse := func(raw []byte) error {
+		_, err := s.documents.policy.parseDocument(id, raw)
+		return err
+	}
+	found, err := s.documents.get(ctx, u, maxDocument, time.Time{}, parse)
+	if errors.Is(err, errNotFetched) {
+		s.log.WarnContext(ctx, "metadata document not fetched", "client", id, "cause", err)
+		if c, stored := s.storedDocument(ctx, id); stored == nil && hmac.Equal(c.Proof, s.documentProof(c)) {
+			return c, nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.documents.policy.parseDocument(id, found.body)
+}
+
+// storedDocument returns the client as its document described it at the newest sign-in: what /token goes by.
+func (s *Server) storedDocument(ctx context.Context, id string) (*Client, error) {
+	row, err := s.store.Client(ctx, HashOf(id))
+	if errors.Is(err, ErrNotFound) || err == nil && row.Document == nil {
+		return nil, errUnknownClient
+	}
+	if err != nil {
+		return nil, fmt.Errorf("looking up client: %w", err)
+	}
+	// The policy may have been stricter at the time, or be now: that is asked when a sign-in begins.
+	c, err := DocumentsLoopback.parseDocument(id, row.Document)
+	if err != nil {
+		return nil, fmt.Errorf("reading stored document: %w", err)
+	}
+	c.Keys, c.Proof = row.Keys, row.Proof
+	return c, nil
+}
+
+// keepDocument completes a client with what is stored of it: its keys as they are now, for the time when they cannot be
+// fetched, and the proof that what is stored comes from here.
+func (s *Server) keepDocument(ctx context.Context, c *Client) {
+	if c.KeysURI != "" {
+		if keys, err := s.keySet(ctx, c, time.Time{}); err == nil {
+			c.Keys = keys.body
+		} else {
+			s.log.WarnContext(ctx, "client's keys not fetched", "client", c.ID, "cause", err)
+		}
+	}
+	c.Proof = s.documentProof(c)
+}
+
+// documentProof is a MAC over a stored document: without it whoever can write to the database could have the codes of a
+// client whose host is down sent to themselves.
+func (s *Server) documentProof(c *Client) []byte {
+	h := hmac.New(sha256.New, s.ring.seals().derive("client document", s.baseURL))
+	h.Write(join([]byte(c.ID), c.Document))
+	return h.Sum(nil)
+}
+
+// keySet returns the key set at the client's jwks_uri, as it was after that time.
+func (s *Server) keySet(ctx context.Context, c *Client, after time.Time) (fetched, error) {
+	u, err := s.documents.policy.parseDocumentURL(c.KeysURI)
+	if err != nil {
+		return fetched{}, err
+	}
+	return s.documents.get(ctx, u, maxKeySet, after, func(raw []byte) error {
+		_, err := parseKeySet(raw)
+		return err
+	})
+}

@@ -1,0 +1,223 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"mime"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"code.dny.dev/ssrf"
+	"golang.org/x/sync/singleflight"
+)
+
+// Strangers choose what is fetched here, so it goes to public addresses only, follows nobody elsewhere, and takes
+// little of our time and memory.
+const (
+	fetchTimeout = 3 * time.Second
+	maxFetches   = 64 // at once
+	maxPerHost   = 2  // of these
+	maxCopies    = 500
+	// How long a copy counts as fresh, whatever the host says (RFC 9111 section 5.2.2), and if it says nothing. The
+	// least is longer than a sign-in takes, so that all of its steps see the same.
+	minFresh, maxFresh, freshByDefault = 15 * time.Minute, 24 * time.Hour, time.Hour
+)
+
+var (
+	// errNotFetched: what a client's address holds could not be learnt, which says nothing against the client.
+	errNotFetched = errors.New("cannot be fetched")
+	errTooMany    = fmt.Errorf("%w: too many at once", errNotFetched)
+)
+
+// fetcher gets client metadata documents and key sets. It remembers those that were good, and no failures.
+type fetcher struct {
+	policy DocumentPolicy
+	dialer *net.Dialer
+	client *http.Client
+	now    func() time.Time
+	once   singleflight.Group // one at a time for an address
+
+	mu      sync.Mutex         // guards the fields below
+	copies  map[string]fetched // keyed by limit and address
+	running map[string]int     // keyed by host; "" counts all
+}
+
+// fetched is a copy of what was found at an address.
+type fetched struct {
+	body      []byte
+	at, until time.Time // when it was fetched, and how long it is fresh
+	used      time.Time
+}
+
+func newFetcher(policy DocumentPolicy, now func() time.Time) *fetcher {
+	allowed := []ssrf.Option{ssrf.WithAnyPort()}
+	if policy == DocumentsLoopback {
+		allowed = append(allowed, ssrf.WithAllowedV4Prefixes(netip.MustParsePrefix("127.0.0.1/32")),
+			ssrf.WithAllowedV6Prefixes(netip.MustParsePrefix("::1/128")))
+	}
+	// The guard looks at the address of the connection, not at the name: a name can mean one thing when it is checked
+	// and another when it is dialled.
+	dialer := &net.Dialer{Control: ssrf.New(allowed...).Safe}
+	return &fetcher{policy: policy, dialer: dialer, now: now, copies: map[string]fetched{}, running: map[string]int{},
+		client: &http.Client{
+			Timeout:       fetchTimeout,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+			Transport: &http.Transport{ // without a proxy: it would resolve names in the guard's place
+				DialContext:            dialer.DialContext,
+				DisableKeepAlives:      true,
+				DisableCompression:     true,
+				MaxResponseHeaderBytes: 16 << 10,
+				ForceAttemptHTTP2:      true,
+			},
+		}}
+}
+
+// get returns what is at the address: a fresh copy fetched after that time, or what is there now, if it is good. If it
+// cannot be fetched the last good copy serves. It returns [errNotFetched] if there is none, and another error if what
+// is there is no good.
+func (f *fetcher) get(ctx context.Context, u *url.URL, limit int64, after time.Time, good func([]byte) error) (
+	fetched, error) {
+	key := fmt.Sprint(limit, " ", u) // one kind must not be taken for the other
+	last, ok := f.copyOf(key)
+	if ok && f.now().Before(last.until) && last.at.After(after) {
+		return last, nil
+	}
+	// Whoever waits may leave; the others go on waiting.
+	flight := f.once.DoChan(key, func() (any, error) {
+		body, until, err := f.fetch(u, limit)
+		if err == nil {
+			err = good(body)
+		}
+		if err != nil {
+			return fetched{}, err
+		}
+		return f.keep(key, body, until), nil
+	})
+	select {
+	case <-ctx.Done():
+		return fetched{}, fmt.Errorf("%w: %w", errNotFetched, ctx.Err())
+	case result := <-flight:
+		if ok && errors.Is(result.Err, errNotFetched) {
+			return last, nil
+		}
+		return result.Val.(fetched), result.Err
+	}
+}
+
+func (f *fetcher) copyOf(key string) (fetched, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c, ok := f.copies[key]
+	if ok {
+		c.used = f.now()
+		f.copies[key] = c
+	}
+	return c, ok
+}
+
+// keep remembers a copy, in the place of the one that was not used for longest.
+func (f *fetcher) keep(key string, body []byte, until time.Time) fetched {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.copies) >= maxCopies {
+		oldest := slices.MinFunc(slices.Collect(maps.Keys(f.copies)), func(a, b string) int {
+			return f.copies[a].used.Compare(f.copies[b].used)
+		})
+		delete(f.copies, oldest)
+	}
+	c := fetched{body: body, at: f.now(), until: until, used: f.now()}
+	f.copies[key] = c
+	return c
+}
+
+// fetch asks the address once, and says until when the answer is fresh.
+func (f *fetcher) fetch(u *url.URL, limit int64) ([]byte, time.Time, error) {
+	done, err := f.begin(hostName(u.Hostname()))
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	defer done()
+	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, time.Time{}, badDocument("its address is not a plain URL")
+	}
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", "mcp-authorization-server")
+	resp, err := f.client.Do(req)
+	if err != nil {
+		return nil, time.Time{}, fmt.Errorf("%w: %w", errNotFetched, err)
+	}
+	defer resp.Body.Close()
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect,
+		http.StatusPermanentRedirect, http.StatusNotFound, http.StatusGone:
+		return nil, time.Time{}, badDocument("its address answers " + strconv.Itoa(resp.StatusCode))
+	default: // 403 among them, with which sites answer programs they take for robots
+		return nil, time.Time{}, fmt.Errorf("%w: status %d", errNotFetched, resp.StatusCode)
+	}
+	t, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if t != "application/json" && (!strings.HasPrefix(t, "application/") || !strings.HasSuffix(t, "+json")) {
+		return nil, time.Time{}, badDocument("its Content-Type is not application/json")
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	switch {
+	case err != nil:
+		return nil, time.Time{}, fmt.Errorf("%w: %w", errNotFetched, err)
+	case int64(len(body)) > limit:
+		return nil, time.Time{}, badDocument("it is longer than " + strconv.FormatInt(limit, 10) + " bytes")
+	}
+	return body, f.now().Add(freshFor(resp.Header)), nil
+}
+
+// begin takes one of the places for fetches, all in all and of the host.
+func (f *fetcher) begin(host string) (done func(), err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.running[""] >= maxFetches || f.running[host] >= maxPerHost {
+		return nil, errTooMany
+	}
+	f.running[""]++
+	f.running[host]++
+	return func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.running[""]--
+		if f.running[host]--; f.running[host] == 0 {
+			delete(f.running, host)
+		}
+	}, nil
+}
+
+// freshFor returns how long an answer is fresh (RFC 9111 section 4.2), within our bounds.
+func freshFor(h http.Header) time.Duration {
+	fresh, said := freshByDefault, false
+	for directive := range strings.SplitSeq(strings.ToLower(strings.Join(h.Values("Cache-Control"), ",")), ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
+		switch seconds, err := strconv.ParseInt(strings.Trim(value, `"`), 10, 32); {
+		case name == "no-store", name == "no-cache":
+			return minFresh
+		case name == "max-age" && err == nil:
+			age, _ := strconv.ParseInt(h.Get("Age"), 10, 32)
+			fresh, said = time.Duration(seconds-age)*time.Second, true
+		}
+	}
+	if expires, err := http.ParseTime(h.Get("Expires")); err == nil && !said {
+		if date, err := http.ParseTime(h.Get("Date")); err == nil {
+			fresh = expires.Sub(date)
+		}
+	}
+	return min(max(fresh, minFresh), maxFresh)
+}
