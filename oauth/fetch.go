@@ -77,7 +77,6 @@ func newFetcher(policy DocumentPolicy, now func() time.Time) *fetcher {
 				DisableKeepAlives:      true,
 				DisableCompression:     true,
 				MaxResponseHeaderBytes: 16 << 10,
-				ForceAttemptHTTP2:      true,
 			},
 		}}
 }
