@@ -43,9 +43,15 @@ func newTool[In, Out any](name, scope string, run func(context.Context, *oauth.C
 func New(log *slog.Logger) http.Handler {
 	scopes := map[string]oauth.Scope{} // keyed by tool
 	needed := func(name string) oauth.Scope { return scopes[name] }
+	hooks := new(server.Hooks)
+	// mcp-go looks at a call's arguments before requireScope can refuse it. The 403 comes first all the same.
+	hooks.AddBeforeCallTool(func(ctx context.Context, _ any, req *mcp.CallToolRequest) {
+		oauth.CallerFrom(ctx).Require(needed(req.Params.Name).Name)
+	})
 	mcpServer := server.NewMCPServer(Name, Version,
 		server.WithInstructions(Instructions),
 		server.WithToolCapabilities(false),
+		server.WithHooks(hooks),
 		server.WithToolHandlerMiddleware(requireScope(needed)), // the first is the outermost
 		server.WithToolFilter(ofCallersProvider(needed)),
 		server.WithInputSchemaValidation(),

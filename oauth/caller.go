@@ -20,7 +20,7 @@ import (
 type Caller struct {
 	server  *Server
 	session *session
-	needs   atomic.Pointer[string] // the scope that Require found missing
+	needs   atomic.Pointer[string] // the name of the scope that Require found missing
 	// signInAgain: the provider no longer accepts the person's token.
 	signInAgain atomic.Bool
 }
@@ -47,25 +47,22 @@ func (c *Caller) ClientName() string { return displayName(c.session.grant.Client
 // Scopes are what the person allowed the client.
 func (c *Caller) Scopes() []string { return slices.Clone(c.session.grant.Scopes) }
 
-// Require returns an error if the caller was not granted the scope. The HTTP answer then is 403 with a challenge that
-// names the scope (RFC 6750 section 3.1), if nothing of it has been sent yet.
+// Require returns an error, for a model to read, if the caller was granted neither the scope nor a broader one that
+// includes it. The HTTP answer then is 403 with a challenge that names the scope (RFC 6750 section 3.1), if nothing
+// of it has been sent yet. For a scope of another provider there is no challenge, because no sign-in would help.
 func (c *Caller) Require(scope string) error {
-	if slices.Contains(c.session.grant.Scopes, scope) {
-		return nil
+	g, wanted := &c.session.grant, c.server.scope(scope)
+	if wanted == nil || wanted.Provider != "" && wanted.Provider != g.User.Provider {
+		return fmt.Errorf("this needs the scope %s, which no sign-in with %s grants", scope, g.User.Provider)
+	}
+	for sc := wanted; sc != nil; sc = c.server.scope(sc.IncludedIn) {
+		if slices.Contains(g.Scopes, sc.Name) {
+			return nil
+		}
 	}
 	c.needs.Store(&scope)
-	return fmt.Errorf("this needs the scope %s, which was not granted (granted: %s)", scope,
-		strings.Join(c.session.grant.Scopes, " "))
-}
-
-// missing returns the scopes to ask for if one is missing: the granted ones as well, because a client that signs in
-// again asks for just what the challenge names.
-func (c *Caller) missing() []string {
-	scope := c.needs.Load()
-	if scope == nil {
-		return nil
-	}
-	return append(c.Scopes(), *scope)
+	return fmt.Errorf("this needs the scope %s, which was not granted (granted: %s); the person can connect this "+
+		"server again, and allow it", scope, strings.Join(g.Scopes, " "))
 }
 
 // APIURL is the base address of the provider's API, such as https://api.github.com, without a trailing slash.

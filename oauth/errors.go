@@ -12,9 +12,10 @@ type Error struct {
 	// Code is an OAuth error code (RFC 6749 sections 4.1.2.1 and 5.2, RFC 7591 section 3.2.2, RFC 8707 section 2), or
 	// one of ours where they have none.
 	Code        string
-	Description string // one sentence, for a developer; ASCII without quotes or backslashes (RFC 6749 section 5.2)
-	Status      int    // HTTP status
-	Err         error  // what the log says besides; may be nil
+	Description string   // one sentence, for a developer; ASCII without quotes or backslashes (RFC 6749 section 5.2)
+	Status      int      // HTTP status
+	Err         error    // what the log says besides; may be nil
+	scopes      []string // of a 401: what the client had, and should ask for again; may be nil
 }
 
 func (e *Error) Error() string {

@@ -54,7 +54,7 @@ func (s *Server) gate(mcp http.Handler) http.Handler {
 		session, err := s.authenticate(r)
 		if err != nil {
 			if e := asError(err); e.Status == http.StatusUnauthorized {
-				w.Header().Set("WWW-Authenticate", s.challenge(e, s.signInScopes()))
+				w.Header().Set("WWW-Authenticate", s.challenge(e, s.signInScopes(e.scopes...)))
 			}
 			s.writeError(w, r, err)
 			return
@@ -131,7 +131,11 @@ func (s *Server) lookUp(ctx context.Context, hash Hash, secret secret32) (*sessi
 	}
 	if err != nil {
 		s.log.WarnContext(ctx, "access token refused", "grant", t.Grant.ID, "cause", err)
-		return nil, errInvalidToken
+		refusal := *errInvalidToken
+		if errors.Is(err, errUpstreamDead) {
+			refusal.scopes = t.Grant.Scopes
+		}
+		return nil, &refusal
 	}
 	return &session{grant: t.Grant, private: mustKey(key[:]), expires: t.ExpiresAt}, nil
 }
@@ -163,13 +167,14 @@ func (g *gateWriter) WriteHeader(status int) {
 		g.wrote = true
 		if g.caller.signInAgain.Load() {
 			status = http.StatusUnauthorized
-			scopes := slices.Concat(g.caller.Scopes(), g.caller.server.signInScopes())
-			slices.Sort(scopes) // all that it had, so that the sign-in heals the same credential
-			g.Header().Set("WWW-Authenticate", g.caller.server.challenge(errInvalidToken, slices.Compact(scopes)))
-		} else if missing := g.caller.missing(); missing != nil {
+			scopes := g.caller.server.signInScopes(g.caller.Scopes()...)
+			g.Header().Set("WWW-Authenticate", g.caller.server.challenge(errInvalidToken, scopes))
+		} else if missing := g.caller.needs.Load(); missing != nil {
 			status = http.StatusForbidden
+			// What was granted as well: a client that signs in again asks for just what the challenge names. And the same
+			// words each time, because clients give up on a challenge that they have seen, where the person has refused.
 			g.Header().Set("WWW-Authenticate", g.caller.server.challenge(&Error{Code: "insufficient_scope",
-				Description: "The call needs a scope that was not granted."}, missing))
+				Description: "The call needs " + *missing + ", which was not granted."}, append(g.caller.Scopes(), *missing)))
 		} else if g.body.tooLarge {
 			status = http.StatusRequestEntityTooLarge
 		}

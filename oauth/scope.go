@@ -22,7 +22,12 @@ type Scope struct {
 	// is granted only if the provider granted all of them.
 	Upstream []string
 	// AtSignIn says that the scope is asked for when a client does not say what it wants, and advertised to clients.
+	// The others are asked for when a tool needs them: see [Caller.Require].
 	AtSignIn bool
+	// IncludedIn is the name of a broader scope, which allows all that this one does, as "repos:write" might include
+	// "repos:read"; empty: there is none. The broader one's Upstream must be enough for both. What is asked for, shown
+	// and granted stays what the client named.
+	IncludedIn string
 }
 
 // scopeToken is the syntax of RFC 6749 section 3.3, without the characters that a challenge would have to quote.
@@ -31,6 +36,10 @@ var scopeToken = regexp.MustCompile(`^[a-zA-Z0-9:._/-]+$`)
 // checkScopes returns what is wrong with the declared scopes.
 func checkScopes(scopes []Scope) error {
 	var errs []error
+	broader := map[string]string{}
+	for _, sc := range scopes {
+		broader[sc.Name] = sc.IncludedIn
+	}
 	seen := map[string]bool{}
 	for _, sc := range scopes {
 		switch {
@@ -42,6 +51,15 @@ func checkScopes(scopes []Scope) error {
 			errs = append(errs, fmt.Errorf("scope %s has no sentence for the consent page", sc.Name))
 		}
 		seen[sc.Name] = true
+		if _, ok := broader[sc.IncludedIn]; sc.IncludedIn != "" && !ok {
+			errs = append(errs, fmt.Errorf("scope %s is included in %q, which is not declared", sc.Name, sc.IncludedIn))
+		}
+		for up, n := sc.IncludedIn, 0; up != "" && n < len(scopes); up, n = broader[up], n+1 {
+			if up == sc.Name {
+				errs = append(errs, fmt.Errorf("scope %s is included in itself", sc.Name))
+				break
+			}
+		}
 	}
 	if !slices.ContainsFunc(scopes, func(sc Scope) bool { return sc.AtSignIn && sc.Provider == "" }) {
 		errs = append(errs, errors.New("no scope is asked for at every sign-in: set AtSignIn on one without a Provider"))
@@ -96,11 +114,26 @@ func grantedScopes(scopes []Scope, p *upstream.Provider, t *upstream.Token) []st
 	return names
 }
 
-// signInScopes returns the names of the scopes that are advertised and asked for by default.
-func (s *Server) signInScopes() []string {
+// signInScopes returns the names of the scopes that are advertised and asked for by default, and besides those that a
+// client had: a sign-in that asks for them all heals the credential that its grant is bound to.
+func (s *Server) signInScopes(had ...string) []string {
 	var names []string
 	for _, sc := range s.requestedScopes("") {
 		names = append(names, sc.Name)
 	}
+	for _, name := range had {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
 	return names
+}
+
+// scope returns the declared scope of that name, or nil.
+func (s *Server) scope(name string) *Scope {
+	i := slices.IndexFunc(s.scopes, func(sc Scope) bool { return sc.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return &s.scopes[i]
 }

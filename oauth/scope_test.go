@@ -1,0 +1,109 @@
+package oauth
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/mcp-federated-login/upstream"
+)
+
+// ladder is three scopes, each included in the next, and some beside them.
+var ladder = []Scope{
+	{Name: "account:read", Sentence: "See who you are", AtSignIn: true},
+	{Name: "repos:read", Sentence: "See your repositories", IncludedIn: "repos:write"},
+	{Name: "repos:write", Sentence: "Change your repositories", Upstream: []string{"repo"}, IncludedIn: "repos:admin"},
+	{Name: "repos:admin", Sentence: "Delete your repositories", Upstream: []string{"repo", "delete_repo"}},
+	{Name: "calendar:read", Sentence: "See your calendar", Provider: "google"},
+}
+
+// TestBroaderScopeSatisfiesNarrower asks the gate for a tool that needs a scope, as a client that was granted others.
+func TestBroaderScopeSatisfiesNarrower(t *testing.T) {
+	for _, tt := range []struct {
+		name, granted, needed string
+		challenge             string // the scopes that it names; empty: there is none
+		refused               bool
+	}{
+		{"control: itself", "repos:read", "repos:read", "", false},
+		{"Q10: the next broader one", "repos:write", "repos:read", "", false},
+		{"Q10: a broader one still", "repos:admin", "repos:read", "", false},
+		{"AZ14: both", "repos:read repos:write", "repos:read", "", false},
+		{"the narrower one is not enough", "repos:read", "repos:write", "repos:read repos:write", true},
+		{"another one", "account:read", "repos:read", "account:read repos:read", true},
+		{"what no sign-in of theirs can grant", "repos:admin", "calendar:read", "", true},
+		{"what there is not", "repos:admin", "repos", "", true},
+		{"nothing", "repos:admin", "", "", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newTestServer(t, "https://mcp.example")
+			s.scopes, s.cache = ladder, newSessionCache(time.Minute)
+			token := newSecret().format(accessPrefix)
+			s.cache.put(HashOf(token), &session{expires: s.now().Add(time.Hour), grant: Grant{
+				User: User{Identity: upstream.Identity{Provider: "github"}}, Scopes: strings.Fields(tt.granted)}}, 0, s.now())
+			var err error
+			tool := s.gate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				err = CallerFrom(r.Context()).Require(tt.needed)
+				w.WriteHeader(http.StatusOK)
+			}))
+			r := httptest.NewRequest(http.MethodPost, "/mcp", nil)
+			r.Header.Set("Authorization", "Bearer "+token)
+			w := httptest.NewRecorder()
+			tool.ServeHTTP(w, r)
+			if refused := err != nil; refused != tt.refused {
+				t.Errorf("got error %v, want one: %t", err, tt.refused)
+			}
+			challenge, status := w.Header().Get("WWW-Authenticate"), http.StatusOK
+			if tt.challenge != "" {
+				status = http.StatusForbidden
+			}
+			if w.Code != status || strings.Contains(challenge, `scope="`+tt.challenge+`"`) != (tt.challenge != "") {
+				t.Errorf("got %d with challenge %q, want %d with scopes %q", w.Code, challenge, status, tt.challenge)
+			}
+		})
+	}
+}
+
+// What includes what changes nothing about what is asked for and granted.
+func TestIncludedScopesAreGrantedAsAsked(t *testing.T) {
+	s := newTestServer(t, "https://mcp.example")
+	s.scopes = ladder
+	p := &upstream.Provider{ID: "github"}
+	for _, tt := range []struct{ asked, upstream, granted string }{
+		{"repos:read", "", "repos:read"},
+		{"repos:write", "repo", "repos:write"},
+		{"repos:read repos:write", "repo", "repos:read repos:write"},
+		{"repos:write repos:read repos:write", "repo", "repos:read repos:write"},
+	} {
+		t.Run("AZ14: "+tt.asked, func(t *testing.T) {
+			scopes := s.requestedScopes(tt.asked)
+			asked := upstreamScopes(scopes, p)
+			if got := strings.Join(asked, " "); got != tt.upstream {
+				t.Errorf("the provider is asked for %q, want %q", got, tt.upstream)
+			}
+			if got := strings.Join(grantedScopes(scopes, p, &upstream.Token{Scopes: asked}), " "); got != tt.granted {
+				t.Errorf("granted %q, want %q", got, tt.granted)
+			}
+		})
+	}
+}
+
+func TestScopesThatCannotWork(t *testing.T) {
+	if err := checkScopes(ladder); err != nil {
+		t.Errorf("control: %v", err)
+	}
+	for want, bad := range map[string][]Scope{
+		"scope a is included in itself":                {{Name: "a", IncludedIn: "a"}},
+		"scope b is included in itself":                {{Name: "a", IncludedIn: "b"}, {Name: "b", IncludedIn: "a"}},
+		"scope a is included in \"b\", which is not":   {{Name: "a", IncludedIn: "b"}},
+		"scope a is declared twice":                    {{Name: "a"}, {Name: "a"}},
+		"scope a has no sentence for the consent page": {{Name: "a"}},
+		"scope name \"a b\": want letters":             {{Name: "a b"}},
+		"no scope is asked for at every sign-in":       {{Name: "a", AtSignIn: true, Provider: "github"}},
+	} {
+		if err := checkScopes(bad); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+}
