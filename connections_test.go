@@ -75,7 +75,7 @@ func TestConnections(t *testing.T) {
 	}
 	var words string
 	for _, sc := range mcpserver.Scopes {
-		if sc.Provider == "" || sc.Provider == "github" {
+		if sc.AtSignIn && (sc.Provider == "" || sc.Provider == "github") {
 			words += sc.Sentence + " "
 		}
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"io"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -11,7 +10,7 @@ import (
 )
 
 // challengeOf returns the parameters of an answer's one Bearer challenge.
-func challengeOf(t *testing.T, a answer) map[string]string {
+func challengeOf(t testing.TB, a answer) map[string]string {
 	t.Helper()
 	values := a.header.Values("WWW-Authenticate")
 	if len(values) != 1 {
@@ -68,7 +67,7 @@ func TestGate(t *testing.T) {
 					t.Errorf("Q2: challenge has error %q, want %q", code, test.code)
 				}
 				if got["resource_metadata"] != w.base+"/.well-known/oauth-protected-resource/mcp" ||
-					got["scope"] != "account:read repos:read issues:write calendar:read" {
+					got["scope"] != "account:read repos:read calendar:read" {
 					t.Errorf("D2, Q7: got challenge %v", got)
 				}
 			})
@@ -104,9 +103,7 @@ func TestGate(t *testing.T) {
 // needs.
 func TestMissingScope(t *testing.T) {
 	w := newWorld(t, nil)
-	id := w.register(callbackURI)
-	q := w.browser().signIn(w.authorizeURL(id, func(q url.Values) { q.Set("scope", "account:read") }))
-	little := w.redeem(id, q.Get("code"))
+	little := w.signInFor(w.register(callbackURI), "account:read")
 	if little.scope != "account:read" {
 		t.Fatalf("granted %q, want account:read", little.scope)
 	}

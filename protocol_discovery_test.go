@@ -19,8 +19,8 @@ import (
 // begins with the ids of the rows that it asserts.
 
 const (
-	publicOrigin = "https://mcp.example.com"              // BASE_URL of publicServer
-	githubScopes = "account:read repos:read issues:write" // what a sign-in with GitHub asks for, and octocat grants
+	publicOrigin = "https://mcp.example.com" // BASE_URL of publicServer
+	githubScopes = "account:read repos:read" // what a sign-in with GitHub asks for, and octocat grants
 )
 
 // publicServer starts the program as an operator would put it behind a reverse proxy, with GitHub alone, and returns
@@ -57,14 +57,14 @@ var documents = []struct{ rows, path, want string }{
 		"resource": "https://mcp.example.com/mcp",
 		"resource_name": "MCP Federated Login",
 		"authorization_servers": ["https://mcp.example.com"],
-		"scopes_supported": ["account:read", "repos:read", "issues:write"],
+		"scopes_supported": ["account:read", "repos:read"],
 		"bearer_methods_supported": ["header"]
 	}`},
 	{"D5, D6", "/.well-known/oauth-protected-resource", `{
 		"resource": "https://mcp.example.com",
 		"resource_name": "MCP Federated Login",
 		"authorization_servers": ["https://mcp.example.com"],
-		"scopes_supported": ["account:read", "repos:read", "issues:write"],
+		"scopes_supported": ["account:read", "repos:read"],
 		"bearer_methods_supported": ["header"]
 	}`},
 	{"D7, D8, D10, D14, D16", "/.well-known/oauth-authorization-server", `{
@@ -73,7 +73,7 @@ var documents = []struct{ rows, path, want string }{
 		"token_endpoint": "https://mcp.example.com/token",
 		"registration_endpoint": "https://mcp.example.com/register",
 		"revocation_endpoint": "https://mcp.example.com/revoke",
-		"scopes_supported": ["account:read", "repos:read", "issues:write", "offline_access"],
+		"scopes_supported": ["account:read", "repos:read", "offline_access"],
 		"response_types_supported": ["code"],
 		"response_modes_supported": ["query"],
 		"grant_types_supported": ["authorization_code", "refresh_token"],

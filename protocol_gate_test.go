@@ -109,9 +109,7 @@ func TestParseChallenge(t *testing.T) {
 
 func TestProtocolChallenge(t *testing.T) {
 	w := newWorld(t, nil)
-	id := w.register(callbackURI)
-	q := w.browser().signIn(w.authorizeURL(id, func(q url.Values) { q.Set("scope", "account:read") }))
-	little := w.redeem(id, q.Get("code"))
+	little := w.signInFor(w.register(callbackURI), "account:read")
 	document := w.call(http.MethodGet, "/.well-known/oauth-protected-resource/mcp", nil, "")
 	var supported []string
 	for _, s := range document.json["scopes_supported"].([]any) {
@@ -157,8 +155,7 @@ func TestProtocolChallenge(t *testing.T) {
 	}
 	t.Run("Q8: one challenge leads to all that the call needs", func(t *testing.T) {
 		challenge := challengeOf(t, w.tool(little.access, "list_repositories"))
-		q := w.browser().signIn(w.authorizeURL(id, func(q url.Values) { q.Set("scope", challenge["scope"]) }))
-		more := w.redeem(id, q.Get("code"))
+		more := w.signInFor(little.clientID, challenge["scope"])
 		for _, tool := range []string{"list_repositories", "whoami"} { // Q9: what was granted before still is
 			if got := w.tool(more.access, tool).status; got != http.StatusOK {
 				t.Errorf("%s afterwards: got status %d, want 200", tool, got)

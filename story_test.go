@@ -34,13 +34,13 @@ func TestStory(t *testing.T) {
 		person  person
 	}{
 		{"GitHub, modern client", nil, "2026-07-28", nil, appKind(devidp.OAuthApp), "GitHub",
-			person{"github", "octocat", "account:read repos:read issues:write", "list_repositories"}},
+			person{"github", "octocat", githubScopes, "list_repositories"}},
 		{"GitHub, legacy client", legacy, "2025-11-25", nil, appKind(devidp.OAuthApp), "GitHub",
-			person{"github", "octocat", "account:read repos:read issues:write", "list_repositories"}},
+			person{"github", "octocat", githubScopes, "list_repositories"}},
 		{"GitHub OAuth App with expiring tokens", nil, "2026-07-28", nil, appKind(devidp.ExpiringOAuthApp), "GitHub",
-			person{"github", "octocat", "account:read repos:read issues:write", "list_repositories"}},
+			person{"github", "octocat", githubScopes, "list_repositories"}},
 		{"GitHub App", nil, "2026-07-28", nil, appKind(devidp.GitHubApp), "GitHub",
-			person{"github", "octocat", "account:read repos:read issues:write", "list_repositories"}},
+			person{"github", "octocat", githubScopes, "list_repositories"}},
 		{"Google", nil, "2026-07-28", nil, nil, "Google",
 			person{"google", "octocat@example.com", "account:read calendar:read", "list_calendar_events"}},
 		{"OpenID Connect", legacy, "2025-11-25", func(w *world) { w.useOIDC(w.standIn().OIDC()) }, nil, "Example ID",

@@ -107,7 +107,7 @@ func TestTokenRequest(t *testing.T) {
 		t.Run("control: "+name, func(t *testing.T) {
 			a := w.post("/token", form)
 			assertJSONError(t, a, http.StatusOK, "")
-			if a.str("scope") != "account:read repos:read issues:write" || a.str("token_type") != "Bearer" ||
+			if a.str("scope") != githubScopes || a.str("token_type") != "Bearer" ||
 				a.json["expires_in"] != 3600.0 {
 				t.Errorf("K1: got scope %q, type %q, life %v", a.str("scope"), a.str("token_type"), a.json["expires_in"])
 			}

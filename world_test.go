@@ -240,6 +240,13 @@ func (w *world) signIn() tokens {
 	return w.redeem(id, w.browser().signIn(w.authorizeURL(id, nil)).Get("code"))
 }
 
+// signInFor signs octocat in with a client that asks for these scopes.
+func (w *world) signInFor(clientID, scope string) tokens {
+	w.t.Helper()
+	q := w.browser().signIn(w.authorizeURL(clientID, func(q url.Values) { q.Set("scope", scope) }))
+	return w.redeem(clientID, q.Get("code"))
+}
+
 func (w *world) redeem(clientID, code string) tokens {
 	w.t.Helper()
 	a := w.post("/token", url.Values{"grant_type": {"authorization_code"}, "client_id": {clientID}, "code": {code},

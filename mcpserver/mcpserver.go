@@ -1,6 +1,11 @@
 // Package mcpserver is the room for your own work: the MCP server's name, its tools, and the scope that each tool
 // needs. To add a tool, write a function like those in tools.go and a line in [tools].
 //
+// What there is to know of a scope stands in [Scopes], once. One that no sign-in asks for is asked for when a tool
+// needs it: the call is answered 403 with what the client should ask for, the client sends the person to the consent
+// page once more, and the provider is asked for the scope's Upstream as well. What the person withholds there is not
+// granted, and the tool's error says what is missing.
+//
 // By the time a tool runs, the caller has been authenticated and has the tool's scope. [oauth.CallerFrom] says who it
 // is, and its HTTPClient acts as that person at their provider. Tools never see a token.
 package mcpserver
@@ -22,7 +27,8 @@ const (
 )
 
 // Scopes are all that a person can allow a client. Those with AtSignIn are asked for when the client does not say
-// what it wants: keep these few.
+// what it wants: keep these to what nearly everybody needs. For another one the person has to be asked again, which
+// some clients cannot do.
 var Scopes = []oauth.Scope{
 	{
 		Name:     "account:read",
@@ -39,8 +45,7 @@ var Scopes = []oauth.Scope{
 		Name:     "issues:write",
 		Sentence: "Open issues in your name, in any repository you can open them in",
 		Provider: "github",
-		Upstream: []string{"public_repo"},
-		AtSignIn: true,
+		Upstream: []string{"public_repo"}, // writes to all public repositories: asked for only when it is needed
 	},
 	{
 		Name:     "calendar:read",
