@@ -98,7 +98,7 @@ func assertJSONError(t *testing.T, a answer, status int, code string) {
 // TestAuthorizeRedirectURI: what is not exactly the client's is never redirected to, and not even linked to.
 func TestAuthorizeRedirectURI(t *testing.T) {
 	w := newWorld(t, nil)
-	id := w.register("https://client.example/cb?tenant=1", "http://127.0.0.1/cb", "http://[::1]/cb", "cursor://callback")
+	id := w.register("https://client.example/cb?tenant=1", "http://127.0.0.1/cb", "http://[::1]/cb", "foo://callback")
 	for uri, good := range map[string]bool{
 		"https://client.example/cb?tenant=1":                     true,
 		"http://127.0.0.1/cb":                                    true,
@@ -136,7 +136,7 @@ func TestAuthorizeRedirectURI(t *testing.T) {
 		"https://*":                                              false,
 		"javascript:alert(1)":                                    false,
 		"data:text/html,x":                                       false,
-		"cursor://callback":                                      false, // registered, but not redirected to
+		"foo://callback":                                         false, // registered, but not redirected to
 		"":                                                       false, // several are registered
 		"https://client.example/cb?tenant=1\r\nSet-Cookie: a=b":  false,
 		"https://client.example/cb?tenant=1%0d%0aSet-Cookie:a=b": false,
@@ -266,14 +266,14 @@ func flipped(s string) string {
 
 // TestAuthorizeUnknownClient is also clients-in-the-field.md 19.
 func TestAuthorizeUnknownClient(t *testing.T) {
-	w, elsewhere := newWorld(t, nil), newWorld(t, nil)
+	w, elsewhere := newWorld(t, map[string]string{"CLIENT_METADATA": "off"}), newWorld(t, nil)
 	known := w.register(callbackURI)
 	for name, id := range map[string]string{
 		"made up":           "mcp_ci_AAAA",
 		"of another server": elsewhere.register(callbackURI),
 		"tampered with":     flipped(known),
 		"longer":            known + "A",
-		"an address":        "https://client.example/metadata.json",
+		"a document":        "https://client.example/metadata.json",
 		"too long":          "mcp_ci_" + strings.Repeat("A", 5000),
 	} {
 		t.Run("AZ3: "+name, func(t *testing.T) {

@@ -45,7 +45,7 @@ type tab struct {
 }
 
 // newTab starts a Chromium of its own.
-func newTab(t *testing.T) *tab {
+func newTab(t *testing.T, options ...chromedp.ExecAllocatorOption) *tab {
 	t.Helper()
 	names := []string{"chromium", "google-chrome", "chromium-browser"}
 	i := slices.IndexFunc(names, func(name string) bool { _, err := exec.LookPath(name); return err == nil })
@@ -56,9 +56,11 @@ func newTab(t *testing.T) *tab {
 	default:
 		t.Skip("this test needs Chromium on the PATH: install the package chromium")
 	}
-	ctx, stop := chromedp.NewExecAllocator(context.Background(), append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(names[i]), chromedp.DisableGPU, chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("disable-quic", true), chromedp.Flag("host-resolver-rules", "MAP "+rebound+" 127.0.0.1"))...)
+	options = append(options, chromedp.ExecPath(names[i]), chromedp.DisableGPU,
+		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-quic", true),
+		chromedp.Flag("host-resolver-rules", "MAP "+rebound+" 127.0.0.1"))
+	options = append(chromedp.DefaultExecAllocatorOptions[:], options...)
+	ctx, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	t.Cleanup(stop)
 	return (&tab{t: t, ctx: ctx}).another()
 }

@@ -48,12 +48,13 @@ type config struct {
 	DataDir            string `name:"data-dir" default:"data" help:"Folder of the SQLite file and generated secret."`
 	DatabaseURL        string `name:"database-url" help:"sqlite:PATH or postgres://...; by default SQLite in DATA_DIR."`
 	Secret             string `name:"secret" help:"Random keys, by comma, the first seals; by default one in DATA_DIR."`
-	AllowedOrigins     string `name:"allowed-origins" help:"Further browser origins for /mcp, by comma."`
-	AccessTokenTTL     string `name:"access-token-ttl" default:"1h" help:"Life of an access token, 5m to 24h."`
-	RefreshTokenTTL    string `name:"refresh-token-ttl" default:"2160h" help:"Idle life of a refresh token, 24h to 8760h."`
-	TokenCache         string `name:"token-cache" default:"5s" help:"Cache time of valid tokens, up to 1m; 0 is off."`
-	LogFormat          string `name:"log-format" help:"text or json; by default text on a terminal, else json."`
-	LogLevel           string `name:"log-level" default:"info" help:"debug, info, warn or error."`
+	clientsConfig
+	AllowedOrigins  string `name:"allowed-origins" help:"Further browser origins for /mcp, by comma."`
+	AccessTokenTTL  string `name:"access-token-ttl" default:"1h" help:"Life of an access token, 5m to 24h."`
+	RefreshTokenTTL string `name:"refresh-token-ttl" default:"2160h" help:"Idle life of a refresh token, 24h to 8760h."`
+	TokenCache      string `name:"token-cache" default:"5s" help:"Cache time of valid tokens, up to 1m; 0 is off."`
+	LogFormat       string `name:"log-format" help:"text or json; by default text on a terminal, else json."`
+	LogLevel        string `name:"log-level" default:"info" help:"debug, info, warn or error."`
 
 	Serve   struct{}        `cmd:"" default:"1" help:"Run the server. This is what happens without a command."`
 	Grants  grantsCommands  `cmd:"" help:"See who is connected with which client, and disconnect them."`
@@ -70,6 +71,7 @@ type settings struct {
 	KeyRing         [][]byte             // SECRET; nil if it is kept in DataDir: see loadSecret
 	Providers       []*upstream.Provider // none: development sign-in, and both BaseURL and Listen are loopback
 	Rules           upstream.Rules
+	Clients         clientSettings
 	AllowedOrigins  []string
 	AccessTokenTTL  time.Duration
 	RefreshTokenTTL time.Duration
@@ -188,6 +190,7 @@ func (c config) settings() (settings, error) {
 		wrong.add("SECRET", err.Error(), secretExample)
 	}
 
+	s.Clients = c.clientSettings(s.Loopback, &wrong)
 	for _, origin := range list(c.AllowedOrigins) {
 		if _, err := parseOrigin(origin); err != nil {
 			wrong.add("ALLOWED_ORIGINS", err.Error(), "https://app.example.com,http://localhost:6274")

@@ -44,7 +44,7 @@ func TestNothingSetIsDevelopment(t *testing.T) {
 	if !got.Rules.AdmitAnyone() {
 		t.Error("nobody is admitted")
 	}
-	got.Rules = nil
+	got.Rules, got.Clients = nil, clientSettings{} // whose defaults have a test of their own
 	want := settings{
 		BaseURL: "http://localhost:8080", Loopback: true, Listen: []string{"127.0.0.1:8080", "[::1]:8080"},
 		DataDir: "data", DatabaseURL: "sqlite:" + filepath.Join("data", "server.db"),

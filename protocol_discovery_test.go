@@ -80,6 +80,7 @@ var documents = []struct{ rows, path, want string }{
 		"token_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post"],
 		"revocation_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post"],
 		"code_challenge_methods_supported": ["S256"],
+		"client_id_metadata_document_supported": true,
 		"authorization_response_iss_parameter_supported": true
 	}`},
 }

@@ -73,7 +73,7 @@ func TestProtocolRegistration(t *testing.T) {
 			}
 		})
 	}
-	t.Run("R4 overruled: a private scheme can be registered, and is not redirected to", func(t *testing.T) {
+	t.Run("R4 overruled: any private scheme can be registered, and is used only if it is listed", func(t *testing.T) {
 		id := w.register("foo://callback", callbackURI)
 		p := w.browser().open(w.authorizeURL(id, func(q url.Values) { q.Set("redirect_uri", "foo://callback") }))
 		assertErrorPage(t, p, http.StatusBadRequest, "/authorize", "invalid_request")

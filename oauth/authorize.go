@@ -39,7 +39,7 @@ func (s *Server) handleAuthorize(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.log.InfoContext(r.Context(), "asking for consent", "client", displayName(req.client.Name),
-		"redirect", req.redirect.uri.Host, "scopes", len(req.scopes))
+		"redirect", req.redirect.place(), "scopes", len(req.scopes))
 	s.askConsent(w, r, req, http.StatusOK, "")
 }
 
@@ -48,10 +48,11 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, req *authReq
 	page := consentPage{
 		Notice:       notice,
 		ClientName:   req.client.Name,
+		Known:        s.clients[req.client.ID] != nil,
 		Publisher:    req.client.publisher(),
-		RedirectHost: req.redirect.uri.Host,
+		RedirectHost: req.redirect.place(),
 		RedirectURI:  req.redirect.uri.String(),
-		Loopback:     req.redirect.loopback(),
+		Local:        req.redirect.local(),
 		Request:      req.raw,
 		Development:  s.development,
 	}
@@ -103,7 +104,14 @@ func (s *Server) parseAuthorize(ctx context.Context, raw string) (*authRequest, 
 	if err := s.checkBlocked(ctx, client); err != nil {
 		return nil, err
 	}
-	to, err := client.redirect(q.Get("redirect_uri"))
+	if client.registered() && !s.registration {
+		return nil, errRegistrationOff
+	}
+	to, err := client.redirect(q.Get("redirect_uri"), s.redirectSchemes)
+	if errors.Is(err, errRedirectScheme) {
+		return nil, &Error{Code: "invalid_request", Status: http.StatusBadRequest, Err: err,
+			Description: "This server does not open applications by the scheme of that address."}
+	}
 	if err != nil {
 		return nil, &Error{Code: "invalid_request", Status: http.StatusBadRequest, Err: err,
 			Description: "The address to return to is not one that the application registered."}
@@ -196,7 +204,11 @@ func (s *Server) authorizeError(w http.ResponseWriter, r *http.Request, req *aut
 	case errors.Is(err, errUnknownClient):
 		page.Title = "This application is not known here"
 		page.Message = "Your MCP client used a registration that this server did not issue, or no longer accepts."
-		page.Next = unknownClientSteps
+		page.Next = s.unknownClientSteps()
+	case errors.Is(err, errRegistrationOff):
+		page.Title = "This application has not been admitted here"
+		page.Message = "The people who run this server admit applications themselves, and this one is not among them."
+		page.Next = []string{operatorsClientID}
 	case errors.Is(err, errBlocked):
 		page.Title = "This application is blocked here"
 		page.Message = "The people who run this server have blocked it, or the site that it sends people to."
@@ -215,8 +227,19 @@ func (s *Server) authorizeError(w http.ResponseWriter, r *http.Request, req *aut
 	s.pages.error(w, e.Status, page)
 }
 
-// unknownClientSteps say how to make clients forget a registration: none of them has a button for it.
-var unknownClientSteps = []string{
+// operatorsClientID is how to connect where clients cannot register themselves.
+const operatorsClientID = "Ask the people who run this server for a client ID, and connect again with that."
+
+// unknownClientSteps say what to do about a client_id that is not known.
+func (s *Server) unknownClientSteps() []string {
+	if !s.registration {
+		return []string{operatorsClientID}
+	}
+	return registerAgainSteps
+}
+
+// registerAgainSteps say how to make clients forget a registration: none of them has a button for it.
+var registerAgainSteps = []string{
 	"Claude Code: run /mcp, choose this server, choose Clear authentication, and connect again.",
 	"VS Code: run the command Authentication: Remove Dynamic Authentication Providers, and start the server again.",
 	"Cursor: remove the server in Settings, MCP, and add it again.",
@@ -226,12 +249,8 @@ var unknownClientSteps = []string{
 
 // wayBack adds a link to the page that returns to the client with an error (RFC 6749 section 4.1.2.1).
 func (s *Server) wayBack(page *errorPage, req *authRequest, code, description string) {
-	page.BackURL = s.errorURL(req, code, description)
-	page.BackHost = req.redirect.uri.Host
-}
-
-func (s *Server) errorURL(req *authRequest, code, description string) string {
-	return req.redirect.url(s.answer(req, url.Values{"error": {code}, "error_description": {description}}))
+	page.BackURL = req.redirect.url(s.answer(req, url.Values{"error": {code}, "error_description": {description}}))
+	page.BackHost = req.redirect.place()
 }
 
 // answer adds to an authorization response what each must carry: the state as it came, and the issuer (RFC 9207

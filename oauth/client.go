@@ -24,8 +24,9 @@ const (
 	maxRedirectURIs = 10
 )
 
-// errUnknownClient is a client_id that we never issued, or issued under a secret that is gone. Clients throw their
-// registration away on it and register again, so it is said only when it is true.
+// errUnknownClient is a client_id that we never issued, or issued under a secret that is gone, or that the operator has
+// taken out of CLIENTS. Clients throw their registration away on it and register again, so it is said only when it is
+// true.
 var errUnknownClient = errors.New("unknown client_id")
 
 // registration is what a client_id carries.
@@ -81,16 +82,19 @@ func clientSecret(k ringKey, clientID string) string {
 // clientForSignIn returns the client with that client_id that asks for a sign-in, as it describes itself now.
 // It returns [errUnknownClient] if there is none.
 func (s *Server) clientForSignIn(ctx context.Context, id string) (*Client, error) {
-	if namesDocument(id) {
+	if namesDocument(id) && s.clients[id] == nil { // else its document is not asked for
 		return s.clientByDocument(ctx, id)
 	}
 	return s.client(ctx, id)
 }
 
-// client returns the client with that client_id as it was when it signed somebody in: from the client_id itself; or, if
-// it is the address of a document, or the secret that signed it is gone, from the store, which remembers every client
-// that had a grant. It returns [errUnknownClient] if there is none.
+// client returns the client with that client_id: one that the operator registered; else as it was when it signed
+// somebody in, from the client_id itself; or, if it is the address of a document, or the secret that signed it is gone,
+// from the store, which remembers every client that had a grant. It returns [errUnknownClient] if there is none.
 func (s *Server) client(ctx context.Context, id string) (*Client, error) {
+	if c := s.clients[id]; c != nil {
+		return c, nil
+	}
 	if namesDocument(id) {
 		return s.storedDocument(ctx, id)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"html/template"
 	"net/http"
 	"net/url"
 	"slices"
@@ -144,7 +145,7 @@ func (s *Server) startVisit(w http.ResponseWriter, r *http.Request, f *flow, p *
 
 func (s *Server) explainVisit(err error, p *upstream.Provider) signInFailure {
 	failure := explainSignIn(err, p.Name, "Go back to the page of your connections and sign in again.")
-	failure.back = s.baseURL + connectionsPath
+	failure.back = template.URL(s.baseURL + connectionsPath)
 	return failure
 }
 
@@ -206,7 +207,7 @@ func (s *Server) disconnectAll(ctx context.Context, p *upstream.Provider, token 
 	s.log.WarnContext(ctx, "all grants ended", "provider", p.ID, "reason", "the person disconnected everything")
 	page := &errorPage{Title: "Everything is disconnected", Reference: reference(ctx),
 		Message: "No application can use this server for you any more.",
-		BackURL: s.baseURL + connectionsPath, BackHost: s.base.Host}
+		BackURL: template.URL(s.baseURL + connectionsPath), BackHost: s.base.Host}
 	if p.Revokes() {
 		err = p.Revoke(ctx, token)
 	}

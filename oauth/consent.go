@@ -101,9 +101,15 @@ func (s *Server) sameOrigin(r *http.Request) bool {
 	return r.Header.Get("Origin") == s.baseURL
 }
 
-// redirectToClient ends an authorization that the person has been asked about. 303 makes every browser use GET,
-// without the form (RFC 9700 section 4.12).
+// redirectToClient ends an authorization that the person has been asked about: with a code, or because they did not
+// allow it. 303 makes every browser use GET, without the form (RFC 9700 section 4.12).
 func (s *Server) redirectToClient(w http.ResponseWriter, r *http.Request, req *authRequest, params url.Values) {
+	to := req.redirect.url(s.answer(req, params))
+	if req.redirect.private() {
+		s.pages.handOver(w, http.StatusOK, handOverPage{ClientName: req.client.Name, URL: to, Place: req.redirect.place(),
+			Denied: params.Has("error")})
+		return
+	}
 	w.Header().Set("Cache-Control", "no-store")
-	http.Redirect(w, r, req.redirect.url(s.answer(req, params)), http.StatusSeeOther)
+	http.Redirect(w, r, string(to), http.StatusSeeOther)
 }

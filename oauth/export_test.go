@@ -30,7 +30,7 @@ func (s *Server) SignInAs(ctx context.Context, clientName string, id upstream.Id
 	if c.ID, err = s.issueClientID(c); err != nil {
 		return nil, "", err
 	}
-	to, err := c.redirect("")
+	to, err := c.redirect("", nil)
 	if err != nil {
 		return nil, "", err
 	}

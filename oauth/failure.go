@@ -3,6 +3,7 @@ package oauth
 import (
 	"cmp"
 	"errors"
+	"html/template"
 	"net/http"
 	"net/url"
 
@@ -19,7 +20,7 @@ type signInFailure struct {
 	// remedies are what else the person can do, in the first place.
 	remedies []upstream.Remedy
 	cause    error
-	back     string // a page of ours to go back to; empty for a client's sign-in
+	back     template.URL // a page of ours to go back to; empty for a client's sign-in
 }
 
 const connectAgain = "Go back to your MCP client and connect again."

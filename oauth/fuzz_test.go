@@ -83,7 +83,9 @@ func FuzzAuthorizeQuery(f *testing.F) {
 			return
 		}
 		// The client is known: whatever else is wrong, the way back is its own, and carries its state unchanged.
-		back, parseErr := url.Parse(s.errorURL(req, "x", "y"))
+		var page errorPage
+		s.wayBack(&page, req, "x", "y")
+		back, parseErr := url.Parse(string(page.BackURL))
 		if parseErr != nil || back.Host != "a.example" || back.Path != "/cb" || back.Query().Get("x") != "1" {
 			t.Fatalf("%q: way back %v, %v", raw, back, parseErr)
 		}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 var (
@@ -85,7 +86,7 @@ func TestLandingPageIsWhatABrowserSeesOnMCP(t *testing.T) {
 				t.Fatal(err)
 			}
 			s := &Server{baseURL: base, base: origin, resource: base + "/mcp", name: "My server",
-				pages: newPages("My server"), log: slog.New(slog.DiscardHandler)}
+				pages: newPages("My server"), documents: newFetcher(DocumentsOn, time.Now), log: slog.New(slog.DiscardHandler)}
 			get := func(h http.Handler, accept string) *httptest.ResponseRecorder {
 				w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, base+"/mcp", nil)
 				r.Header.Set("Accept", accept)

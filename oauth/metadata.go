@@ -27,7 +27,7 @@ type serverMetadata struct {
 	Issuer                string   `json:"issuer"`
 	AuthorizationEndpoint string   `json:"authorization_endpoint"`
 	TokenEndpoint         string   `json:"token_endpoint"`
-	RegistrationEndpoint  string   `json:"registration_endpoint"`
+	RegistrationEndpoint  string   `json:"registration_endpoint,omitempty"`
 	RevocationEndpoint    string   `json:"revocation_endpoint"`
 	ScopesSupported       []string `json:"scopes_supported"`
 	ResponseTypes         []string `json:"response_types_supported"`
@@ -56,11 +56,15 @@ func (s *Server) handleResourceMetadata(resource string) http.HandlerFunc {
 // handleServerMetadata handles GET /.well-known/oauth-authorization-server.
 func (s *Server) handleServerMetadata() http.HandlerFunc {
 	methods := []string{authNone, authBasic, authPost}
+	var register string
+	if s.registration {
+		register = s.baseURL + "/register"
+	}
 	return serveDocument(serverMetadata{
 		Issuer:                s.baseURL,
 		AuthorizationEndpoint: s.baseURL + "/authorize",
 		TokenEndpoint:         s.baseURL + "/token",
-		RegistrationEndpoint:  s.baseURL + "/register",
+		RegistrationEndpoint:  register,
 		RevocationEndpoint:    s.baseURL + "/revoke",
 		// Every grant gets a refresh token; offline_access is here for clients that ask for it first.
 		ScopesSupported:       append(s.signInScopes(), "offline_access"),

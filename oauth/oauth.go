@@ -44,6 +44,12 @@ type Config struct {
 	Documents DocumentPolicy
 	// AllowedOrigins are further origins whose pages may call /mcp. Optional.
 	AllowedOrigins []string
+	// Clients are those that the operator registered, as [ParseClients] returns them. Optional.
+	Clients []Client
+	// Registration says that clients may register themselves (RFC 7591).
+	Registration bool
+	// RedirectSchemes are the private schemes (RFC 8252 section 7.1) that clients may be redirected to. Optional.
+	RedirectSchemes []string
 	// WebhookSecret is what GitHub signs its webhook's calls with. Optional: without it there is no webhook.
 	WebhookSecret string
 	// Development says that the providers are stand-ins, and makes every page say so.
@@ -67,6 +73,9 @@ type Server struct {
 	accessTTL        time.Duration
 	refreshTTL       time.Duration
 	allowedOrigins   []string
+	clients          map[string]*Client // keyed by client_id
+	registration     bool
+	redirectSchemes  []string
 	webhookSecret    string
 	development      bool
 	log              *slog.Logger
@@ -124,6 +133,9 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		accessTTL:        c.AccessTTL,
 		refreshTTL:       c.RefreshTTL,
 		allowedOrigins:   c.AllowedOrigins,
+		clients:          byID(c.Clients),
+		registration:     c.Registration,
+		redirectSchemes:  c.RedirectSchemes,
 		webhookSecret:    c.WebhookSecret,
 		development:      c.Development,
 		log:              slog.New(referenceHandler{c.Log.Handler()}),
@@ -223,7 +235,7 @@ func noContent(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.Stat
 // handleLanding handles GET /: what this server is, and how to connect to it.
 func (s *Server) handleLanding(w http.ResponseWriter, r *http.Request) {
 	page := landingPage{URL: s.resource, Name: ShortName(s.name), Loopback: loopbackHost(s.base.Hostname()),
-		Development: s.development}
+		Closed: !s.registration, Documents: s.documents.policy != DocumentsOff, Development: s.development}
 	for _, p := range s.providers {
 		page.Providers = append(page.Providers, providerButton{ID: p.ID, Name: p.Name})
 	}

@@ -17,7 +17,8 @@ import (
 // it, [displayName] takes out of names what escaping leaves in, and the headers that [pages.write] sets make the
 // browser refuse whatever gets past both.
 type pages struct {
-	consentTemplate, errorTemplate, landingTemplate, signInTemplate, connectionsTemplate *template.Template
+	consentTemplate, errorTemplate, landingTemplate, signInTemplate, connectionsTemplate,
+	handOverTemplate *template.Template
 }
 
 // newPages parses the templates. The server's name, as people know it, is on every page.
@@ -30,7 +31,7 @@ func newPages(server string) *pages {
 		}).ParseFS(templates.FS, "base.html", name))
 	}
 	return &pages{parse("consent.html"), parse("error.html"), parse("landing.html"), parse("signin.html"),
-		parse("connections.html")}
+		parse("connections.html"), parse("handover.html")}
 }
 
 // consentPage is the data of consent.html, which asks the person, and is where they choose a provider. Its form posts
@@ -38,11 +39,12 @@ func newPages(server string) *pages {
 // decision=cancel.
 type consentPage struct {
 	Notice       string // why the person is asked again; empty the first time
-	ClientName   string // as registered; unverified
-	Publisher    string // host of the client's metadata document; empty: it registered itself
-	RedirectHost string // with its port; for a private scheme, the scheme
+	ClientName   string // as registered
+	Known        bool   // the operator registered the client; else nobody has verified its name
+	Publisher    string // host of the client's metadata document; empty: it has none
+	RedirectHost string // redirect.place
 	RedirectURI  string // as requested; printable ASCII
-	Loopback     bool   // the redirect ends at a program on the person's own computer
+	Local        bool   // the redirect ends at a program on the person's own computer
 	Scopes       []scopeLine
 	Providers    []providerButton
 	Request      string // the raw query of GET /authorize
@@ -72,18 +74,30 @@ type errorPage struct {
 	Message   string            // what it means, in a sentence or two
 	Next      []string          // what the person can do, a sentence each
 	Remedies  []upstream.Remedy // the same, with links; they come first
-	BackURL   string            // the client's validated redirect URI with the OAuth error; empty: there is no way back
-	BackHost  string            // the host of BackURL
+	BackURL   template.URL      // the client's validated redirect URI with the OAuth error; empty: there is no way back
+	BackHost  string            // where BackURL leads, in short
 	Code      string            // the OAuth error code; may be empty
 	Reference string            // also on every log line of this sign-in; may be empty
 }
 
 func (p *pages) error(w http.ResponseWriter, status int, d errorPage) {
-	// html/template would also let mailto: and relative addresses pass.
-	if !strings.HasPrefix(d.BackURL, "https://") && !strings.HasPrefix(d.BackURL, "http://") {
-		d.BackURL = ""
-	}
 	p.write(w, status, p.errorTemplate, d)
+}
+
+// handOverPage is the data of handover.html, from where the browser opens the client's application.
+type handOverPage struct {
+	ClientName string       // as registered
+	URL        template.URL // the client's validated redirect URI with the authorization response
+	Place      string       // where it leads, in short
+	Denied     bool         // the response is that the person did not allow it; else it holds a code
+}
+
+// handOver is what a redirect is for a private scheme. A bare redirect would leave the person in front of a blank tab,
+// and without a way out if the application does not open, or runs on another computer.
+func (p *pages) handOver(w http.ResponseWriter, status int, d handOverPage) {
+	d.ClientName = displayName(d.ClientName)
+	w.Header().Set("Refresh", "0;url="+string(d.URL)) // opens it without a click or a script
+	p.write(w, status, p.handOverTemplate, d)
 }
 
 // landingPage is the data of landing.html, which says how to connect a client.
@@ -91,6 +105,8 @@ type landingPage struct {
 	URL         string // of the MCP endpoint
 	Name        string // what clients are told to call the server; must not need quoting in a shell or in JSON
 	Loopback    bool   // only programs on this computer can reach the server, hosted clients cannot
+	Closed      bool   // clients cannot register themselves
+	Documents   bool   // they can come with a metadata document
 	Providers   []providerButton
 	Development bool // the providers are stand-ins
 }

@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"errors"
+	"html/template"
 	"net"
 	"net/netip"
 	"net/url"
@@ -18,8 +19,9 @@ var (
 	errRedirectURI = errors.New("a redirect URI is an absolute https URI, or http on localhost, 127.0.0.1 or [::1], " +
 		"of at most 512 characters, without user name, fragment, or parameters of the answer")
 
-	// dangerousSchemes run code or read files in the browser that follows them.
-	dangerousSchemes = []string{"javascript", "data", "vbscript", "file", "blob", "about", "filesystem", "view-source"}
+	// notPrivate are schemes that run code or read files in the browser that follows them, and the web's.
+	notPrivate = []string{"javascript", "data", "vbscript", "file", "blob", "about", "filesystem", "view-source", "http",
+		"https"}
 
 	privateScheme = regexp.MustCompile(`^[a-z][a-z0-9.+-]*$`)
 	// A last label that begins with a digit would be an IPv4 address to a browser: 0x7f.1 is 127.0.0.1.
@@ -53,11 +55,20 @@ func parseRedirectURI(raw string) (*url.URL, error) {
 	default:
 		// A private scheme (RFC 8252 section 7.1) may be registered, since one refusal would lock out a client that
 		// registers several URIs at once. Whether it may be used is decided at /authorize.
-		if !privateScheme.MatchString(u.Scheme) || slices.Contains(dangerousSchemes, u.Scheme) {
+		if CheckRedirectScheme(u.Scheme) != nil || !printableASCII(u.Host) {
 			return nil, errRedirectURI
 		}
 	}
 	return u, nil
+}
+
+// CheckRedirectScheme returns an error if no client must ever be redirected to by that scheme: it is no private scheme
+// (RFC 8252 section 7.1), or a browser would run or read something instead of opening an application.
+func CheckRedirectScheme(scheme string) error {
+	if !privateScheme.MatchString(scheme) || slices.Contains(notPrivate, scheme) {
+		return errors.New("not a private URI scheme that opens an application")
+	}
+	return nil
 }
 
 // printableASCII reports whether s has no space, control character or byte above ASCII.
@@ -115,9 +126,12 @@ func matchesRedirect(registered, requested string) bool {
 // redirect can send a browser away to a client: what has not been validated cannot be redirected to.
 type redirect struct{ uri *url.URL }
 
+// errRedirectScheme: the redirect URI is the client's, and this server does not use its scheme.
+var errRedirectScheme = errors.New("redirect_uri has a private scheme that is not in REDIRECT_SCHEMES")
+
 // redirect returns the redirect URI to use for a request's redirect_uri parameter, which may be left out if the
-// client registered exactly one (RFC 6749 section 3.1.2.3).
-func (c *Client) redirect(requested string) (redirect, error) {
+// client registered exactly one (RFC 6749 section 3.1.2.3). Of private schemes only these may be used.
+func (c *Client) redirect(requested string, schemes []string) (redirect, error) {
 	if requested == "" {
 		if len(c.RedirectURIs) != 1 {
 			return redirect{}, errors.New("redirect_uri is missing, and the client registered more than one")
@@ -131,21 +145,37 @@ func (c *Client) redirect(requested string) (redirect, error) {
 	if err != nil {
 		return redirect{}, err
 	}
-	if u.Scheme != "https" && u.Scheme != "http" {
-		return redirect{}, errors.New("redirect_uri has a private scheme, which this server does not redirect to")
+	to := redirect{u}
+	if to.private() && !slices.Contains(schemes, u.Scheme) {
+		return redirect{}, errRedirectScheme
 	}
-	return redirect{u}, nil
+	return to, nil
 }
 
-// url returns the address to send the browser to, keeping the redirect URI's own query (RFC 6749 section 3.1.2).
-func (r redirect) url(params url.Values) string {
+// url returns the address to send the browser to, keeping the redirect URI's own query (RFC 6749 section 3.1.2). Its
+// type makes html/template link to it whatever its scheme is: that has been checked.
+func (r redirect) url(params url.Values) template.URL {
 	u := *r.uri
 	if u.RawQuery != "" {
 		u.RawQuery += "&"
 	}
 	u.RawQuery += params.Encode()
-	return u.String()
+	return template.URL(u.String())
 }
 
-// loopback reports whether the browser is sent to a program on the person's own computer.
-func (r redirect) loopback() bool { return loopbackHost(r.uri.Hostname()) }
+// private reports whether the system opens the application that has claimed the scheme, so that the browser stays.
+func (r redirect) private() bool { return r.uri.Scheme != "https" && r.uri.Scheme != "http" }
+
+// local reports whether the browser is sent to a program on the person's own computer.
+func (r redirect) local() bool { return r.private() || loopbackHost(r.uri.Hostname()) }
+
+// place says to people where the browser is sent: the host with its port, after the scheme if that is private.
+func (r redirect) place() string {
+	switch {
+	case !r.private():
+		return r.uri.Host
+	case r.uri.Host == "":
+		return r.uri.Scheme + ":"
+	}
+	return r.uri.Scheme + "://" + r.uri.Host
+}

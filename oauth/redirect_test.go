@@ -86,22 +86,56 @@ func TestRedirectURIMustBeTheRegisteredOne(t *testing.T) {
 
 func TestRedirectKeepsItsOwnQuery(t *testing.T) {
 	c := Client{RedirectURIs: []string{"https://a.example/cb?tenant=a%20b"}}
-	to, err := c.redirect("")
+	to, err := c.redirect("", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := to.url(url.Values{"state": {"a+b/c=="}}), "https://a.example/cb?tenant=a%20b&state=a%2Bb%2Fc%3D%3D"; got != want {
+	const want = "https://a.example/cb?tenant=a%20b&state=a%2Bb%2Fc%3D%3D"
+	if got := to.url(url.Values{"state": {"a+b/c=="}}); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
-func TestPrivateSchemeIsRegisteredButNotRedirectedTo(t *testing.T) {
-	c := Client{RedirectURIs: []string{"cursor://anysphere.cursor-mcp/oauth/callback", "http://localhost:8787/callback"}}
-	if _, err := c.redirect(c.RedirectURIs[0]); err == nil {
-		t.Error("a private scheme can be redirected to")
+// A private scheme may be registered by anybody, and leads somewhere only if the operator lists it. What runs in the
+// browser leads nowhere, even if it got into the list.
+func TestPrivateSchemes(t *testing.T) {
+	listed := []string{"cursor", "com.example.app", "javascript", "data", "file"}
+	for _, tt := range []struct {
+		name, uri string
+		want      string // what people are told of where it leads; empty: nowhere
+	}{
+		{"clients-in-the-field.md 14: Cursor", "cursor://anysphere.cursor-mcp/oauth/callback",
+			"cursor://anysphere.cursor-mcp"},
+		{"RFC 8252 section 7.1: no authority", "com.example.app:/oauth2redirect", "com.example.app:"},
+		{"control: https", "https://a.example:8443/cb", "a.example:8443"},
+		{"control: loopback", "http://localhost:8787/callback", "localhost:8787"},
+		{"not listed", "vscode://vendor.extension/callback", ""},
+		{"a longer name", "cursorx://anysphere.cursor-mcp/oauth/callback", ""},
+		{"script", "javascript://a.example/%0aalert(1)", ""},
+		{"script without slashes", "javascript:alert(1)", ""},
+		{"data", "data:text/html,x", ""},
+		{"file", "file:///etc/passwd", ""},
+		{"text that turns around in the host", "cursor://%E2%80%AEpcm", ""},
+		{"user name", "cursor://a@b/cb", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := Client{RedirectURIs: []string{tt.uri}}
+			to, err := c.redirect(tt.uri, listed)
+			if (err == nil) != (tt.want != "") {
+				t.Fatalf("got error %v, want one: %t", err, tt.want == "")
+			}
+			if err == nil && to.place() != tt.want {
+				t.Errorf("leads to %s, want %s", to.place(), tt.want)
+			}
+		})
 	}
-	if _, err := c.redirect(c.RedirectURIs[1]); err != nil {
-		t.Errorf("the loopback URI of the same client: %v", err)
+	for _, scheme := range append(notPrivate, "", "Cursor", "cursor:", "cur sor", "1password") {
+		if CheckRedirectScheme(scheme) == nil {
+			t.Errorf("the operator can list %q", scheme)
+		}
+	}
+	if err := CheckRedirectScheme("vscode-insiders"); err != nil {
+		t.Errorf("control: %v", err)
 	}
 }
 
@@ -109,13 +143,14 @@ func FuzzRedirectURI(f *testing.F) {
 	f.Add("https://a.example/cb", "https://a.example/cb")
 	f.Add("http://127.0.0.1/cb", "http://127.0.0.1:1234/cb")
 	f.Add("http://[::1]/?a=b", "http://[::1]:80/?a=b")
+	f.Add("cursor://a/cb", "cursor://a/cb")
 	f.Fuzz(func(t *testing.T, registered, requested string) {
 		c := Client{RedirectURIs: []string{registered}}
-		to, err := c.redirect(requested)
+		to, err := c.redirect(requested, []string{"cursor"})
 		if err != nil {
 			return
 		}
-		sent, err := url.Parse(to.url(url.Values{"code": {"x"}}))
+		sent, err := url.Parse(string(to.url(url.Values{"code": {"x"}})))
 		if err != nil {
 			t.Fatalf("sends the browser to something that is no URL: %v", err)
 		}
@@ -130,8 +165,8 @@ func FuzzRedirectURI(f *testing.F) {
 		if sent.Port() != want.Port() && (sent.Scheme != "http" || !loopbackHost(sent.Hostname())) {
 			t.Fatalf("registered %q, but sends to port %s", registered, sent.Port())
 		}
-		if sent.Scheme != "https" && !loopbackHost(sent.Hostname()) {
-			t.Fatalf("sends to %s in the clear", sent)
+		if sent.Scheme != "https" && sent.Scheme != "cursor" && (sent.Scheme != "http" || !loopbackHost(sent.Hostname())) {
+			t.Fatalf("sends to %s, in the clear or to who knows what", sent)
 		}
 	})
 }

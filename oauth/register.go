@@ -17,6 +17,11 @@ const (
 	authJWT   = "private_key_jwt" // only for clients by metadata document
 )
 
+// errRegistrationOff: clients do not register themselves here, and those that did before do not sign anybody in. What
+// they already hold they keep, and refresh.
+var errRegistrationOff = &Error{Code: "access_denied", Status: http.StatusForbidden,
+	Description: "Clients cannot register themselves at this server. Ask its operator for a client_id."}
+
 // registrationRequest is what we use of RFC 7591 section 2. Everything else is ignored, as that section demands.
 type registrationRequest struct {
 	RedirectURIs    []string `json:"redirect_uris"`
@@ -43,6 +48,10 @@ type registrationResponse struct {
 // handleRegister handles POST /register: dynamic client registration (RFC 7591). It writes nothing: the client_id
 // that it returns is the registration.
 func (s *Server) handleRegister(w http.ResponseWriter, r *http.Request) {
+	if !s.registration {
+		s.writeError(w, r, errRegistrationOff)
+		return
+	}
 	req, err := readRegistration(w, r)
 	if err != nil {
 		s.writeError(w, r, err)

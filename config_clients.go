@@ -1,0 +1,89 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+
+	"example.com/mcp-federated-login/oauth"
+)
+
+// clientsConfig is how clients come to be known here, as it was written.
+type clientsConfig struct {
+	ClientRegistration string `name:"client-registration" default:"on" help:"on or off: clients may register themselves."`
+	ClientMetadata     string `name:"client-metadata" default:"on" help:"on, off or loopback: client metadata documents."`
+	ClientsFile        string `name:"clients" help:"Path of a JSON file with the clients that you register yourself."`
+	RedirectSchemes    string `name:"redirect-schemes" default:"cursor,vscode,vscode-insiders" help:"Schemes of apps."`
+}
+
+// clientSettings is that without mistakes.
+type clientSettings struct {
+	Registration    bool
+	Documents       oauth.DocumentPolicy
+	Registered      []oauth.Client
+	RedirectSchemes []string
+}
+
+func (c clientsConfig) clientSettings(loopback bool, wrong *mistakes) (s clientSettings) {
+	s.Registration = c.ClientRegistration == "on"
+	if !s.Registration && c.ClientRegistration != "off" {
+		wrong.add("CLIENT_REGISTRATION", "must be on or off", "on")
+	}
+
+	switch c.ClientMetadata {
+	case "on":
+		s.Documents = oauth.DocumentsOn
+	case "off":
+		if !s.Registration && c.ClientsFile == "" {
+			wrong.add("CLIENTS", "is needed while CLIENT_REGISTRATION and CLIENT_METADATA are off, or nobody can connect",
+				"clients.json")
+		}
+	case "loopback":
+		s.Documents = oauth.DocumentsLoopback
+		if !loopback {
+			wrong.add("CLIENT_METADATA", "can be loopback only while BASE_URL is", "on")
+		}
+	default:
+		wrong.add("CLIENT_METADATA", "must be on, off or loopback", "on")
+	}
+
+	s.RedirectSchemes = list(c.RedirectSchemes)
+	if slices.ContainsFunc(s.RedirectSchemes, func(v string) bool { return oauth.CheckRedirectScheme(v) != nil }) {
+		wrong.add("REDIRECT_SCHEMES", "must list private URI schemes in lower case, without the colon, that open an "+
+			"application", "cursor,vscode")
+	}
+
+	if c.ClientsFile != "" {
+		var err error
+		if s.Registered, err = readClients(c.ClientsFile, s.RedirectSchemes); err != nil {
+			*wrong = append(*wrong, err)
+		}
+	}
+	return s
+}
+
+// readClients reads the file of clients. Its group may read it, so that it can belong to root; others may only if it
+// holds no secret.
+func readClients(path string, redirectSchemes []string) ([]oauth.Client, error) {
+	file, err := os.ReadFile(path)
+	if err != nil {
+		// Without the path: whoever misunderstands CLIENTS writes the clients there, secrets and all.
+		return nil, fmt.Errorf("CLIENTS must be the path of a file that can be read (%w), for example CLIENTS=clients.json",
+			errors.Unwrap(err))
+	}
+	clients, err := oauth.ParseClients(file, redirectSchemes)
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	secret := func(c oauth.Client) bool { return len(c.SecretHash) > 0 }
+	if info.Mode().Perm()&0o004 != 0 && runtime.GOOS != "windows" && slices.ContainsFunc(clients, secret) {
+		return nil, fmt.Errorf("CLIENTS holds secrets and can be read by other users: chmod 640 %s", path)
+	}
+	return clients, nil
+}

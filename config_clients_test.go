@@ -1,0 +1,137 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"example.com/mcp-federated-login/oauth"
+)
+
+func TestClientSettings(t *testing.T) {
+	vscode := registeredBy("vscode", "token_endpoint_auth_method", "none")
+	vscode["redirect_uris"] = append(vscodeURIs, "my-app://callback")
+	path := clientsFile(t, vscode, registeredBy("basic", "client_secret", clientSecret),
+		registeredBy("post", "client_secret", clientSecret, "token_endpoint_auth_method", "client_secret_post"))
+	hash := oauth.HashOf(clientSecret)
+	got := parse(t, "CLIENT_REGISTRATION=off", "CLIENT_METADATA=loopback", "CLIENTS="+path,
+		"REDIRECT_SCHEMES=cursor, my-app").Clients
+	want := clientSettings{Documents: oauth.DocumentsLoopback, RedirectSchemes: []string{"cursor", "my-app"},
+		Registered: []oauth.Client{
+			{ID: "vscode", Name: "Notebook", RedirectURIs: vscode["redirect_uris"].([]string), AuthMethod: "none"},
+			{ID: "basic", Name: "Notebook", RedirectURIs: []string{callbackURI}, AuthMethod: "client_secret_basic",
+				SecretHash: hash[:]},
+			{ID: "post", Name: "Notebook", RedirectURIs: []string{callbackURI}, AuthMethod: "client_secret_post",
+				SecretHash: hash[:]},
+		}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	want = clientSettings{Registration: true, Documents: oauth.DocumentsOn,
+		RedirectSchemes: []string{"cursor", "vscode", "vscode-insiders"}}
+	if diff := cmp.Diff(want, parse(t).Clients); diff != "" {
+		t.Errorf("by default: %s", diff)
+	}
+	if s := parse(t, "CLIENT_REGISTRATION=off").Clients; s.Registration || s.Documents != oauth.DocumentsOn {
+		t.Errorf("got registration %t, documents %v, want documents alone", s.Registration, s.Documents)
+	}
+	if s := parse(t, "CLIENT_METADATA=off").Clients; !s.Registration || s.Documents != oauth.DocumentsOff {
+		t.Errorf("got registration %t, documents %v, want registration alone", s.Registration, s.Documents)
+	}
+	parse(t, "CLIENT_METADATA=off", "CLIENT_REGISTRATION=off", "CLIENTS="+path, "REDIRECT_SCHEMES=my-app")
+}
+
+func TestClientMistakes(t *testing.T) {
+	const name, uris = `"client_name":"A"`, `"redirect_uris":["https://a.example/cb"]`
+	for _, test := range []struct {
+		name, file string // the file may be empty: there is none
+		env        []string
+		want       []string
+	}{
+		{"registration", "", []string{"CLIENT_REGISTRATION=true"}, []string{"CLIENT_REGISTRATION must be on or off"}},
+		{"documents", "", []string{"CLIENT_METADATA=yes"}, []string{"CLIENT_METADATA must be on, off or loopback"}},
+		{"C15: loopback documents in public", "", append(public, "CLIENT_METADATA=loopback"),
+			[]string{"CLIENT_METADATA can be loopback only while BASE_URL is", "CLIENT_METADATA=on"}},
+		{"nobody could connect", "", []string{"CLIENT_REGISTRATION=off", "CLIENT_METADATA=off"},
+			[]string{"CLIENTS is needed", "CLIENTS=clients.json"}},
+		{"script as a scheme", "", []string{"REDIRECT_SCHEMES=cursor,javascript"},
+			[]string{"REDIRECT_SCHEMES must", "REDIRECT_SCHEMES=cursor,vscode"}},
+		{"the web as a scheme", "", []string{"REDIRECT_SCHEMES=http"}, []string{"REDIRECT_SCHEMES must"}},
+		{"scheme with its colon", "", []string{"REDIRECT_SCHEMES=cursor:"}, []string{"REDIRECT_SCHEMES must"}},
+		{"empty scheme", "", []string{"REDIRECT_SCHEMES=cursor,"}, []string{"REDIRECT_SCHEMES must"}},
+
+		{"no file", "", []string{"CLIENTS=/nowhere/clients.json"},
+			[]string{"CLIENTS must be the path of a file", "no such file", "CLIENTS=clients.json"}},
+		{"clients in place of a file", "", []string{`CLIENTS=[{"client_secret": "canary"}]`},
+			[]string{"CLIENTS must be the path of a file", "CLIENTS=clients.json"}},
+		{"no JSON", `[{"client_secret": "canary"`, nil,
+			[]string{"CLIENTS must be a file with a JSON array", `"client_id": "my-app"`}},
+		{"an object", `{"client_id": "a"}`, nil, []string{"JSON array"}},
+		{"no client", `[]`, nil, []string{"JSON array"}},
+		{"not an object in it", `["canary"]`, nil, []string{"client 1 must be an object"}},
+		{"wrong type in it", `[{"client_id":"a","client_secret":["canary"]}]`, nil, []string{"client 1 must be an object"}},
+		{"nothing in it", `[{}]`, nil, []string{"client 1 needs a client_id", "client 1 needs a client_name",
+			"client 1 needs redirect_uris"}},
+		{"typing errors", `[{"client_id":"a",` + name + `,` + uris + `,"clientsecret":"canary","Client_Secret":"canary"}]`,
+			nil, []string{`client "a" has a member "Client_Secret"`, `client "a" has a member "clientsecret"`}},
+		{"looks registered by itself", `[{"client_id":"mcp_ci_a",` + name + `,` + uris + `}]`, nil,
+			[]string{"client 1 needs"}},
+		{"space in the client_id", `[{"client_id":"my app",` + name + `,` + uris + `}]`, nil,
+			[]string{"client 1 needs"}},
+		{"name of two lines", `[{"client_id":"a","client_name":"A\nB",` + uris + `}]`, nil,
+			[]string{`client "a" needs a client_name`}},
+		{"twice", `[{"client_id":"a",` + name + `,` + uris + `},{"client_id":"a",` + name + `,` + uris + `}]`, nil,
+			[]string{`client "a" has the client_id of another one`}},
+		{"redirect in the clear", `[{"client_id":"a",` + name +
+			`,"redirect_uris":["https://a.example/cb","http://a.example/cb"]}]`, nil,
+			[]string{`client "a" has a redirect URI (number 2)`, `"https://app.example.com/callback"`}},
+		{"script as a redirect", `[{"client_id":"a",` + name + `,"redirect_uris":["javascript:alert(1)"]}]`, nil,
+			[]string{`client "a" has a redirect URI (number 1)`}},
+		{"scheme that is not listed", `[{"client_id":"a",` + name + `,"redirect_uris":["my-app://cb"]}]`, nil,
+			[]string{`client "a" has a private scheme in redirect URI 1`, "REDIRECT_SCHEMES=cursor,my-app"}},
+		{"short secret", `[{"client_id":"a",` + name + `,` + uris + `,"client_secret":"canary"}]`, nil,
+			[]string{`client "a" needs a random client_secret`, "openssl rand -base64 32"}},
+		{"no secret", `[{"client_id":"a",` + name + `,` + uris + `,"token_endpoint_auth_method":"client_secret_post"}]`, nil,
+			[]string{`client "a" needs a random client_secret`}},
+		{"secret of a public client", `[{"client_id":"a",` + name + `,` + uris + `,"token_endpoint_auth_method":"none",` +
+			`"client_secret":"` + clientSecret + `"}]`, nil, []string{`client "a" has a client_secret although`}},
+		{"another method", `[{"client_id":"a",` + name + `,` + uris + `,"token_endpoint_auth_method":"private_key_jwt"}]`,
+			nil, []string{`client "a" has a token_endpoint_auth_method that is not none`, `"client_secret_basic"`}},
+		{"all at once", `[{"client_id":"a"},{"client_id":"b",` + uris + `}]`,
+			[]string{"CLIENT_REGISTRATION=x", "CLIENT_METADATA=x", "REDIRECT_SCHEMES=:", "LOG_LEVEL=x"},
+			[]string{"CLIENT_REGISTRATION", "CLIENT_METADATA", "REDIRECT_SCHEMES", "LOG_LEVEL", `client "a" needs a client_name`,
+				`client "a" needs redirect_uris`, `client "b" needs a client_name`}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if test.file != "" {
+				path := filepath.Join(t.TempDir(), "clients.json")
+				write(t, path, test.file, 0o600)
+				test.env = append(test.env, "CLIENTS="+path)
+			}
+			assertMistake(t, test.env, test.want)
+		})
+	}
+}
+
+// Secrets are for the server and whoever administers it; a file without them is no secret.
+func TestClientsFileThatOthersCanRead(t *testing.T) {
+	secret := clientsFile(t, registeredBy("a", "client_secret", clientSecret))
+	none := clientsFile(t, registeredBy("a"))
+	for path, modes := range map[string]map[os.FileMode]bool{
+		secret: {0o600: true, 0o440: true, 0o644: false, 0o604: false},
+		none:   {0o644: true},
+	} {
+		for mode, good := range modes {
+			if err := os.Chmod(path, mode); err != nil {
+				t.Fatal(err)
+			}
+			_, err := parseConfig(nil, getenv("CLIENTS="+path), nil)
+			if (err == nil) != good || err != nil && !strings.Contains(err.Error(), "chmod 640 "+path) {
+				t.Errorf("mode %o, without secrets %t: got %v, want an error: %t", mode, path == none, err, !good)
+			}
+		}
+	}
+}
