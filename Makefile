@@ -1,7 +1,7 @@
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME = 10s
 
-.PHONY: help run test race check fuzz build fork
+.PHONY: help run test race conformance check fuzz build fork
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1	/p' Makefile
@@ -15,8 +15,11 @@ test: ## Run the tests; they need only Go, and use PostgreSQL if it is there
 race: ## Run the tests with the race detector, which needs a C compiler
 	go test -race ./...
 
+conformance: ## Run the official conformance suite, which npx downloads
+	go test -count=1 -v -tags conformance -run Conformance .
+
 check: ## Look for what gofmt, vet and staticcheck find
-	! gofmt -l . | grep . && go vet -tags browser ./... && go run $(STATICCHECK) -tags browser ./...
+	! gofmt -l . | grep . && go vet -tags browser,conformance ./... && go run $(STATICCHECK) -tags browser,conformance ./...
 
 # What the fuzzer finds it keeps in testdata, and fails on again; only its own time running out is worth a second try.
 FUZZ = go test -run '^$$' -fuzz "^$${name\#func }\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" </dev/null
