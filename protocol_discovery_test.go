@@ -77,8 +77,10 @@ var documents = []struct{ rows, path, want string }{
 		"response_types_supported": ["code"],
 		"response_modes_supported": ["query"],
 		"grant_types_supported": ["authorization_code", "refresh_token"],
-		"token_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post"],
-		"revocation_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post"],
+		"token_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"],
+		"token_endpoint_auth_signing_alg_values_supported": ["RS256", "ES256"],
+		"revocation_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"],
+		"revocation_endpoint_auth_signing_alg_values_supported": ["RS256", "ES256"],
 		"code_challenge_methods_supported": ["S256"],
 		"client_id_metadata_document_supported": true,
 		"authorization_response_iss_parameter_supported": true

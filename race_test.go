@@ -22,6 +22,7 @@ import (
 
 // TestMain makes the test binary the program itself where a test needs a second process.
 func TestMain(m *testing.M) {
+	trustAuthority()
 	if os.Getenv("RUN_AS_PROGRAM") != "" {
 		runAsProgram()
 		return
@@ -194,7 +195,8 @@ func (w *world) process(ahead time.Duration) (address string, kill func()) {
 	cmd.Dir = w.t.TempDir() // where there is no .env
 	github := w.app.devidp.GitHub()
 	cmd.Env = []string{"RUN_AS_PROGRAM=1", "CLOCK_AHEAD=" + ahead.String(), "LISTEN=" + address, "GITHUB_CLIENT_ID=" + github.ClientID,
-		"GITHUB_CLIENT_SECRET=" + github.ClientSecret, "GITHUB_URL=" + github.URL}
+		"GITHUB_CLIENT_SECRET=" + github.ClientSecret, "GITHUB_URL=" + github.URL,
+		authorityVariable + "=" + os.Getenv(authorityVariable)}
 	for name, value := range w.env {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}

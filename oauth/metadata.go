@@ -3,6 +3,8 @@ package oauth
 import (
 	"encoding/json"
 	"net/http"
+
+	"github.com/go-jose/go-jose/v4"
 )
 
 // Paths of the metadata documents. Variants that clients also try answer 404: they walk on only after that.
@@ -38,6 +40,9 @@ type serverMetadata struct {
 	ChallengeMethods      []string `json:"code_challenge_methods_supported"`
 	IssParameter          bool     `json:"authorization_response_iss_parameter_supported"`
 	DocumentSupported     bool     `json:"client_id_metadata_document_supported,omitempty"`
+
+	TokenAlgs      []jose.SignatureAlgorithm `json:"token_endpoint_auth_signing_alg_values_supported,omitempty"`
+	RevocationAlgs []jose.SignatureAlgorithm `json:"revocation_endpoint_auth_signing_alg_values_supported,omitempty"`
 }
 
 // handleResourceMetadata handles GET /.well-known/oauth-protected-resource/mcp and, for clients that only know the
@@ -60,6 +65,10 @@ func (s *Server) handleServerMetadata() http.HandlerFunc {
 	if s.registration {
 		register = s.baseURL + "/register"
 	}
+	var algorithms []jose.SignatureAlgorithm
+	if s.documents.policy != DocumentsOff {
+		methods, algorithms = append(methods, authJWT), assertionAlgorithms
+	}
 	return serveDocument(serverMetadata{
 		Issuer:                s.baseURL,
 		AuthorizationEndpoint: s.baseURL + "/authorize",
@@ -76,6 +85,8 @@ func (s *Server) handleServerMetadata() http.HandlerFunc {
 		ChallengeMethods:      []string{"S256"},
 		IssParameter:          true,
 		DocumentSupported:     s.documents.policy != DocumentsOff,
+
+		TokenAlgs: algorithms, RevocationAlgs: algorithms,
 	})
 }
 

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"errors"
@@ -72,14 +73,16 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) (*tokenResponse, 
 
 // authenticateClient returns the client that makes a request (RFC 6749 sections 2.3 and 3.2.1). A confidential client
 // may send its secret in either way, whichever it registered, because clients confuse them; a public one needs none,
-// and one that it sends is ignored.
+// and one that it sends is ignored. An assertion that is sent must be good, also where the client could do without:
+// "the authorization server MUST validate the JWT" (RFC 7523 section 3), and a client that signs wrongly should hear it.
 func (s *Server) authenticateClient(w http.ResponseWriter, r *http.Request, form url.Values) (*Client, error) {
 	invalid := &Error{Code: "invalid_client", Status: http.StatusUnauthorized,
 		Description: "The client is unknown, or its authentication is missing or wrong. Register again."}
 	id, secret := form.Get("client_id"), form.Get("client_secret")
+	twoWays := invalidRequest("The client must authenticate in one way only.")
 	headers := r.Header.Values("Authorization")
 	if len(headers) > 1 {
-		return nil, invalidRequest("The client must authenticate in one way only.")
+		return nil, twoWays
 	}
 	if len(headers) > 0 {
 		// "If the client attempted to authenticate via the Authorization request header field, the authorization
@@ -94,10 +97,20 @@ func (s *Server) authenticateClient(w http.ResponseWriter, r *http.Request, form
 		if !ok || errID != nil || errSecret != nil {
 			return nil, invalid
 		}
-		if secret != "" || id != "" && id != basicID {
-			return nil, invalidRequest("The client must authenticate in one way only.")
+		if secret != "" || form.Get("client_assertion") != "" || id != "" && id != basicID {
+			return nil, twoWays
 		}
 		id, secret = basicID, basicSecret
+	}
+	assertion, err := readAssertion(form)
+	if err != nil {
+		return nil, err
+	}
+	if assertion != nil {
+		if secret != "" {
+			return nil, twoWays
+		}
+		id = cmp.Or(id, assertion.claims.Subject) // "The client_id is unnecessary" (RFC 7521 section 4.2)
 	}
 	client, err := s.client(r.Context(), id)
 	if errors.Is(err, errUnknownClient) {
@@ -106,11 +119,16 @@ func (s *Server) authenticateClient(w http.ResponseWriter, r *http.Request, form
 	if err != nil {
 		return nil, err
 	}
-	if client.AuthMethod != authNone {
-		hash := HashOf(secret)
-		if secret == "" || subtle.ConstantTimeCompare(hash[:], client.SecretHash) != 1 {
-			return nil, invalid
+	switch hash := HashOf(secret); {
+	case assertion != nil:
+		if err := s.checkAssertion(r.Context(), client, assertion, r.URL.Path); err != nil {
+			return nil, err
 		}
+	case client.AuthMethod == authJWT:
+		return nil, badAssertion("is missing, with which this client authenticates (private_key_jwt)")
+	case client.AuthMethod == authNone:
+	case secret == "" || subtle.ConstantTimeCompare(hash[:], client.SecretHash) != 1:
+		return nil, invalid
 	}
 	w.Header().Del("WWW-Authenticate")
 	return client, nil

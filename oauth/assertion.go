@@ -1,0 +1,163 @@
+package oauth
+
+import (
+	"context"
+	"crypto/rsa"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+)
+
+// A client whose metadata document names its keys proves at /token that it is itself by what it signs with one of them:
+// a JSON Web Token for this server, good for a short time and for one request (RFC 7523 sections 2.2 and 3).
+
+const (
+	assertionType   = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+	assertionLeeway = 30 * time.Second // how far a client's clock may be off
+	assertionLife   = time.Hour        // how far ahead exp may be: jtis are remembered for as long
+	maxAssertionID  = 256              // bytes
+	// keysAge is how old a copy of a client's key set must be to be fetched again because no key in it fits. Whoever
+	// sends junk makes us ask no oftener.
+	keysAge = time.Minute
+	// A shorter RSA key can be broken (RFC 7518 section 3.3); with a longer one, verifying costs too much.
+	minRSA, maxRSA = 2048, 8192 // bits
+)
+
+var assertionAlgorithms = []jose.SignatureAlgorithm{jose.RS256, jose.ES256}
+
+// An assertion is a client's, as it was sent. Nothing in it has been verified.
+type assertion struct {
+	token  *jwt.JSONWebToken
+	claims jwt.Claims
+}
+
+// badAssertion is a client that is not authenticated by its assertion. The problem is for its makers.
+func badAssertion(problem string) error {
+	return &Error{Code: "invalid_client", Status: http.StatusUnauthorized,
+		Description: "The client_assertion " + problem + "."}
+}
+
+// readAssertion returns the assertion in a request, or nil if there is none. The causes of its errors would quote it.
+func readAssertion(form url.Values) (*assertion, error) {
+	kind, raw := form.Get("client_assertion_type"), form.Get("client_assertion")
+	if kind == "" && raw == "" {
+		return nil, nil
+	}
+	if kind != assertionType || raw == "" {
+		return nil, invalidRequest("client_assertion needs client_assertion_type to be " + assertionType + ".")
+	}
+	a := new(assertion)
+	var err error
+	if a.token, err = jwt.ParseSigned(raw, assertionAlgorithms); err != nil {
+		return nil, badAssertion("is not a JWT signed with RS256 or ES256")
+	}
+	if a.token.UnsafeClaimsWithoutVerification(&a.claims) != nil {
+		return nil, badAssertion("has claims that cannot be read")
+	}
+	// "If any of the listed extension Header Parameters are not understood and supported by the recipient, then the JWS
+	// is invalid" (RFC 7515 section 4.1.11). We support none.
+	if _, critical := a.token.Headers[0].ExtraHeaders["crit"]; critical {
+		return nil, badAssertion("has critical header parameters")
+	}
+	return a, nil
+}
+
+// checkAssertion returns why an assertion at that path does not authenticate the client. What costs nothing is checked
+// first, so that only assertions that look good make us fetch keys; and it is used up last.
+func (s *Server) checkAssertion(ctx context.Context, client *Client, a *assertion, path string) error {
+	if err := s.checkClaims(a.claims, client.ID, path); err != nil {
+		return err
+	}
+	if err := s.checkSignature(ctx, client, a); err != nil {
+		return err
+	}
+	// Another instance's clock may be behind, hence twice.
+	until := a.claims.Expiry.Time().Add(2 * assertionLeeway)
+	err := s.store.UseAssertion(ctx, HashOf(string(join(client.ID, a.claims.ID))), until)
+	if errors.Is(err, ErrConflict) {
+		return badAssertion("was used before: each needs a jti of its own")
+	}
+	if err != nil {
+		return fmt.Errorf("noting assertion: %w", err)
+	}
+	return nil
+}
+
+// checkClaims checks what RFC 7523 section 3 demands of the claims. It wants a jti besides, and no other server in aud:
+// that one could use the assertion here.
+func (s *Server) checkClaims(c jwt.Claims, clientID, path string) error {
+	ours := []string{s.baseURL, s.baseURL + "/", s.baseURL + "/token", s.baseURL + path}
+	foreign := func(audience string) bool { return !slices.Contains(ours, audience) }
+	switch now := s.now(); {
+	case c.Issuer != clientID || c.Subject != clientID:
+		return badAssertion("must have the client_id for iss and sub")
+	case len(c.Audience) == 0 || slices.ContainsFunc(c.Audience, foreign):
+		return badAssertion("must be for this server alone: aud must be the issuer or the token endpoint")
+	case c.Expiry == nil || !now.Before(c.Expiry.Time().Add(assertionLeeway)):
+		return badAssertion("has expired, or lacks exp")
+	case c.Expiry.Time().After(now.Add(assertionLife + assertionLeeway)):
+		return badAssertion("must expire within an hour")
+	case c.NotBefore.Time().After(now.Add(assertionLeeway)) || c.IssuedAt.Time().After(now.Add(assertionLeeway)):
+		return badAssertion("is not valid yet: nbf or iat lies ahead")
+	case c.ID == "" || len(c.ID) > maxAssertionID:
+		return badAssertion("must have a jti of at most 256 bytes")
+	}
+	return nil
+}
+
+// checkSignature checks the signature by the client's keys as they are now; or, if these cannot be fetched, as they
+// were last. If they cannot be fetched and none that we know fits, then it is not the client who is wrong.
+func (s *Server) checkSignature(ctx context.Context, client *Client, a *assertion) error {
+	forged := badAssertion("is not signed with a key of the client's")
+	keys := client.Keys // from its newest sign-in
+	if client.KeysURI == "" {
+		if a.signedBy(keys) {
+			return nil
+		}
+		return forged
+	}
+	newest := s.now().Add(-keysAge)
+	for _, after := range []time.Time{{}, newest} {
+		latest, err := s.keySet(ctx, client, after)
+		if err == nil {
+			keys = latest.body
+		} else if !errors.Is(err, errNotFetched) {
+			return badAssertion("cannot be verified: what is at the client's jwks_uri is not a key set")
+		}
+		switch {
+		case a.signedBy(keys):
+			return nil
+		case err != nil:
+			return fmt.Errorf("client's keys: %w", err)
+		case latest.at.After(newest):
+			return forged
+		}
+	}
+	return fmt.Errorf("client's newest keys: %w", errNotFetched)
+}
+
+// signedBy reports whether one of the keys in a key set verifies the assertion. Keys that it carries itself count for
+// nothing.
+func (a *assertion) signedBy(keySet []byte) bool {
+	set, err := parseKeySet(keySet)
+	if err != nil {
+		return false
+	}
+	header := a.token.Headers[0]
+	return slices.ContainsFunc(set.Keys, func(k jose.JSONWebKey) bool {
+		if header.KeyID != "" && k.KeyID != header.KeyID || k.Use != "" && k.Use != "sig" ||
+			k.Algorithm != "" && k.Algorithm != header.Algorithm {
+			return false
+		}
+		if public, ok := k.Key.(*rsa.PublicKey); ok && (public.N.BitLen() < minRSA || public.N.BitLen() > maxRSA) {
+			return false
+		}
+		return a.token.Claims(k.Key) == nil
+	})
+}
