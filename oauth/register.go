@@ -104,7 +104,8 @@ func (s *Server) register(req *registrationRequest) (*registrationResponse, erro
 		req.AuthMethod = authNone
 	}
 	if m := req.AuthMethod; m != authNone && m != authBasic && m != authPost {
-		return nil, invalidMetadata("token_endpoint_auth_method must be none, client_secret_basic or client_secret_post.")
+		return nil, invalidMetadata("token_endpoint_auth_method must be none, client_secret_basic or client_secret_post; " +
+			"private_key_jwt is for clients with a metadata document.")
 	}
 	c := &Client{Name: clientName(req.ClientName), RedirectURIs: req.RedirectURIs, AuthMethod: req.AuthMethod,
 		IssuedAt: s.now()}

@@ -1,0 +1,201 @@
+package oauth
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"math/big"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+)
+
+// clientStore knows one client, and notes assertions unless it is down.
+type clientStore struct {
+	emptyStore
+	client Client
+	down   bool
+	used   map[Hash]bool
+}
+
+func (s *clientStore) Client(_ context.Context, id Hash) (Client, error) {
+	if id != HashOf(s.client.ID) {
+		return Client{}, ErrNotFound
+	}
+	return s.client, nil
+}
+
+func (s *clientStore) UseAssertion(_ context.Context, assertion Hash, _ time.Time) error {
+	switch {
+	case s.down:
+		return errors.New("disk full")
+	case s.used[assertion]:
+		return ErrConflict
+	}
+	s.used[assertion] = true
+	return nil
+}
+
+// newKeyedServer returns a server whose store has one client, with an RSA and an EC key.
+func newKeyedServer(t testing.TB) (*Server, *clientStore, *rsa.PrivateKey, *ecdsa.PrivateKey) {
+	t.Helper()
+	rs, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	es, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const id = "https://client.example/metadata.json"
+	keys := jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: rs.Public()}, {Key: es.Public()}}}
+	document, err := json.Marshal(map[string]any{"client_id": id, "client_name": "Client", "jwks": keys,
+		"redirect_uris": []string{"https://client.example/callback"}, "token_endpoint_auth_method": authJWT})
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshot, err := json.Marshal(keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newTestServer(t, "https://mcp.example")
+	store := &clientStore{client: Client{ID: id, Document: document, Keys: snapshot}, used: map[Hash]bool{}}
+	s.store = store
+	return s, store, rs, es
+}
+
+// assert returns a good assertion of the client's.
+func assert(t testing.TB, s *Server, clientID string, algorithm jose.SignatureAlgorithm, key any) string {
+	t.Helper()
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: algorithm, Key: key}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := jwt.Signed(signer).Claims(jwt.Claims{Issuer: clientID, Subject: clientID, Audience: jwt.Audience{s.baseURL},
+		Expiry: jwt.NewNumericDate(s.now().Add(time.Minute)), ID: rand.Text()}).Serialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// authenticateBy presents an assertion at /token.
+func authenticateBy(s *Server, assertion string) (*Client, error) {
+	r := httptest.NewRequest(http.MethodPost, "/token", nil)
+	return s.authenticateClient(httptest.NewRecorder(), r,
+		url.Values{"client_assertion_type": {assertionType}, "client_assertion": {assertion}})
+}
+
+// Trouble of ours is never the client's fault, and leaves the assertion as it was.
+func TestAssertionWhileTheStoreIsDown(t *testing.T) {
+	s, store, rs, _ := newKeyedServer(t)
+	raw := assert(t, s, store.client.ID, jose.RS256, rs)
+	store.down = true
+	if _, err := authenticateBy(s, raw); asError(err).Status != http.StatusServiceUnavailable {
+		t.Errorf("got %v, want 503", err)
+	}
+	store.down = false
+	if _, err := authenticateBy(s, raw); err != nil {
+		t.Errorf("the same one when the store is back: %v", err)
+	}
+	if _, err := authenticateBy(s, raw); asError(err).Code != "invalid_client" {
+		t.Errorf("the same one again: got %v, want invalid_client", err)
+	}
+}
+
+// FuzzClientAssertion: whoever is let in has signed with a key of the client's, and whoever is not is told so. Signed by
+// the RSA or the EC key (1, 2) header and claims are JSON, and the signature's bytes are changed by tamper; else the
+// three are what is sent.
+func FuzzClientAssertion(f *testing.F) {
+	s, store, rs, es := newKeyedServer(f)
+	good := `{"iss":"` + store.client.ID + `","sub":"` + store.client.ID + `","aud":["` + s.baseURL + `"],"jti":"1","exp":` +
+		strconv.FormatInt(s.now().Unix()+60, 10) + `}`
+	f.Add(byte(1), `{"alg":"RS256"}`, good, "")
+	f.Add(byte(2), `{"alg":"ES256","typ":"JWT","jwk":{}}`, good, "")
+	f.Add(byte(2), `{"alg":"RS256","crit":["b64"],"b64":false}`, good, "x")
+	f.Add(byte(1), `{"alg":"HS256"}`, strings.Replace(good, `"exp"`, `"nbf":1e99,"iat":null,"exp"`, 1), "")
+	f.Add(byte(0), "eyJhbGciOiJub25lIn0", "e30", "")
+	f.Fuzz(func(t *testing.T, key byte, header, claims, tamper string) {
+		signed, signature := header+"."+claims, tamper
+		if key == 1 || key == 2 {
+			signed = encode(header) + "." + encode(claims)
+			digest := sha256.Sum256([]byte(signed))
+			signature = encode(xor(sign(t, key, rs, es, digest[:]), tamper))
+		}
+		raw := signed + "." + signature
+		clear(store.used)
+		client, err := authenticateBy(s, raw)
+		if err != nil {
+			if e := asError(err); e.Code != "invalid_client" {
+				t.Fatalf("%q: got %v, want invalid_client", raw, err)
+			}
+			if len(store.used) > 0 {
+				t.Fatalf("%q: refused, and consumed all the same", raw)
+			}
+			if key == 1 && header == `{"alg":"RS256"}` && claims == good && strings.Trim(tamper, "\x00") == "" {
+				t.Fatalf("control: %v", err)
+			}
+			return
+		}
+		if client.ID != store.client.ID || len(store.used) != 1 {
+			t.Fatalf("%q: %d consumed, got client %s", raw, len(store.used), client.ID)
+		}
+		i := strings.LastIndex(raw, ".")
+		digest := sha256.Sum256([]byte(raw[:i]))
+		if b, err := base64.RawURLEncoding.DecodeString(raw[i+1:]); err != nil ||
+			!verifiesRSA(rs, digest[:], b) && !verifiesECDSA(es, digest[:], b) {
+			t.Fatalf("%q: let in without a signature (%v)", raw, err)
+		}
+	})
+}
+
+func encode(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
+
+// xor changes the first bytes of a signature.
+func xor(signature []byte, tamper string) string {
+	for i := range min(len(signature), len(tamper)) {
+		signature[i] ^= tamper[i]
+	}
+	return string(signature)
+}
+
+// sign signs with the RSA key (1) or the EC key (2).
+func sign(t *testing.T, key byte, rs *rsa.PrivateKey, es *ecdsa.PrivateKey, digest []byte) []byte {
+	t.Helper()
+	if key == 1 {
+		signature, err := rsa.SignPKCS1v15(nil, rs, crypto.SHA256, digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return signature
+	}
+	r, s, err := ecdsa.Sign(rand.Reader, es, digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)
+}
+
+func verifiesRSA(key *rsa.PrivateKey, digest, signature []byte) bool {
+	return rsa.VerifyPKCS1v15(&key.PublicKey, crypto.SHA256, digest, signature) == nil
+}
+
+// verifiesECDSA reads a signature as RFC 7518 section 3.4 has it: r and s side by side.
+func verifiesECDSA(key *ecdsa.PrivateKey, digest, signature []byte) bool {
+	return len(signature) == 64 &&
+		ecdsa.Verify(&key.PublicKey, digest, new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:]))
+}
