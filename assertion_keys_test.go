@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"example.com/mcp-federated-login/oauth"
 )
 
 var loopbackDocuments = map[string]string{"CLIENT_METADATA": "loopback"}
@@ -53,6 +55,9 @@ func TestClientAssertionWorksOnce(t *testing.T) {
 	})
 	t.Run("until the very end of its life", func(t *testing.T) {
 		w.clock.advance(5*time.Minute + 29*time.Second)
+		if _, err := w.app.store.Purge(t.Context(), oauth.PurgeLimits{At: w.clock.now(), Limit: 100}); err != nil {
+			t.Fatal(err)
+		}
 		exp := w.clock.now().Add(-29 * time.Second).Unix()
 		assertJSONError(t, c.present(key, map[string]any{"jti": "used", "exp": exp}), 401, "invalid_client")
 		assertJSONError(t, c.present(key, map[string]any{"jti": "unused", "exp": exp}), http.StatusOK, "")
@@ -122,7 +127,9 @@ func TestClientChangesItsKeys(t *testing.T) {
 	for range 3 {
 		present("junk", stranger, nil, http.StatusUnauthorized, 0)
 	}
-	w.clock.advance(time.Minute)
+	w.clock.advance(59 * time.Second)
+	present("junk within the minute", stranger, nil, http.StatusUnauthorized, 0)
+	w.clock.advance(time.Second)
 	present("junk a minute later", stranger, nil, http.StatusUnauthorized, 1)
 	present("junk right after that", stranger, nil, http.StatusUnauthorized, 0)
 	present("new key, at last", b, nil, http.StatusOK, 0)

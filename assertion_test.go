@@ -186,7 +186,9 @@ func TestClientAssertion(t *testing.T) {
 		t.Fatal(err)
 	}
 	weak.Key, encrypts.Use = short, "enc"
-	mine := w.signInKeyed(host, "/mine", host.put("/keys", keySet(rs, es, weak, encrypts)), rs)
+	pss := signer{t, jose.JSONWebKey{Key: rs.Key, KeyID: "pss", Algorithm: string(jose.PS256)}}
+	mine := w.signInKeyed(host, "/mine", host.put("/keys", keySet(rs, es, weak, encrypts, pss)), rs)
+	pss.Algorithm = string(jose.RS256) // of the assertion
 	other := w.signInKeyed(host, "/other", host.put("/other-keys", keySet(stranger)), stranger)
 	strangers := host.put("/strangers-keys", keySet(stranger))
 	public, err := x509.MarshalPKIXPublicKey(es.Public().Key)
@@ -260,6 +262,7 @@ func TestClientAssertion(t *testing.T) {
 			"x5u": strangers}), nil, 401, "invalid_client"},
 		{"RSA key of 1024 bits", by(weak, nil, nil), nil, 401, "invalid_client"},
 		{"key for encryption", by(encrypts, nil, nil), nil, 401, "invalid_client"},
+		{"key for another algorithm", by(pss, nil, nil), nil, 401, "invalid_client"},
 		{"name of another key of its own", by(signer{t, jose.JSONWebKey{Key: es.Key, KeyID: "r1", Algorithm: es.Algorithm}},
 			nil, nil), nil, 401, "invalid_client"},
 		{"critical header parameter", by(es, nil, map[jose.HeaderKey]any{"crit": []string{"b64"}, "b64": true}), nil,

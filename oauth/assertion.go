@@ -99,7 +99,7 @@ func (s *Server) checkClaims(c jwt.Claims, clientID, path string) error {
 		return badAssertion("must have the client_id for iss and sub")
 	case len(c.Audience) == 0 || slices.ContainsFunc(c.Audience, foreign):
 		return badAssertion("must be for this server alone: aud must be the issuer or the token endpoint")
-	case c.Expiry == nil || !now.Before(c.Expiry.Time().Add(assertionLeeway)):
+	case !now.Before(c.Expiry.Time().Add(assertionLeeway)):
 		return badAssertion("has expired, or lacks exp")
 	case c.Expiry.Time().After(now.Add(assertionLife + assertionLeeway)):
 		return badAssertion("must expire within an hour")
