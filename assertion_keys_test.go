@@ -116,7 +116,7 @@ func TestClientChangesItsKeys(t *testing.T) {
 	host.put("/keys", keySet(b, unnamed))
 	w.clock.advance(time.Minute)
 	present("control: old key, while the copy is fresh", a, nil, http.StatusOK, 0)
-	for what, changed := range map[string]map[string]any{"expired": {"exp": 1}, "for another server": {"aud": "https://x.example"},
+	for what, changed := range map[string]map[string]any{"expired": {"exp": 1}, "for another server": {"aud": "x"},
 		"of nobody": {"iss": "x"}, "without a jti": {"jti": nil}} {
 		present("junk: "+what, stranger, changed, http.StatusUnauthorized, 0)
 	}
@@ -184,6 +184,18 @@ func TestClientHostDown(t *testing.T) {
 		assertJSONError(t, c.present(key, nil), http.StatusServiceUnavailable, "temporarily_unavailable")
 		assertJSONError(t, c.present(next, nil), http.StatusOK, "")
 	})
+	t.Run("CLIENT_METADATA=off: nothing is fetched, and what was stored goes on", func(t *testing.T) {
+		w, host := newWorld(t, loopbackDocuments), newDocumentHost(t)
+		c := w.signInKeyed(host, "/client", host.put("/keys", keySet(key)), key)
+		before := host.requests("/keys")
+		w.env["CLIENT_METADATA"] = "off"
+		w.restart()
+		assertJSONError(t, c.present(key, nil), http.StatusOK, "")
+		assertJSONError(t, c.present(next, nil), http.StatusUnauthorized, "invalid_client")
+		if got := host.requests("/keys") - before; got != 0 {
+			t.Errorf("the key set was fetched %d times, want never", got)
+		}
+	})
 	for name, page := range map[string]http.HandlerFunc{
 		"gone":       http.NotFound,
 		"moved away": http.RedirectHandler("/elsewhere", http.StatusFound).ServeHTTP,
@@ -214,6 +226,7 @@ func TestAssertionOfAClientThatNeedsNone(t *testing.T) {
 	key, stranger := newSigner(t, jose.RS256, "1"), newSigner(t, jose.RS256, "1")
 	either := host.putClient("/client", map[string]any{"token_endpoint_auth_method": "private_key_jwt",
 		"token_endpoint_auth_methods_supported": []string{"none", "private_key_jwt"}, "jwks": keySet(key)})
+	keyless := w.register(callbackURI)
 	for name, test := range map[string]struct {
 		id     string
 		signer *signer
@@ -222,7 +235,7 @@ func TestAssertionOfAClientThatNeedsNone(t *testing.T) {
 		"clients-in-the-field.md 23: none, by a client that can do both": {either, nil, http.StatusOK},
 		"its own, by a client that can do both":                          {either, &key, http.StatusOK},
 		"forged, by a client that can do both":                           {either, &stranger, http.StatusUnauthorized},
-		"by a client that has no keys":                                   {w.register(callbackURI), &key, http.StatusUnauthorized},
+		"by a client that has no keys":                                   {keyless, &key, http.StatusUnauthorized},
 	} {
 		t.Run(name, func(t *testing.T) {
 			form := codeForm(test.id, w.code(test.id))

@@ -35,7 +35,8 @@ var authority struct {
 // trustAuthority makes the authority, or takes over that of the process that started this one.
 func trustAuthority() {
 	if os.Getenv(authorityVariable) == "" {
-		template := &x509.Certificate{Subject: pkix.Name{CommonName: "Test authority"}, IsCA: true, BasicConstraintsValid: true}
+		template := &x509.Certificate{Subject: pkix.Name{CommonName: "Test authority"}, IsCA: true,
+			BasicConstraintsValid: true}
 		authority.certificate, authority.key = certify(template, template, nil)
 		os.Setenv(authorityVariable, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE",
 			Bytes: authority.certificate.Raw})))

@@ -11,11 +11,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -85,8 +85,8 @@ func assert(t testing.TB, s *Server, clientID string, algorithm jose.SignatureAl
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, err := jwt.Signed(signer).Claims(jwt.Claims{Issuer: clientID, Subject: clientID, Audience: jwt.Audience{s.baseURL},
-		Expiry: jwt.NewNumericDate(s.now().Add(time.Minute)), ID: rand.Text()}).Serialize()
+	raw, err := jwt.Signed(signer).Claims(jwt.Claims{Issuer: clientID, Subject: clientID,
+		Audience: jwt.Audience{s.baseURL}, Expiry: jwt.NewNumericDate(s.now().Add(time.Minute)), ID: rand.Text()}).Serialize()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,13 +117,13 @@ func TestAssertionWhileTheStoreIsDown(t *testing.T) {
 	}
 }
 
-// FuzzClientAssertion: whoever is let in has signed with a key of the client's, and whoever is not is told so. Signed by
-// the RSA or the EC key (1, 2) header and claims are JSON, and the signature's bytes are changed by tamper; else the
+// FuzzClientAssertion: whoever is let in has signed with a key of the client's, and whoever is not is told so. With the
+// RSA or the EC key (1, 2), header and claims are what it signs, and tamper changes the signature's bytes; without, the
 // three are what is sent.
 func FuzzClientAssertion(f *testing.F) {
 	s, store, rs, es := newKeyedServer(f)
-	good := `{"iss":"` + store.client.ID + `","sub":"` + store.client.ID + `","aud":["` + s.baseURL + `"],"jti":"1","exp":` +
-		strconv.FormatInt(s.now().Unix()+60, 10) + `}`
+	good := fmt.Sprintf(`{"iss":%q,"sub":%q,"aud":[%q],"jti":"1","exp":%d}`, store.client.ID, store.client.ID, s.baseURL,
+		s.now().Unix()+60)
 	f.Add(byte(1), `{"alg":"RS256"}`, good, "")
 	f.Add(byte(2), `{"alg":"ES256","typ":"JWT","jwk":{}}`, good, "")
 	f.Add(byte(2), `{"alg":"RS256","crit":["b64"],"b64":false}`, good, "x")

@@ -22,7 +22,7 @@
 //
 // A client need not register: its client_id may be the address of a document that describes it (document.go), which is
 // fetched with the care that a stranger's address deserves (fetch.go); or the operator has registered it
-// (preregistered.go).
+// (preregistered.go). If a document names keys, the client can prove at /token that it is itself (assertion.go).
 //
 // What a grant then lives through: its client refreshes (refresh.go), its person is judged again (judge.go), its
 // upstream token is renewed (renew.go), the provider says that it was revoked (webhook.go), the operator blocks its
