@@ -38,7 +38,7 @@ type assertion struct {
 }
 
 // badAssertion is a client that is not authenticated by its assertion. The problem is for its makers.
-func badAssertion(problem string) error {
+func badAssertion(problem string) *Error {
 	return &Error{Code: "invalid_client", Status: http.StatusUnauthorized,
 		Description: "The client_assertion " + problem + "."}
 }
@@ -123,12 +123,15 @@ func (s *Server) checkSignature(ctx context.Context, client *Client, a *assertio
 		return forged
 	}
 	newest := s.now().Add(-keysAge)
+	// The second time for a key that is newer than our copy.
 	for _, after := range []time.Time{{}, newest} {
 		latest, err := s.keySet(ctx, client, after)
 		if err == nil {
 			keys = latest.body
 		} else if !errors.Is(err, errNotFetched) {
-			return badAssertion("cannot be verified: what is at the client's jwks_uri is not a key set")
+			bad := badAssertion("cannot be verified: what is at the client's jwks_uri is not a key set")
+			bad.Err = err
+			return bad
 		}
 		switch {
 		case a.signedBy(keys):
