@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -220,13 +221,22 @@ func TestClientHostDown(t *testing.T) {
 	}
 }
 
-// TestAssertionOfAClientThatNeedsNone: what is sent must be good all the same; leaving it out is the choice.
+// TestAssertionOfAClientThatNeedsNone: it may leave it out. What it sends must be good all the same, if its keys are
+// known here. They are not where the operator registered a client as public that in its own document is not: it goes on
+// sending assertions.
 func TestAssertionOfAClientThatNeedsNone(t *testing.T) {
 	w, host := newWorld(t, loopbackDocuments), newDocumentHost(t)
 	key, stranger := newSigner(t, jose.RS256, "1"), newSigner(t, jose.RS256, "1")
 	either := host.putClient("/client", map[string]any{"token_endpoint_auth_method": "private_key_jwt",
 		"token_endpoint_auth_methods_supported": []string{"none", "private_key_jwt"}, "jwks": keySet(key)})
-	keyless := w.register(callbackURI)
+	pinned := host.putClient("/pinned", map[string]any{"token_endpoint_auth_method": "private_key_jwt",
+		"jwks": keySet(key)})
+	w.env["CLIENTS"] = filepath.Join(t.TempDir(), "clients.json")
+	write(t, w.env["CLIENTS"], `[{"client_id":"`+pinned+`","client_name":"Pinned","redirect_uris":["`+callbackURI+`"]}]`,
+		0o600)
+	w.restart()
+	withSecret := w.registration(map[string]any{"redirect_uris": []string{callbackURI},
+		"token_endpoint_auth_method": "client_secret_post"})
 	for name, test := range map[string]struct {
 		id     string
 		signer *signer
@@ -235,7 +245,8 @@ func TestAssertionOfAClientThatNeedsNone(t *testing.T) {
 		"clients-in-the-field.md 23: none, by a client that can do both": {either, nil, http.StatusOK},
 		"its own, by a client that can do both":                          {either, &key, http.StatusOK},
 		"forged, by a client that can do both":                           {either, &stranger, http.StatusUnauthorized},
-		"by a client that has no keys":                                   {keyless, &key, http.StatusUnauthorized},
+		"by a client that registered itself as public":                   {w.register(callbackURI), &key, http.StatusOK},
+		"by a client that the operator registered as public":             {pinned, &key, http.StatusOK},
 	} {
 		t.Run(name, func(t *testing.T) {
 			form := codeForm(test.id, w.code(test.id))
@@ -251,6 +262,14 @@ func TestAssertionOfAClientThatNeedsNone(t *testing.T) {
 			}
 		})
 	}
+	t.Run("in the place of a secret", func(t *testing.T) {
+		id := withSecret.str("client_id")
+		form := codeForm(id, w.code(id))
+		a := w.post("/token", asserted(form, key.sign(w.claims(id, nil), nil)))
+		assertJSONError(t, a, http.StatusUnauthorized, "invalid_client")
+		form.Set("client_secret", withSecret.str("client_secret"))
+		assertJSONError(t, w.post("/token", form), http.StatusOK, "")
+	})
 }
 
 // TestPrivateKeyJWTIsForDocuments: no client can register for it, and it is not offered where it cannot be used.

@@ -73,8 +73,9 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) (*tokenResponse, 
 
 // authenticateClient returns the client that makes a request (RFC 6749 sections 2.3 and 3.2.1). A confidential client
 // may send its secret in either way, whichever it registered, because clients confuse them; a public one needs none,
-// and one that it sends is ignored. An assertion that is sent must be good, also where the client could do without:
-// "the authorization server MUST validate the JWT" (RFC 7523 section 3), and who signs wrongly had better hear of it.
+// and one that it sends is ignored. So is the assertion of a client whose keys we do not know, as when the operator
+// registered it as a public one. If we know them it must be good, also where the client could do without: "the
+// authorization server MUST validate the JWT" (RFC 7523 section 3), and who signs wrongly had better hear of it.
 func (s *Server) authenticateClient(w http.ResponseWriter, r *http.Request, form url.Values) (*Client, error) {
 	invalid := &Error{Code: "invalid_client", Status: http.StatusUnauthorized,
 		Description: "The client is unknown, or its authentication is missing or wrong. Register again."}
@@ -120,7 +121,7 @@ func (s *Server) authenticateClient(w http.ResponseWriter, r *http.Request, form
 		return nil, err
 	}
 	switch hash := HashOf(secret); {
-	case assertion != nil:
+	case assertion != nil && (len(client.Keys) > 0 || client.KeysURI != ""):
 		if err := s.checkAssertion(r.Context(), client, assertion, r.URL.Path); err != nil {
 			return nil, err
 		}
