@@ -71,6 +71,10 @@ func TestConformanceAuthorization(t *testing.T) {
 			w := newWorld(t, nil)
 			return w, w.register(redirectURI), ""
 		}},
+		{"by metadata document", func(t *testing.T, redirectURI string) (*world, string, string) {
+			document := newDocumentHost(t).putClient("/client", map[string]any{"redirect_uris": []string{redirectURI}})
+			return newWorld(t, loopbackDocuments), document, ""
+		}},
 		{"registered by the operator", func(t *testing.T, redirectURI string) (*world, string, string) {
 			clients, err := json.Marshal([]map[string]any{{"client_id": "suite", "client_name": "Conformance suite",
 				"redirect_uris": []string{redirectURI}}})
