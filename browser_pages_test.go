@@ -158,8 +158,9 @@ func TestBrowserReboundName(t *testing.T) {
 // TestBrowserLooks looks at every page in a wide window and on a telephone, in light and in dark. If SCREENSHOTS names
 // a folder, pictures go there.
 func TestBrowserLooks(t *testing.T) {
-	w := newWorld(t, nil)
+	w, documents := newWorld(t, loopbackDocuments), newDocumentHost(t)
 	c, hostile, b := newSite(w), newSite(w), newTab(t)
+	documented := documents.putClient("/oauth/client.json", nil)
 	hostile.url = "https://login.accounts.name-that-could-be-mistaken-for-one-that-people-know.example.com/" +
 		strings.Repeat("x", 300)
 	metadata := quote(map[string]any{"redirect_uris": []string{hostile.redirectURI()},
@@ -174,6 +175,8 @@ func TestBrowserLooks(t *testing.T) {
 		{"landing", w.base},
 		{"consent", c.authorizeURL()},
 		{"consent-hostile", hostile.authorizeURL()},
+		{"consent-document", w.authorizeURL(documented, nil)},
+		{"error-document", w.authorizeURL(documents.url+"/oauth/nothing", nil)},
 		{"error-unknown-client", w.base + "/authorize?client_id=unknown"},
 		{"error-with-way-back", hostile.authorizeURL() + "&scope=a&scope=b"},
 		{"error-callback", w.base + "/callback/github"},
