@@ -230,6 +230,7 @@ func (a *app) serve(ctx context.Context, listeners []net.Listener) error {
 	defer cancel()
 	var background sync.WaitGroup
 	background.Go(func() { a.oauth.Sweep(ctx) })
+	background.Go(func() { a.oauth.Watch(ctx) })
 	failed := make(chan error, len(listeners))
 	for _, l := range listeners {
 		background.Go(func() { failed <- srv.Serve(l) })

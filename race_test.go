@@ -13,9 +13,11 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -34,8 +36,14 @@ func TestMain(m *testing.M) {
 func runAsProgram() {
 	ahead, err := time.ParseDuration(cmp.Or(os.Getenv("CLOCK_AHEAD"), "0s"))
 	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		defer stop()
 		now := func() time.Time { return time.Now().Add(ahead) }
-		err = run(context.Background(), os.Args[1:], os.Getenv, now, os.Stdout, os.Stderr)
+		if os.Getenv("WITH_STREAMS") != "" {
+			err = serveStreams(ctx, now)
+		} else {
+			err = run(ctx, os.Args[1:], os.Getenv, now, os.Stdout, os.Stderr)
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -180,6 +188,12 @@ func (w *world) secondProcess() string {
 // process starts the program once more, on a clock that is ahead, and returns its address and what kills it.
 func (w *world) process(ahead time.Duration) (address string, kill func()) {
 	w.t.Helper()
+	address, _, kill = w.startProcess(ahead)
+	return address, kill
+}
+
+func (w *world) startProcess(ahead time.Duration, env ...string) (address string, cmd *exec.Cmd, kill func()) {
+	w.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		w.t.Fatal(err)
@@ -191,12 +205,12 @@ func (w *world) process(ahead time.Duration) (address string, kill func()) {
 		w.t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	cmd := exec.CommandContext(ctx, exe)
+	cmd = exec.CommandContext(ctx, exe)
 	cmd.Dir = w.t.TempDir() // where there is no .env
 	github := w.app.devidp.GitHub()
-	cmd.Env = []string{"RUN_AS_PROGRAM=1", "CLOCK_AHEAD=" + ahead.String(), "LISTEN=" + address, "GITHUB_CLIENT_ID=" + github.ClientID,
-		"GITHUB_CLIENT_SECRET=" + github.ClientSecret, "GITHUB_URL=" + github.URL,
-		authorityVariable + "=" + os.Getenv(authorityVariable)}
+	cmd.Env = append(env, "RUN_AS_PROGRAM=1", "CLOCK_AHEAD="+ahead.String(), "LISTEN="+address,
+		"GITHUB_CLIENT_ID="+github.ClientID, "GITHUB_CLIENT_SECRET="+github.ClientSecret, "GITHUB_URL="+github.URL,
+		authorityVariable+"="+os.Getenv(authorityVariable))
 	for name, value := range w.env {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
@@ -218,5 +232,5 @@ func (w *world) process(ahead time.Duration) (address string, kill func()) {
 		w.t.Fatalf("the second process ended: %v\n%s", err, w.logs)
 	}
 	go io.Copy(io.Discard, stdout)
-	return "http://" + address, kill
+	return "http://" + address, cmd, kill
 }

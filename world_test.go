@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -29,6 +30,8 @@ type world struct {
 	app   *app
 	srv   *http.Server
 	l     net.Listener // srv's
+	// stopWatching ends what app does besides answering requests.
+	stopWatching context.CancelFunc
 	// provider is the origin of a stand-in that the test started by itself; empty: the program's own.
 	provider string
 }
@@ -71,9 +74,13 @@ func (w *world) start(l net.Listener) {
 	}
 	w.srv, w.l = &http.Server{Handler: w.app.handler}, l
 	go w.srv.Serve(l)
+	ctx, cancel := context.WithCancel(context.Background())
+	w.stopWatching = cancel
+	go w.app.oauth.Watch(ctx)
 }
 
 func (w *world) stop() {
+	w.stopWatching()
 	w.srv.Close()
 	w.l.Close() // Serve may not have begun, and would then leave it open for a moment
 	w.app.close()

@@ -2,7 +2,6 @@ package mcpserver
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -70,15 +69,16 @@ func New(log *slog.Logger) http.Handler {
 
 // Handler serves an MCP server to the requests that an [oauth.Server] has let through.
 func Handler(mcpServer *server.MCPServer, log *slog.Logger) http.Handler {
-	return server.NewStreamableHTTPServer(mcpServer,
+	return splitBatches(withoutSession(server.NewStreamableHTTPServer(mcpServer,
 		server.WithStateLess(true),
 		server.WithDisableStreaming(true),
 		server.WithDisableLocalhostProtection(true), // it would refuse a reverse proxy on the same host; we check Host
 		server.WithStreamableHTTPLogger(log),
-		server.WithHTTPContextFunc(func(ctx context.Context, _ *http.Request) context.Context {
-			return mcpServer.WithContext(ctx, privateSession{server.ClientSessionFromContext(ctx).(session), rand.Text()})
+		server.WithHTTPContextFunc(func(ctx context.Context, r *http.Request) context.Context {
+			inner := server.ClientSessionFromContext(ctx).(session)
+			return mcpServer.WithContext(ctx, privateSession{inner, r.Header.Get(server.HeaderKeySessionID)})
 		}),
-	)
+	)))
 }
 
 // requireScope answers calls without the tool's scope. What it returns travels in a 403 that tells the client which
@@ -104,30 +104,4 @@ func ofCallersProvider(needed func(tool string) oauth.Scope) server.ToolFilterFu
 			return p != "" && p != provider
 		})
 	}
-}
-
-// A privateSession gives a request a session name of its own. mcp-go keeps calls in flight under session name and
-// request id, and without sessions every request has the same, empty name: one person's notifications/cancelled
-// would cancel another's call with the same id.
-type privateSession struct {
-	session
-	name string
-}
-
-func (s privateSession) SessionID() string { return s.name }
-
-// session is all that mcp-go's own session can do, so that wrapping it loses nothing.
-type session interface {
-	server.SessionWithTools
-	server.SessionWithResources
-	server.SessionWithResourceTemplates
-	server.SessionWithLogging
-	server.SessionWithClientInfo
-	server.SessionWithStreamableHTTPConfig
-	server.SessionWithSubscriptionFilter
-	server.SessionWithSampling
-	server.SessionWithElicitation
-	server.SessionWithRoots
-	ProtocolVersion() string
-	SetProtocolVersion(string)
 }

@@ -12,6 +12,7 @@ const maxSessions = 10_000
 
 // A session is what a live access token stands for.
 type session struct {
+	token   Hash
 	grant   Grant
 	private *ecdh.PrivateKey // the grant's; opens its sealed key of the upstream credential
 	expires time.Time

@@ -79,7 +79,7 @@ func (s *Server) redeem(ctx context.Context, client *Client, form url.Values) (*
 		return nil, fmt.Errorf("redeeming code: %w", err)
 	}
 	for _, id := range ended {
-		s.cache.drop(func(_ Hash, o *Grant) bool { return o.ID == id })
+		s.ended(nil, func(_ Hash, o *Grant) bool { return o.ID == id })
 		s.log.InfoContext(ctx, "grant ended", "grant", id, "reason", "replaced, or one too many", "by", g.ID)
 	}
 	s.log.InfoContext(ctx, "code redeemed", "grant", g.ID)

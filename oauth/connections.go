@@ -199,8 +199,8 @@ func (s *Server) identifyVisitor(ctx context.Context, f *flow, p *upstream.Provi
 // tell them: that the provider could not be reached undoes nothing.
 func (s *Server) disconnectAll(ctx context.Context, p *upstream.Provider, token *upstream.Token, user Hash) (
 	*errorPage, error) {
-	defer s.cache.drop(func(_ Hash, g *Grant) bool { return g.User.ID == user }) // also after an error
 	err := s.store.EndGrants(ctx, user)
+	s.ended(err, func(_ Hash, g *Grant) bool { return g.User.ID == user })
 	if err != nil {
 		return nil, fmt.Errorf("ending all grants of a person: %w", err)
 	}

@@ -27,7 +27,7 @@
 // What a grant then lives through: its client refreshes (refresh.go), its person is judged again (judge.go), its
 // upstream token is renewed (renew.go), the provider says that it was revoked (webhook.go), the operator blocks its
 // client (block.go). Where a tool needs a scope that it lacks, the client is told to ask for a wider grant, which
-// replaces it (caller.go, gate.go).
+// replaces it (caller.go, gate.go). Answers that are under way end with it (stream.go).
 //
 // The same sign-in, without a client, leads people to GET /connections (connections.go, visitor.go), where they see and
 // end what they have connected.

@@ -28,7 +28,7 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// retryAfter is what a 503 asks for, in seconds.
+// retryAfter is what a 503 or 429 asks for, in seconds.
 const retryAfter = "5"
 
 // invalidRequest is a request that its sender has to write differently.
@@ -55,7 +55,7 @@ func asError(err error) *Error {
 func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	e := asError(err)
 	s.logError(r, e)
-	if e.Status == http.StatusServiceUnavailable {
+	if e.Status == http.StatusServiceUnavailable || e.Status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", retryAfter)
 	}
 	writeJSON(w, e.Status, map[string]string{"error": e.Code, "error_description": e.Description})

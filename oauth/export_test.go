@@ -77,6 +77,9 @@ func (s *Server) SweepOnce(ctx context.Context) error {
 	return err
 }
 
+// WatchOnce looks once at what is being answered, and ends what has to end.
+func (s *Server) WatchOnce(ctx context.Context) { s.watch(ctx) }
+
 // ClientByID returns the client with that client_id.
 func (s *Server) ClientByID(ctx context.Context, id string) (*Client, error) {
 	return s.client(ctx, id)

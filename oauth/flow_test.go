@@ -30,8 +30,9 @@ func newTestServer(t testing.TB, baseURL string) *Server {
 		scopes: []Scope{{Name: "account:read", AtSignIn: true}}, providers: []*upstream.Provider{{ID: "github"}},
 		flowCodecs: newCookieCodecs(ring, "flow", baseURL), flowCookiePrefix: flowCookiePrefix(base),
 		visitorCodecs: newCookieCodecs(ring, "session", baseURL), visitorCookie: cookieName(base, "session"),
-		cache: newSessionCache(0), registration: true, documents: newFetcher(DocumentsOff, time.Now),
-		log: slog.New(slog.DiscardHandler), now: func() time.Time { return time.Unix(1_800_000_000, 0) }}
+		cache: newSessionCache(0), streams: newStreams(), registration: true,
+		documents: newFetcher(DocumentsOff, time.Now), log: slog.New(slog.DiscardHandler),
+		now: func() time.Time { return time.Unix(1_800_000_000, 0) }}
 }
 
 func TestFlowCookie(t *testing.T) {

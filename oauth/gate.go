@@ -69,13 +69,24 @@ func (s *Server) gate(mcp http.Handler) http.Handler {
 			s.writeError(w, r, errTooLarge)
 			return
 		}
+		ctx, done, err := s.streams.begin(r, session)
+		if err != nil {
+			s.writeError(w, r, err)
+			return
+		}
+		defer done()
 		caller := &Caller{session: session, server: s}
 		body := &limitedBody{ReadCloser: http.MaxBytesReader(w, r.Body, maxMCPBody), w: w}
-		r = r.WithContext(context.WithValue(r.Context(), callerKey{}, caller))
+		r = r.WithContext(context.WithValue(ctx, callerKey{}, caller))
 		r.Body = body
 		// Tools see the request's headers. The token is for this server alone: none of them can pass it on.
 		r.Header.Del("Authorization")
-		mcp.ServeHTTP(&gateWriter{ResponseWriter: w, caller: caller, body: body}, r)
+		answer := &gateWriter{ResponseWriter: w, caller: caller, body: body}
+		mcp.ServeHTTP(answer, r)
+		if !answer.wrote && context.Cause(ctx) == errInvalidToken {
+			caller.signInAgain.Store(true)
+			s.writeError(answer, r, errInvalidToken)
+		}
 	})
 }
 
@@ -137,7 +148,7 @@ func (s *Server) lookUp(ctx context.Context, hash Hash, secret secret32) (*sessi
 		}
 		return nil, &refusal
 	}
-	return &session{grant: t.Grant, private: mustKey(key[:]), expires: t.ExpiresAt}, nil
+	return &session{token: hash, grant: t.Grant, private: mustKey(key[:]), expires: t.ExpiresAt}, nil
 }
 
 // challenge is the WWW-Authenticate header of RFC 6750 section 3 and RFC 9728 section 5.1: one challenge, the scheme
@@ -165,6 +176,9 @@ type gateWriter struct {
 func (g *gateWriter) WriteHeader(status int) {
 	if status >= 200 && !g.wrote { // before that it is not the answer yet
 		g.wrote = true
+		if g.Header().Get("Content-Type") == "text/event-stream" {
+			g.Header().Set("X-Accel-Buffering", "no") // or nginx would hold the events back (MCP 2026-07-28, Streamable HTTP)
+		}
 		if g.caller.signInAgain.Load() {
 			status = http.StatusUnauthorized
 			scopes := g.caller.server.signInScopes(g.caller.Scopes()...)

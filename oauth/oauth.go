@@ -86,6 +86,7 @@ type Server struct {
 	visitorCookie    string // its name
 	cache            *sessionCache
 	documents        *fetcher
+	streams          *streams
 	exchanges        map[string]chan struct{} // keyed by provider; holds a value for each sign-in that is talking to it
 	finishing        sync.Map                 // of the flows that are at the provider: Hash to nothing
 	renewals         singleflight.Group
@@ -145,6 +146,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		visitorCodecs:    newCookieCodecs(ring, "session", c.BaseURL),
 		visitorCookie:    cookieName(base, "session"),
 		cache:            newSessionCache(c.CacheTTL),
+		streams:          newStreams(),
 		exchanges:        exchanges,
 		pages:            newPages(c.Name),
 	}

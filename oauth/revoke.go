@@ -57,9 +57,9 @@ func (s *Server) revoke(ctx context.Context, client *Client, token string) error
 	if t.Kind == Refresh {
 		return s.endGrant(ctx, &t.Grant, "revoked by its client")
 	}
-	// Also after an error: it may have ended all the same.
-	defer s.cache.drop(func(token Hash, _ *Grant) bool { return token == t.Hash })
-	if err := s.store.EndToken(ctx, t.Hash); err != nil {
+	err = s.store.EndToken(ctx, t.Hash)
+	s.ended(err, func(token Hash, _ *Grant) bool { return token == t.Hash })
+	if err != nil {
 		return fmt.Errorf("ending token: %w", err)
 	}
 	return nil

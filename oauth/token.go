@@ -148,9 +148,9 @@ func (s *Server) respond(g *Grant, seed secret32, n int64, expiresAt time.Time) 
 
 // endGrant ends a grant because of what somebody did with it.
 func (s *Server) endGrant(ctx context.Context, g *Grant, why string) error {
-	// Also after an error: it may have ended all the same.
-	defer s.cache.drop(func(_ Hash, o *Grant) bool { return o.ID == g.ID })
-	if err := s.store.EndGrant(ctx, g.ID); err != nil {
+	err := s.store.EndGrant(ctx, g.ID)
+	s.ended(err, func(_ Hash, o *Grant) bool { return o.ID == g.ID })
+	if err != nil {
 		return fmt.Errorf("ending grant: %w", err)
 	}
 	s.log.WarnContext(ctx, "grant ended", "grant", g.ID, "client", displayName(g.Client.Name), "reason", why)

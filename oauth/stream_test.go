@@ -1,0 +1,72 @@
+package oauth
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+)
+
+// subscribe opens a subscription of that grant's, and returns how to end it.
+func subscribe(s *streams, grant int) (func(), error) {
+	r := httptest.NewRequest(http.MethodPost, "/mcp", nil)
+	r.Header.Set("Mcp-Method", "subscriptions/listen")
+	_, done, err := s.begin(r, &session{grant: Grant{ID: ID{byte(grant), byte(grant >> 8)}}})
+	return done, err
+}
+
+func TestSubscriptionsAreBounded(t *testing.T) {
+	s := newStreams()
+	var first func()
+	for i := range maxSubscriptions {
+		done, err := subscribe(s, i)
+		if err != nil {
+			t.Fatalf("subscription %d: %v", i+1, err)
+		}
+		if i == 0 {
+			first = done
+		}
+	}
+	if _, err := subscribe(s, maxSubscriptions); asError(err).Status != http.StatusServiceUnavailable {
+		t.Errorf("one more: got %v, want a 503", err)
+	}
+	first()
+	if _, err := subscribe(s, maxSubscriptions); err != nil {
+		t.Errorf("control: one more after one has gone: %v", err)
+	}
+}
+
+// Whoever comes, is refused or goes, and however many at once: what is left in the end is nothing.
+func TestSubscriptionsAreCountedRight(t *testing.T) {
+	s := newStreams()
+	var all sync.WaitGroup
+	for i := range 100 {
+		all.Go(func() {
+			done, err := subscribe(s, i%3)
+			if err != nil {
+				if !errors.Is(err, errGrantSubscriptions) {
+					t.Error(err)
+				}
+				return
+			}
+			s.end(func(Hash, *Grant) bool { return i%2 == 0 }) // which counts nothing
+			done()
+		})
+	}
+	all.Wait()
+	if s.total != 0 || len(s.subscriptions) != 0 || len(s.open) != 0 {
+		t.Errorf("%d subscriptions of %d grants are left, and %d streams", s.total, len(s.subscriptions), len(s.open))
+	}
+}
+
+func TestNoSubscriptionOnceItShutsDown(t *testing.T) {
+	s := newStreams()
+	if _, err := subscribe(s, 0); err != nil {
+		t.Fatalf("control: %v", err)
+	}
+	s.shutDown()
+	if _, err := subscribe(s, 0); asError(err).Status != http.StatusServiceUnavailable {
+		t.Errorf("got %v, want a 503", err)
+	}
+}

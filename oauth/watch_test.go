@@ -1,0 +1,208 @@
+package oauth_test
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"example.com/mcp-federated-login/upstream"
+)
+
+const (
+	toolCall  = "tools/call"
+	subscribe = "subscriptions/listen"
+)
+
+// A streamer is a vault whose MCP server gives answers that only their request's end can end.
+type streamer struct {
+	*vault
+	url      string
+	began    chan context.Context // of the requests that have reached the MCP server
+	answered chan struct{}        // for each request that is over
+}
+
+func newStreamer(t *testing.T) *streamer {
+	s := &streamer{vault: newVault(t), began: make(chan context.Context, 1), answered: make(chan struct{}, 100)}
+	r := chi.NewRouter()
+	s.Routes(r, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body) // as every MCP server does
+		if r.Header.Get("Silent") == "" {
+			w.Header().Set("Content-Type", "text/event-stream")
+			w.(http.Flusher).Flush()
+		}
+		s.began <- r.Context()
+		<-r.Context().Done()
+	}))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		r.ServeHTTP(w, req)
+		s.answered <- struct{}{}
+	}))
+	t.Cleanup(server.Close)
+	s.url = server.URL
+	return s
+}
+
+// An open is a request that is being answered.
+type open struct {
+	context.Context // as the MCP server sees it
+	hangUp          func()
+	refusal         <-chan *http.Response // an answer that is no stream
+}
+
+// begin sends a request, and returns when the MCP server has it.
+func (s *streamer) begin(access, method string, header http.Header) open {
+	s.t.Helper()
+	o := s.send(access, method, header)
+	select {
+	case o.Context = <-s.began:
+	case resp := <-o.refusal:
+		s.t.Fatalf("got status %d, want a stream", resp.StatusCode)
+	}
+	return o
+}
+
+func (s *streamer) send(access, method string, header http.Header) open {
+	s.t.Helper()
+	ctx, hangUp := context.WithCancel(s.t.Context())
+	s.t.Cleanup(hangUp)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url+"/mcp", strings.NewReader("{}"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Header = header.Clone()
+	if req.Header == nil {
+		req.Header = http.Header{}
+	}
+	req.Header.Set("Authorization", "Bearer "+access)
+	req.Header.Set("Mcp-Method", method)
+	refusal := make(chan *http.Response, 1)
+	go func() {
+		resp, err := http.DefaultClient.Do(req)
+		if err == nil && resp.StatusCode != http.StatusOK {
+			resp.Body.Close()
+			refusal <- resp
+		}
+	}()
+	return open{hangUp: hangUp, refusal: refusal}
+}
+
+func TestWhatEndsAStream(t *testing.T) {
+	elsewhere := func(statement string) func(*streamer) { // another instance did it
+		return func(s *streamer) { s.exec(statement); s.WatchOnce(t.Context()) }
+	}
+	for name, test := range map[string]struct {
+		do   func(*streamer)
+		ends map[string]bool // keyed by method
+	}{
+		"control: nothing":    {func(s *streamer) { s.WatchOnce(t.Context()) }, nil},
+		"the grant has ended": {elsewhere(`DELETE FROM grants`), map[string]bool{toolCall: true, subscribe: true}},
+		"the token was ended": {elsewhere(`DELETE FROM tokens`), map[string]bool{toolCall: true, subscribe: true}},
+		"the sign-in is dead": {elsewhere(`UPDATE credentials SET dead_at = 1`), map[string]bool{toolCall: true, subscribe: true}},
+		"the store is in trouble": {func(s *streamer) {
+			s.exec(`DELETE FROM grants`) // which cannot be known
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			s.WatchOnce(ctx)
+		}, nil},
+		"the token has expired": {func(s *streamer) { s.now = s.now.Add(time.Hour); s.WatchOnce(t.Context()) },
+			map[string]bool{subscribe: true}},
+		"the token has expired and was removed": {func(s *streamer) {
+			s.now = s.now.Add(time.Hour)
+			if err := s.SweepOnce(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			s.WatchOnce(t.Context())
+		}, map[string]bool{subscribe: true}},
+		"the server shuts down": {func(s *streamer) {
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			s.Watch(ctx)
+		}, map[string]bool{subscribe: true}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStreamer(t)
+			access, _ := s.signIn("client", octocat, "gho_1")
+			for _, method := range []string{toolCall, subscribe} {
+				o := s.begin(access, method, nil)
+				defer o.hangUp()
+				defer func() {
+					if got := o.Err() != nil; got != test.ends[method] {
+						t.Errorf("%s: ended: %t, want %t", method, got, test.ends[method])
+					}
+				}()
+			}
+			test.do(s)
+		})
+	}
+}
+
+// A tool call that has not been answered at all is told why, so that the client signs in.
+func TestRevokedBeforeTheAnswer(t *testing.T) {
+	s := newStreamer(t)
+	access, _ := s.signIn("client", octocat, "gho_1")
+	o := s.begin(access, toolCall, http.Header{"Silent": {"1"}})
+	s.exec(`DELETE FROM grants`)
+	s.WatchOnce(t.Context())
+	resp := <-o.refusal
+	if got := resp.Header.Get("WWW-Authenticate"); resp.StatusCode != http.StatusUnauthorized ||
+		!strings.Contains(got, `error="invalid_token"`) {
+		t.Errorf("got %d with challenge %q, want 401 invalid_token", resp.StatusCode, got)
+	}
+}
+
+func TestSubscriptionsOfOneGrantAreBounded(t *testing.T) {
+	const most = 8
+	s := newStreamer(t)
+	access, _ := s.signIn("client", octocat, "gho_1")
+	other, _ := s.signIn("another client", octocat, "gho_2")
+	for range 2 { // places come back when clients go away, each once
+		var all []open
+		for range most {
+			all = append(all, s.begin(access, subscribe, nil))
+		}
+		resp := <-s.send(access, subscribe, nil).refusal
+		if resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") == "" {
+			t.Errorf("one more: got %d, Retry-After %q, want 429 with it", resp.StatusCode, resp.Header.Get("Retry-After"))
+		}
+		all = append(all, s.begin(access, toolCall, nil), s.begin(other, subscribe, nil)) // the controls
+		for _, o := range all {
+			o.hangUp()
+		}
+		for range len(all) + 1 {
+			<-s.answered
+		}
+	}
+}
+
+// Nobody is watching here: the instance that revokes a token ends its streams itself.
+func TestRevocationEndsStreamsAtOnce(t *testing.T) {
+	s := newStreamer(t)
+	client, code, err := s.SignInAs(t.Context(), "client", octocat, &upstream.Token{Access: "gho_1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	access, refresh, err := s.Redeem(t.Context(), client, code)
+	if err != nil {
+		t.Fatal(err)
+	}
+	others, _ := s.signIn("another client", octocat, "gho_2")
+	streams := []open{s.begin(access, toolCall, nil), s.begin(access, subscribe, nil), s.begin(others, subscribe, nil)}
+	resp, err := http.PostForm(s.url+"/revoke", url.Values{"client_id": {client.ID}, "token": {refresh}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	for i, o := range streams {
+		if got, want := o.Err() != nil, i < 2; got != want {
+			t.Errorf("stream %d: ended: %t, want %t", i+1, got, want)
+		}
+		o.hangUp()
+	}
+}

@@ -1,0 +1,276 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/mark3labs/mcp-go/mcp"
+	"github.com/mark3labs/mcp-go/server"
+
+	"example.com/mcp-federated-login/mcpserver"
+)
+
+// streamLimit is how long a stream may outlive its token's revocation on another instance.
+const streamLimit = 5 * time.Second
+
+// newStreamServer returns an MCP server that can be subscribed to, with a tool that takes as long as the address that it
+// is given. It tells its progress while it waits, if it is asked to.
+func newStreamServer() *server.MCPServer {
+	s := server.NewMCPServer("streams", "1", server.WithToolCapabilities(true), server.WithLogging())
+	s.AddTool(mcp.NewTool("fetch"), func(ctx context.Context, call mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+		if say := call.GetString("say", ""); say != "" {
+			s.SendNotificationToClient(ctx, "notifications/progress", map[string]any{"progressToken": 1, "message": say})
+		}
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, call.GetString("url", ""), nil)
+		if err != nil {
+			return nil, err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return nil, err
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		return mcp.NewToolResultText(string(b)), err
+	})
+	return s
+}
+
+// serve lets an MCP server take part in the world, at another address.
+func (w *world) serve(ms *server.MCPServer) (address string) {
+	srv := httptest.NewServer(w.app.routes(mcpserver.Handler(ms, slog.New(slog.DiscardHandler))))
+	w.t.Cleanup(func() {
+		srv.CloseClientConnections()
+		srv.Close()
+	})
+	return srv.URL
+}
+
+// as makes a header fit for any address that serves the world.
+func (w *world) as(header http.Header) http.Header {
+	header.Set("Host", strings.TrimPrefix(w.base, "http://"))
+	return header
+}
+
+// fetchCall is the call of newStreamServer's tool, as request 1.
+func fetchCall(access, address, say string) (http.Header, string) {
+	return mcpHeader(access, "tools/call", "fetch"), fmt.Sprintf(`{"jsonrpc":"2.0","id":1,"method":"tools/call",`+
+		`"params":{"name":"fetch","arguments":{"url":%q,"say":%q},"_meta":%s}}`, address, say, modernMeta)
+}
+
+// A subscription is an open subscriptions/listen.
+type subscription struct {
+	header http.Header
+	events <-chan string // closed when the stream ends
+	hangUp func()
+}
+
+// subscribe opens a subscription to changes of the list of tools.
+func (w *world) subscribe(address, access string) *subscription {
+	w.t.Helper()
+	ctx, hangUp := context.WithCancel(w.t.Context())
+	w.t.Cleanup(hangUp)
+	header := w.as(mcpHeader(access, "subscriptions/listen", ""))
+	header.Del("Mcp-Name")
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address+"/mcp", strings.NewReader(`{"jsonrpc":"2.0","id":7,`+
+		`"method":"subscriptions/listen","params":{"notifications":{"toolsListChanged":true},"_meta":`+modernMeta+`}}`))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	req.Header, req.Host = header, header.Get("Host")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	events := make(chan string, 10)
+	go func() {
+		defer resp.Body.Close()
+		defer close(events)
+		for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
+			if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+				events <- data
+			}
+		}
+	}()
+	if first := <-events; resp.StatusCode != http.StatusOK || !strings.Contains(first, "acknowledged") {
+		w.t.Fatalf("subscribing: got status %d, first event %q", resp.StatusCode, first)
+	}
+	return &subscription{resp.Header, events, hangUp}
+}
+
+// ended waits for the stream's end.
+func (s *subscription) ended() bool {
+	for late := time.After(streamLimit); ; {
+		select {
+		case _, more := <-s.events:
+			if !more {
+				return true
+			}
+		case <-late:
+			return false
+		}
+	}
+}
+
+// TestRevokedStreams is protocol.md H17: nothing goes on being answered when its token is good no longer. Expiry alone
+// does not cut a tool call short.
+func TestRevokedStreams(t *testing.T) {
+	revoke := func(token func(tokens) string) func(*world, tokens, string) {
+		return func(w *world, c tokens, origin string) {
+			fetch(w.t, http.MethodPost, origin+"/revoke", w.as(http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}),
+				strings.NewReader(url.Values{"client_id": {c.clientID}, "token": {token(c)}}.Encode()))
+		}
+	}
+	refreshToken := func(c tokens) string { return c.refresh }
+	for name, test := range map[string]struct {
+		end      func(w *world, victim tokens, origin string)
+		finishes bool // the tool call
+	}{
+		"refresh token revoked": {end: revoke(refreshToken)},
+		"access token revoked":  {end: revoke(func(c tokens) string { return c.access })},
+		"the client signed in again": {end: func(w *world, victim tokens, _ string) {
+			w.redeem(victim.clientID, w.code(victim.clientID))
+		}},
+		"spent refresh token came back": {end: func(w *world, victim tokens, _ string) {
+			w.refresh(victim.clientID, victim.refresh)
+			w.clock.advance(3 * time.Minute)
+			w.refresh(victim.clientID, victim.refresh)
+		}},
+		"the person disconnected everything": {end: func(w *world, _ tokens, _ string) {
+			w.browser().visit("GitHub", "octocat").press("Disconnect everything", nil).press("Authorize", nil)
+		}},
+		"revoked on another instance": {end: func(w *world, victim tokens, _ string) {
+			revoke(refreshToken)(w, victim, w.secondProcess())
+		}},
+		"the operator blocked the client": {end: func(w *world, victim tokens, _ string) {
+			w.must("clients", "block", victim.clientID)
+		}},
+		"expired": {end: func(w *world, _ tokens, _ string) { w.clock.advance(time.Hour) }, finishes: true},
+	} {
+		t.Run("H17: "+name, func(t *testing.T) {
+			w, api := newWorld(t, nil), newSlowAPI(t)
+			victim := w.signIn()
+			w.clock.advance(time.Minute)
+			other := w.signInAs("mallory")
+			ms := newStreamServer()
+			address := w.serve(ms)
+			stream, control := w.subscribe(address, victim.access), w.subscribe(address, other.access)
+			if got := stream.header.Get("X-Accel-Buffering"); got != "no" {
+				t.Errorf("H16: X-Accel-Buffering: got %q, want no", got)
+			}
+			header, body := fetchCall(victim.access, api.URL, "")
+			answered := make(chan answer, 1)
+			go func() {
+				answered <- fetch(t, http.MethodPost, address+"/mcp", w.as(header), strings.NewReader(body))
+			}()
+			<-api.arrived
+
+			test.end(w, victim, w.base)
+			if !stream.ended() {
+				t.Errorf("the subscription is open after %v", streamLimit)
+			}
+			if test.finishes {
+				api.release <- struct{}{}
+			} else {
+				<-api.abandoned
+			}
+			a := <-answered
+			if test.finishes && !strings.Contains(string(a.body), "survived") {
+				t.Errorf("tool call: got %d %s, want its result", a.status, a.body)
+			}
+			if !test.finishes && (a.status != http.StatusUnauthorized || challengeOf(t, a)["error"] != "invalid_token") {
+				t.Errorf("tool call: got %d %s, want 401 invalid_token", a.status, a.body)
+			}
+			if name == "expired" {
+				return // for all
+			}
+			ms.SendNotificationToAllClients(mcp.MethodNotificationToolsListChanged, nil)
+			if got := <-control.events; !strings.Contains(got, "list_changed") {
+				t.Errorf("control: another person's subscription got %q, want the notification", got)
+			}
+		})
+	}
+}
+
+// The ninth subscription of one client is refused; TestSubscriptionsOfOneGrantAreBounded has the details.
+func TestTooManySubscriptions(t *testing.T) {
+	w := newWorld(t, nil)
+	mine, other := w.signIn(), w.signIn()
+	address := w.serve(newStreamServer())
+	for range 8 {
+		w.subscribe(address, mine.access)
+	}
+	header := w.as(mcpHeader(mine.access, "subscriptions/listen", ""))
+	a := fetch(t, http.MethodPost, address+"/mcp", header, strings.NewReader("{}"))
+	assertJSONError(t, a, http.StatusTooManyRequests, "too_many_subscriptions")
+	w.subscribe(address, other.access) // the control
+	// A subscription cannot be had by calling it something else.
+	header.Set("Mcp-Method", "tools/list")
+	header.Del("Mcp-Name")
+	a = fetch(t, http.MethodPost, address+"/mcp", header, strings.NewReader(`{"jsonrpc":"2.0","id":7,`+
+		`"method":"subscriptions/listen","params":{"notifications":{"toolsListChanged":true},"_meta":`+modernMeta+`}}`))
+	if a.status != http.StatusBadRequest {
+		t.Errorf("a subscription in disguise: got status %d, want 400", a.status)
+	}
+}
+
+// serveStreams is run, with newStreamServer in place of our own tools.
+func serveStreams(ctx context.Context, now func() time.Time) error {
+	s, err := parseConfig(nil, os.Getenv, io.Discard)
+	if err != nil {
+		return err
+	}
+	log := s.logger(os.Stderr)
+	listeners, err := listen(s.Listen)
+	if err != nil {
+		return err
+	}
+	a, err := open(ctx, s, log, now)
+	if err != nil {
+		return err
+	}
+	defer a.close()
+	a.handler = a.routes(mcpserver.Handler(newStreamServer(), log))
+	a.greet(os.Stdout)
+	return a.serve(ctx, listeners)
+}
+
+// A subscription would never end by itself, and a shutdown would wait for it until it gives up.
+func TestShutdownEndsSubscriptions(t *testing.T) {
+	w, api := newWorld(t, nil), newSlowAPI(t)
+	mine := w.signIn()
+	address, program, _ := w.startProcess(0, "WITH_STREAMS=1")
+	stream := w.subscribe(address, mine.access)
+	header, body := fetchCall(mine.access, api.URL, "")
+	answered := make(chan answer, 1)
+	go func() { answered <- fetch(t, http.MethodPost, address+"/mcp", w.as(header), strings.NewReader(body)) }()
+	<-api.arrived
+
+	began := time.Now()
+	if err := program.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if !stream.ended() { // long before shutdownTimeout
+		t.Errorf("the subscription is open %v after SIGTERM", streamLimit)
+	}
+	t.Logf("the subscription ended after %v", time.Since(began))
+	api.release <- struct{}{}
+	if a := <-answered; !strings.Contains(string(a.body), "survived") {
+		t.Errorf("control: a tool call that was under way: got %d %s, want its result", a.status, a.body)
+	}
+	if err := program.Wait(); err != nil {
+		t.Errorf("the program ended with %v", err)
+	}
+	t.Logf("the program ended after %v", time.Since(began))
+}
