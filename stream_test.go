@@ -24,8 +24,8 @@ import (
 // streamLimit is how long a stream may outlive its token's revocation on another instance.
 const streamLimit = 5 * time.Second
 
-// newStreamServer returns an MCP server that can be subscribed to, with a tool that takes as long as the address that it
-// is given. It tells its progress while it waits, if it is asked to.
+// newStreamServer returns an MCP server that can be subscribed to, with a tool that takes as long as the address that
+// it is given. It says something first, if it is asked to.
 func newStreamServer() *server.MCPServer {
 	s := server.NewMCPServer("streams", "1", server.WithToolCapabilities(true), server.WithLogging())
 	s.AddTool(mcp.NewTool("fetch"), func(ctx context.Context, call mcp.CallToolRequest) (*mcp.CallToolResult, error) {
@@ -69,6 +69,10 @@ func fetchCall(access, address, say string) (http.Header, string) {
 		`"params":{"name":"fetch","arguments":{"url":%q,"say":%q},"_meta":%s}}`, address, say, modernMeta)
 }
 
+// listen7 asks for a subscription to changes of the list of tools, as request 7.
+const listen7 = `{"jsonrpc":"2.0","id":7,"method":"subscriptions/listen","params":{"notifications":` +
+	`{"toolsListChanged":true},"_meta":` + modernMeta + `}}`
+
 // A subscription is an open subscriptions/listen.
 type subscription struct {
 	header http.Header
@@ -76,15 +80,14 @@ type subscription struct {
 	hangUp func()
 }
 
-// subscribe opens a subscription to changes of the list of tools.
+// subscribe opens a subscription.
 func (w *world) subscribe(address, access string) *subscription {
 	w.t.Helper()
 	ctx, hangUp := context.WithCancel(w.t.Context())
 	w.t.Cleanup(hangUp)
 	header := w.as(mcpHeader(access, "subscriptions/listen", ""))
 	header.Del("Mcp-Name")
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address+"/mcp", strings.NewReader(`{"jsonrpc":"2.0","id":7,`+
-		`"method":"subscriptions/listen","params":{"notifications":{"toolsListChanged":true},"_meta":`+modernMeta+`}}`))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address+"/mcp", strings.NewReader(listen7))
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -128,8 +131,9 @@ func (s *subscription) ended() bool {
 func TestRevokedStreams(t *testing.T) {
 	revoke := func(token func(tokens) string) func(*world, tokens, string) {
 		return func(w *world, c tokens, origin string) {
-			fetch(w.t, http.MethodPost, origin+"/revoke", w.as(http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}),
-				strings.NewReader(url.Values{"client_id": {c.clientID}, "token": {token(c)}}.Encode()))
+			header := w.as(http.Header{"Content-Type": {"application/x-www-form-urlencoded"}})
+			form := url.Values{"client_id": {c.clientID}, "token": {token(c)}}
+			fetch(w.t, http.MethodPost, origin+"/revoke", header, strings.NewReader(form.Encode()))
 		}
 	}
 	refreshToken := func(c tokens) string { return c.refresh }
@@ -218,8 +222,7 @@ func TestTooManySubscriptions(t *testing.T) {
 	// A subscription cannot be had by calling it something else.
 	header.Set("Mcp-Method", "tools/list")
 	header.Del("Mcp-Name")
-	a = fetch(t, http.MethodPost, address+"/mcp", header, strings.NewReader(`{"jsonrpc":"2.0","id":7,`+
-		`"method":"subscriptions/listen","params":{"notifications":{"toolsListChanged":true},"_meta":`+modernMeta+`}}`))
+	a = fetch(t, http.MethodPost, address+"/mcp", header, strings.NewReader(listen7))
 	if a.status != http.StatusBadRequest {
 		t.Errorf("a subscription in disguise: got status %d, want 400", a.status)
 	}

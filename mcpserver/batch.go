@@ -87,13 +87,9 @@ func readBatch(body io.Reader, version string) ([]json.RawMessage, json.RawMessa
 	if err == nil {
 		_, err = d.Token() // the other bracket
 	}
-	if err == nil {
-		if _, err = d.Token(); err == io.EOF {
-			err = nil
-		}
-	}
+	_, end := d.Token()
 	switch {
-	case err != nil:
+	case err != nil || end != io.EOF:
 		return nil, newError(nil, mcp.PARSE_ERROR, "The batch is not valid JSON.")
 	case len(messages) == 0:
 		return nil, newError(nil, mcp.INVALID_REQUEST, "The batch is empty.")

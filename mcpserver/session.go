@@ -15,7 +15,7 @@ import (
 // and without one from nowhere; and requests with the same id, the empty one included, share what is in flight: while a
 // tool of one person's waits for an answer of its client, another's request would be handed its notifications.
 //
-// Last-Event-ID goes: "ignore it; streams are not resumable" (MCP 2026-07-28, Earlier Streamable HTTP Revisions); mcp-go
+// Last-Event-ID goes: "ignore it; streams are not resumable" (MCP 2026-07-28, Earlier Streamable HTTP Revisions). mcp-go
 // answers 400.
 func withoutSession(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -49,8 +49,8 @@ func newStreams() *streams {
 	return &streams{open: map[*stream]struct{}{}, subscriptions: map[ID]int{}}
 }
 
-// begin returns a context for the request that ends with the session's token, and what to call when the request has been
-// answered.
+// begin returns a context for the request that ends with the session's token, and what to call when the request has
+// been answered.
 func (s *streams) begin(r *http.Request, session *session) (context.Context, func(), error) {
 	// The MCP server refuses a request whose header names another method than its body does.
 	st := &stream{session: session, subscribe: r.Header.Get("Mcp-Method") == "subscriptions/listen"}

@@ -97,14 +97,15 @@ func TestWhatEndsAStream(t *testing.T) {
 	elsewhere := func(statement string) func(*streamer) { // another instance did it
 		return func(s *streamer) { s.exec(statement); s.WatchOnce(t.Context()) }
 	}
+	both := map[string]bool{toolCall: true, subscribe: true}
 	for name, test := range map[string]struct {
 		do   func(*streamer)
 		ends map[string]bool // keyed by method
 	}{
 		"control: nothing":    {func(s *streamer) { s.WatchOnce(t.Context()) }, nil},
-		"the grant has ended": {elsewhere(`DELETE FROM grants`), map[string]bool{toolCall: true, subscribe: true}},
-		"the token was ended": {elsewhere(`DELETE FROM tokens`), map[string]bool{toolCall: true, subscribe: true}},
-		"the sign-in is dead": {elsewhere(`UPDATE credentials SET dead_at = 1`), map[string]bool{toolCall: true, subscribe: true}},
+		"the grant has ended": {elsewhere(`DELETE FROM grants`), both},
+		"the token was ended": {elsewhere(`DELETE FROM tokens`), both},
+		"the sign-in is dead": {elsewhere(`UPDATE credentials SET dead_at = 1`), both},
 		"the store is in trouble": {func(s *streamer) {
 			s.exec(`DELETE FROM grants`) // which cannot be known
 			ctx, cancel := context.WithCancel(t.Context())
