@@ -13,12 +13,26 @@ import (
 	"github.com/mark3labs/mcp-go/server"
 )
 
-// eras are the two ways to say the same in MCP: the requests that call a tool, as request 1, and that cancel it.
-var eras = []struct {
+// An era is one of the two ways to say the same in MCP: the requests that call a tool, as request 1, and that cancel it.
+type era struct {
 	name   string
 	call   func(access string) (http.Header, string)
 	cancel func(access string) (http.Header, string)
-}{
+}
+
+// withSession adds a session id to the requests.
+func (e era) withSession(id string) era {
+	add := func(request func(string) (http.Header, string)) func(string) (http.Header, string) {
+		return func(access string) (http.Header, string) {
+			header, body := request(access)
+			header.Set("Mcp-Session-Id", id)
+			return header, body
+		}
+	}
+	return era{e.name + " with a session id", add(e.call), add(e.cancel)}
+}
+
+var eras = []era{
 	{
 		"modern",
 		func(access string) (http.Header, string) {
@@ -64,7 +78,11 @@ func TestOthersCannotCancelACall(t *testing.T) {
 	bare := httptest.NewServer(server.NewStreamableHTTPServer(bareServer(api), server.WithStateLess(true)))
 	t.Cleanup(bare.Close)
 
-	for _, era := range eras {
+	var all []era
+	for _, e := range eras {
+		all = append(all, e, e.withSession("invented"))
+	}
+	for _, era := range all {
 		// start makes the victim's call, and returns when it is in flight. What it is answered comes later.
 		start := func(t *testing.T, ctx context.Context, address string) <-chan string {
 			header, body := era.call(victim.access)

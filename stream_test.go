@@ -44,6 +44,27 @@ func newStreamServer() *server.MCPServer {
 		b, err := io.ReadAll(resp.Body)
 		return mcp.NewToolResultText(string(b)), err
 	})
+	// This one asks its client something, and says a hundred times what is for that client alone.
+	s.AddTool(mcp.NewTool("ask"), func(ctx context.Context, call mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+		answered := make(chan *mcp.ElicitationResult, 1)
+		go func() {
+			answer, _ := s.RequestElicitation(ctx, mcp.ElicitationRequest{Params: mcp.ElicitationParams{
+				Message: "Who are you?", RequestedSchema: map[string]any{"type": "object"}}})
+			answered <- answer
+		}()
+		resp, err := http.Get(call.GetString("url", ""))
+		if err != nil {
+			return nil, err
+		}
+		resp.Body.Close()
+		for range 100 {
+			s.SendNotificationToClient(ctx, "notifications/progress", map[string]any{"progressToken": 1, "message": "private"})
+		}
+		if call.GetBool("wait", false) {
+			return mcp.NewToolResultText(fmt.Sprint(<-answered)), nil
+		}
+		return mcp.NewToolResultText("done"), nil
+	})
 	return s
 }
 

@@ -11,12 +11,12 @@ import (
 // There are no sessions here, and no streams that can be resumed, so that any instance can answer any request. What
 // mcp-go makes of requests that speak of them all the same is put right in this file.
 
-// withoutSession gives every request a session id that nobody else has. mcp-go takes it from a legacy client's header
-// and without one from nowhere; and requests with the same id, the empty one included, share what is in flight: while a
-// tool of one person's waits for an answer of its client, another's request would be handed its notifications.
+// withoutSession gives every request a session id that nobody else has, whatever it came with. To mcp-go all legacy
+// requests without an id have the same, empty one, and those with the same id share what is in flight: while one
+// person's tool waits for an answer of its client, the next request, anybody's, would be handed its notifications.
 //
-// Last-Event-ID goes: "ignore it; streams are not resumable" (MCP 2026-07-28, Earlier Streamable HTTP Revisions). mcp-go
-// answers 400.
+// Last-Event-ID goes as well: "ignore it; streams are not resumable" (MCP 2026-07-28, Earlier Streamable HTTP
+// Revisions). mcp-go answers 400.
 func withoutSession(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Header.Set(server.HeaderKeySessionID, rand.Text())
