@@ -120,7 +120,7 @@ func TestOthersCannotCancelACall(t *testing.T) {
 				}
 			})
 		}
-		t.Run(era.name+"/control: closing the request cancels it", func(t *testing.T) {
+		t.Run(era.name+"/H16, control: closing the request cancels it", func(t *testing.T) {
 			ctx, closeRequest := context.WithCancel(t.Context())
 			start(t, ctx, w.base+"/mcp")
 			closeRequest()
