@@ -13,7 +13,8 @@ import (
 	"github.com/mark3labs/mcp-go/server"
 )
 
-// An era is one of the two ways to say the same in MCP: the requests that call a tool, as request 1, and that cancel it.
+// An era is one of the two ways to say the same in MCP: the requests that call a tool, as request 1, and that cancel
+// it.
 type era struct {
 	name   string
 	call   func(access string) (http.Header, string)

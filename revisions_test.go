@@ -72,7 +72,8 @@ func (rev revision) endpoints(w *world) (found map[string]string, scope string) 
 			"registration_endpoint": w.base + "/register"}, ""
 	}
 	get := func(address string) map[string]any {
-		a := w.call(http.MethodGet, strings.TrimPrefix(address, w.base), http.Header{"Mcp-Protocol-Version": {string(rev)}}, "")
+		header := http.Header{"Mcp-Protocol-Version": {string(rev)}}
+		a := w.call(http.MethodGet, strings.TrimPrefix(address, w.base), header, "")
 		if a.status != http.StatusOK {
 			w.t.Fatalf("%s: got status %d, want 200", address, a.status)
 		}
@@ -83,7 +84,8 @@ func (rev revision) endpoints(w *world) (found map[string]string, scope string) 
 	issuer := resource["authorization_servers"].([]any)[0].(string)
 	metadata := get(issuer + "/.well-known/oauth-authorization-server")
 	if resource["resource"] != w.base+"/mcp" || metadata["issuer"] != issuer {
-		w.t.Errorf("got resource %v of issuer %v, want %s/mcp and %s", resource["resource"], metadata["issuer"], w.base, issuer)
+		w.t.Errorf("got resource %v of issuer %v, want %s/mcp and %s", resource["resource"], metadata["issuer"], w.base,
+			issuer)
 	}
 	if !slices.Contains(metadata["code_challenge_methods_supported"].([]any), any("S256")) {
 		w.t.Error("S256 is not advertised, and clients since 2025-11-25 refuse to go on")
