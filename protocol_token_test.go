@@ -172,6 +172,7 @@ func TestProtocolResourceIndicator(t *testing.T) {
 		{"P3: upper case", upper + "/mcp", upper + "/mcp"},
 		{"P3: upper-case origin", upper, upper},
 		{"P3: two names of the same", w.base + "/", endpoint},
+		{"P3: with a query (clients-in-the-field.md 42)", endpoint + "?kb_name=X", endpoint + "?kb_name=X"},
 		{"P5: at the authorization endpoint only", endpoint, absent},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -186,7 +187,7 @@ func TestProtocolResourceIndicator(t *testing.T) {
 			}
 		})
 	}
-	for _, other := range []string{"https://evil.example", w.base + "/other", endpoint + "#x", endpoint + "?x=1",
+	for _, other := range []string{"https://evil.example", w.base + "/other", endpoint + "#x", w.base + "/other?x=/mcp",
 		strings.Replace(w.base, "localhost", "127.0.0.1", 1) + "/mcp", "mcp", "::"} {
 		t.Run("P4, P5: another at the token endpoint than at the authorization endpoint: "+other, func(t *testing.T) {
 			code := w.code(id)

@@ -166,14 +166,15 @@ func visible(s string) bool {
 }
 
 // checkResource validates the resource indicators of a request (RFC 8707 section 2). There is one resource; clients
-// that found only the metadata of the origin name the origin. None is the default.
+// that found only the metadata of the origin name the origin. None is the default. A query, which that section
+// recognizes and ChatGPT sends, names no other resource.
 func (s *Server) checkResource(resources []string) error {
 	for _, raw := range resources {
 		u, err := url.Parse(raw)
 		if raw == "" { // an empty parameter is an absent one
 			continue
 		}
-		if err == nil && u.Fragment == "" && u.RawQuery == "" && u.User == nil && !strings.HasSuffix(raw, "#") &&
+		if err == nil && u.Fragment == "" && u.User == nil && !strings.HasSuffix(raw, "#") &&
 			strings.ToLower(u.Scheme+"://"+u.Host) == s.baseURL && slices.Contains([]string{"", "/", "/mcp", "/mcp/"}, u.Path) {
 			continue
 		}
