@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -277,6 +278,9 @@ func listen(addresses []string) ([]net.Listener, error) {
 // greet tells the person who started the server what to do next.
 func (a *app) greet(w io.Writer) {
 	base := a.settings.BaseURL
+	if _, _, err := net.SplitHostPort(strings.TrimPrefix(base, "https://")); err == nil && !a.settings.Loopback {
+		a.log.Warn("BASE_URL names a port: hosted clients such as claude.ai call 443 only", "BASE_URL", base)
+	}
 	fmt.Fprintf(w, `
 %s is listening at %s
 

@@ -43,8 +43,13 @@ func (s *Server) redeem(ctx context.Context, client *Client, form url.Values) (*
 	g := &c.Grant
 	// OAuth 2.1 clients leave the redirect_uri out; if it is there it must be that of the authorization request.
 	to := form.Get("redirect_uri")
-	if g.Client.ID != client.ID || !verifies(form.Get("code_verifier"), c.Challenge) || to != "" && to != c.RedirectURI {
-		return nil, errInvalidCode
+	switch {
+	case g.Client.ID != client.ID:
+		return nil, errInvalidCode.because(g, "the code is another client's")
+	case !verifies(form.Get("code_verifier"), c.Challenge):
+		return nil, errInvalidCode.because(g, "the code_verifier does not fit")
+	case to != "" && to != c.RedirectURI:
+		return nil, errInvalidCode.because(g, "the redirect_uri is not that of the sign-in")
 	}
 	now := s.now()
 	if !c.RedeemedAt.IsZero() {
@@ -53,10 +58,10 @@ func (s *Server) redeem(ctx context.Context, client *Client, form url.Values) (*
 				return nil, err
 			}
 		}
-		return nil, errInvalidCode
+		return nil, errInvalidCode.because(g, "the code was redeemed before")
 	}
 	if !now.Before(c.ExpiresAt) {
-		return nil, errInvalidCode
+		return nil, errInvalidCode.because(g, "the code has expired")
 	}
 	seed, err := s.ring.unwrap(code, c.Wrap, codeContext(&c, g))
 	if errors.Is(err, errForged) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 )
 
@@ -49,6 +50,13 @@ func asError(err error) *Error {
 		Status:      http.StatusServiceUnavailable,
 		Err:         err,
 	}
+}
+
+// because returns the error with a cause: what the other side must not learn, and the operator wants to know.
+func (e *Error) because(g *Grant, why string) error {
+	c := *e
+	c.Err = fmt.Errorf("grant %s: %s", g.ID, why)
+	return &c
 }
 
 // writeError writes err as the JSON of RFC 6749 section 5.2, which RFC 7009 and RFC 7591 share.

@@ -130,8 +130,11 @@ func (s *Server) lookUp(ctx context.Context, hash Hash, secret secret32) (*sessi
 	if err != nil {
 		return nil, fmt.Errorf("looking up access token: %w", err)
 	}
-	if t.Kind != Access || !s.now().Before(t.ExpiresAt) {
+	if t.Kind != Access {
 		return nil, errInvalidToken
+	}
+	if !s.now().Before(t.ExpiresAt) {
+		return nil, errInvalidToken.because(&t.Grant, "the access token has expired")
 	}
 	key, err := s.ring.unwrap(secret, t.Wrap, tokenContext(&t, &t.Grant))
 	if err == nil {

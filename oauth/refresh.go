@@ -45,12 +45,18 @@ func (s *Server) tryRefresh(ctx context.Context, client *Client, hash Hash, secr
 		return nil, fmt.Errorf("looking up refresh token: %w", err)
 	}
 	g, now := &t.Grant, s.now()
-	if t.Kind != Refresh || g.Client.ID != client.ID || !now.Before(t.ExpiresAt) {
+	switch {
+	case t.Kind != Refresh:
 		return nil, errInvalidRefresh
+	case g.Client.ID != client.ID:
+		return nil, errInvalidRefresh.because(g, "the refresh token is another client's")
+	case !now.Before(t.ExpiresAt):
+		return nil, errInvalidRefresh.because(g, "the refresh token has expired")
 	}
 	spent := !t.SpentAt.IsZero()
-	if spent && now.Sub(t.SpentAt) > refreshGrace {
-		if err := s.endGrant(ctx, g, "spent refresh token presented again"); err != nil {
+	if age := now.Sub(t.SpentAt); spent && age > refreshGrace {
+		// After minutes it may have been stolen. After days it is a client that never stored the newer one.
+		if err := s.endGrant(ctx, g, "spent refresh token presented again after "+age.Round(time.Second).String()); err != nil {
 			return nil, err
 		}
 		return nil, errInvalidRefresh
