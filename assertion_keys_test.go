@@ -129,7 +129,9 @@ func TestClientChangesItsKeys(t *testing.T) {
 		present("junk", stranger, nil, http.StatusUnauthorized, 0)
 	}
 	w.clock.advance(59 * time.Second)
-	present("junk within the minute", stranger, nil, http.StatusUnauthorized, 0)
+	present("junk within the minute, which may be signed with a newer key", stranger, nil, http.StatusServiceUnavailable, 0)
+	present("old key within the minute", a, nil, http.StatusServiceUnavailable, 0)
+	present("not signed with the key that it names", newSigner(t, jose.ES256, "b"), nil, http.StatusUnauthorized, 0)
 	w.clock.advance(time.Second)
 	present("junk a minute later", stranger, nil, http.StatusUnauthorized, 1)
 	present("junk right after that", stranger, nil, http.StatusUnauthorized, 0)
@@ -198,8 +200,7 @@ func TestClientHostDown(t *testing.T) {
 		}
 	})
 	for name, page := range map[string]http.HandlerFunc{
-		"gone":       http.NotFound,
-		"moved away": http.RedirectHandler("/elsewhere", http.StatusFound).ServeHTTP,
+		"gone": http.NotFound,
 		"no key set": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			w.Write([]byte(`{"keys":[]}`))

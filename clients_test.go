@@ -181,3 +181,15 @@ func TestRegistrationOff(t *testing.T) {
 	}
 	w.redeem(held.clientID, w.code(held.clientID))
 }
+
+// TestPreRegisteredClientIsBlocked: by the client_id that the operator gave it.
+func TestPreRegisteredClientIsBlocked(t *testing.T) {
+	w := newWorld(t, map[string]string{"CLIENTS": clientsFile(t, registeredBy("notebook"), registeredBy("portal"))})
+	held, other := w.redeem("notebook", w.code("notebook")), w.redeem("portal", w.code("portal"))
+	if out := w.must("clients", "block", "notebook"); !strings.Contains(out, "Grants ended: 1\n") {
+		t.Errorf("blocking it says %q", out)
+	}
+	assertJSONError(t, w.refresh("notebook", held.refresh), http.StatusBadRequest, "invalid_grant")
+	assertErrorPage(t, w.browser().open(w.authorizeURL("notebook", nil)), http.StatusForbidden, "/authorize", "blocked")
+	assertJSONError(t, w.refresh("portal", other.refresh), http.StatusOK, "")
+}

@@ -145,6 +145,20 @@ func TestProtocolDocumentClients(t *testing.T) {
 			t.Errorf("status %d:\n%s", p.status, p.text)
 		}
 	})
+	t.Run("C14: also if it changes while they look at the page", func(t *testing.T) {
+		w, h := newDocumentWorld(t)
+		id := h.putClient("/client", nil)
+		p := w.browser().open(w.authorizeURL(id, nil))
+		h.putClient("/client", map[string]any{"client_name": "Renamed client"})
+		w.clock.advance(25 * time.Hour)
+		p = p.press("Continue with GitHub", nil)
+		if p.status != http.StatusConflict || !strings.Contains(p.text, "Renamed client") || !strings.Contains(p.text, "Look again") {
+			t.Fatalf("status %d:\n%s", p.status, p.text)
+		}
+		if p = p.press("Continue with GitHub", nil); !strings.HasPrefix(p.url.String(), w.app.devidp.URL()) {
+			t.Errorf("control: with the question asked anew it ends at %s", p.url.Path)
+		}
+	})
 
 	t.Run("C15, C16, C17: what the page says", func(t *testing.T) {
 		w, h := newDocumentWorld(t)

@@ -15,8 +15,8 @@ import (
 // requests without an id have the same, empty one, and those with the same id share what is in flight: while one
 // person's tool waits for an answer of its client, the next request, anybody's, would be handed its notifications.
 //
-// Last-Event-ID goes as well: "ignore it; streams are not resumable" (MCP 2026-07-28, Earlier Streamable HTTP
-// Revisions). mcp-go answers 400.
+// Last-Event-ID goes as well. It is to be ignored (MCP 2026-07-28, Earlier Streamable HTTP Revisions); mcp-go answers
+// 400.
 func withoutSession(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Header.Set(server.HeaderKeySessionID, rand.Text())

@@ -69,23 +69,32 @@ func readAssertion(form url.Values) (*assertion, error) {
 }
 
 // checkAssertion returns why an assertion at that path does not authenticate the client. What costs nothing is checked
-// first, so that only assertions that look good make us fetch keys; and it is used up last.
+// first, so that only assertions that look good make us fetch keys.
 func (s *Server) checkAssertion(ctx context.Context, client *Client, a *assertion, path string) error {
 	if err := s.checkClaims(a.claims, client.ID, path); err != nil {
 		return err
 	}
-	if err := s.checkSignature(ctx, client, a); err != nil {
-		return err
+	return s.checkSignature(ctx, client, a)
+}
+
+// useUp makes sure that the requester's assertion was not used before, and is not used again. It is called when a code
+// or token has turned out to be the requester's, and before anything is done with it: a request that fails for another
+// reason can be sent again as it was, and who has no grant writes nothing.
+func (s *Server) useUp(ctx context.Context, r *requester) error {
+	if r.assertion == nil {
+		return nil
 	}
+	claims := r.assertion.claims
 	// Another instance's clock may be behind, hence twice.
-	until := a.claims.Expiry.Time().Add(2 * assertionLeeway)
-	err := s.store.UseAssertion(ctx, HashOf(string(join(client.ID, a.claims.ID))), until)
+	until := claims.Expiry.Time().Add(2 * assertionLeeway)
+	err := s.store.UseAssertion(ctx, HashOf(string(join(r.ID, claims.ID))), until)
 	if errors.Is(err, ErrConflict) {
 		return badAssertion("was used before: each needs a jti of its own")
 	}
 	if err != nil {
 		return fmt.Errorf("noting assertion: %w", err)
 	}
+	r.assertion = nil
 	return nil
 }
 
@@ -115,45 +124,39 @@ func (s *Server) checkClaims(c jwt.Claims, clientID, path string) error {
 // last. If they cannot be fetched and none that we know fits, we cannot say that the client is wrong.
 func (s *Server) checkSignature(ctx context.Context, client *Client, a *assertion) error {
 	forged := badAssertion("is not signed with a key of the client's")
-	keys := client.Keys // from its newest sign-in
-	if client.KeysURI == "" || s.documents.policy == DocumentsOff {
-		if a.signedBy(keys) {
+	began := s.now()
+	var err error
+	// The second time for a key that is newer than our copies, or has moved.
+	for _, after := range []time.Time{{}, began.Add(-keysAge)} {
+		var keys []byte
+		var at time.Time
+		keys, at, err = s.currentKeys(ctx, client, after)
+		switch named, signed := a.signedBy(keys); {
+		case signed:
 			return nil
-		}
-		return forged
-	}
-	newest := s.now().Add(-keysAge)
-	// The second time for a key that is newer than our copy.
-	for _, after := range []time.Time{{}, newest} {
-		latest, err := s.keySet(ctx, client, after)
-		if err == nil {
-			keys = latest.body
-		} else if !errors.Is(err, errNotFetched) {
-			bad := badAssertion("cannot be verified: what is at the client's jwks_uri is not a key set")
-			bad.Err = err
-			return bad
-		}
-		switch {
-		case a.signedBy(keys):
-			return nil
-		case err != nil:
-			return fmt.Errorf("client's keys: %w", err)
-		case latest.at.After(newest):
+		case err == nil && (!at.Before(began) || named && !after.IsZero()):
 			return forged
 		}
 	}
-	return fmt.Errorf("client's newest keys: %w", errNotFetched)
+	if err != nil && !errors.Is(err, errNotFetched) {
+		bad := badAssertion("cannot be verified: what is at the client_id or the jwks_uri cannot be used")
+		bad.Err = err
+		return bad
+	}
+	// It may be signed with a key that is newer than our copy, which is too new to be fetched again, or cannot be.
+	return errors.New("the client's newest keys are not known")
 }
 
-// signedBy reports whether one of the keys in a key set verifies the assertion. Keys that it carries itself count for
-// nothing.
-func (a *assertion) signedBy(keySet []byte) bool {
+// signedBy reports whether the assertion says that it is signed with a key that is in the set, and whether it is signed
+// with one that is. Keys that it carries itself count for nothing.
+func (a *assertion) signedBy(keySet []byte) (named, signed bool) {
 	set, err := parseKeySet(keySet)
 	if err != nil {
-		return false
+		return false, false
 	}
 	header := a.token.Headers[0]
-	return slices.ContainsFunc(set.Keys, func(k jose.JSONWebKey) bool {
+	named = header.KeyID != "" && len(set.Key(header.KeyID)) > 0
+	return named, slices.ContainsFunc(set.Keys, func(k jose.JSONWebKey) bool {
 		if header.KeyID != "" && k.KeyID != header.KeyID || k.Use != "" && k.Use != "sig" ||
 			k.Algorithm != "" && k.Algorithm != header.Algorithm {
 			return false

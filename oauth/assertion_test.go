@@ -93,11 +93,15 @@ func assert(t testing.TB, s *Server, clientID string, algorithm jose.SignatureAl
 	return raw
 }
 
-// authenticateBy presents an assertion at /token.
-func authenticateBy(s *Server, assertion string) (*Client, error) {
+// authenticateBy presents an assertion at /token, and uses it up.
+func authenticateBy(s *Server, assertion string) (*requester, error) {
 	r := httptest.NewRequest(http.MethodPost, "/token", nil)
-	return s.authenticateClient(httptest.NewRecorder(), r,
+	by, err := s.authenticateClient(httptest.NewRecorder(), r,
 		url.Values{"client_assertion_type": {assertionType}, "client_assertion": {assertion}})
+	if err == nil {
+		err = s.useUp(r.Context(), by)
+	}
+	return by, err
 }
 
 // Trouble of ours is never the client's fault, and leaves the assertion as it was.

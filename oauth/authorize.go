@@ -54,6 +54,7 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, req *authReq
 		RedirectURI:  req.redirect.uri.String(),
 		Local:        req.redirect.local(),
 		Request:      req.raw,
+		Document:     req.client.documentMark(),
 		Development:  s.development,
 	}
 	for _, p := range s.providers {
@@ -192,10 +193,10 @@ func (s *Server) authorizeError(w http.ResponseWriter, r *http.Request, req *aut
 	s.logError(r, e)
 	page := errorPage{Code: e.Code, Reference: reference(r.Context())}
 	switch {
-	case errors.Is(err, errNotFetched):
+	case errors.Is(err, errNotFetched) && e.Status >= 500:
 		w.Header().Set("Retry-After", retryAfter)
 		page.Title = "This application could not be verified"
-		page.Message = "Its maker describes it at a public address, which this server cannot read right now. Nothing was changed."
+		page.Message = "Its maker describes it at an address that this server cannot read right now. Nothing was changed."
 		page.Next = []string{"Wait a few seconds and reload this page."}
 	case e.Status >= 500:
 		w.Header().Set("Retry-After", retryAfter)

@@ -44,10 +44,10 @@ func (c *Client) BlockedBy(blocks []string) bool {
 	if len(blocks) == 0 {
 		return false
 	}
-	names := []string{c.Key().String()}
+	names := []string{c.Key().String(), hostName(c.ID)} // an operator's own client_id is blocked by itself
 	addresses := c.RedirectURIs
 	if namesDocument(c.ID) {
-		addresses = append([]string{c.ID}, addresses...)
+		addresses = append([]string{c.ID, c.KeysURI}, addresses...)
 	}
 	for _, raw := range addresses {
 		u, err := url.Parse(raw)

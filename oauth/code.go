@@ -27,7 +27,7 @@ var errInvalidCode = &Error{Code: "invalid_grant", Status: http.StatusBadRequest
 // redeem trades a code for the grant's first tokens. A second redemption is always refused. If it is otherwise valid
 // and not just a retry, the code has been in two hands, and the grant ends: "the authorization server MUST deny the
 // request and SHOULD revoke (when possible) all tokens previously issued" (RFC 6749 section 4.1.2).
-func (s *Server) redeem(ctx context.Context, client *Client, form url.Values) (*tokenResponse, error) {
+func (s *Server) redeem(ctx context.Context, client *requester, form url.Values) (*tokenResponse, error) {
 	code, ok := parseSecret(codePrefix, form.Get("code"))
 	if !ok {
 		return nil, errInvalidCode
@@ -50,6 +50,9 @@ func (s *Server) redeem(ctx context.Context, client *Client, form url.Values) (*
 		return nil, errInvalidCode.because(g, "the code_verifier does not fit")
 	case to != "" && to != c.RedirectURI:
 		return nil, errInvalidCode.because(g, "the redirect_uri is not that of the sign-in")
+	}
+	if err := s.useUp(ctx, client); err != nil {
+		return nil, err
 	}
 	now := s.now()
 	if !c.RedeemedAt.IsZero() {

@@ -30,6 +30,11 @@ func (s *Server) handleConsent(w http.ResponseWriter, r *http.Request) {
 			"error_description": {"The person did not allow it."}})
 		return
 	}
+	// Consent is to what the page said, and that may be long ago.
+	if form.Get("document") != req.client.documentMark() {
+		s.askConsent(w, r, req, http.StatusConflict, "The application has changed what it says of itself. Look again.")
+		return
+	}
 	p, another, err := s.chosenProvider(form)
 	if err != nil {
 		s.authorizeError(w, r, req, err)
@@ -43,7 +48,8 @@ func (s *Server) handleConsent(w http.ResponseWriter, r *http.Request) {
 		s.logError(r, &Error{Code: "temporarily_unavailable", Description: "no way to the provider's sign-in page",
 			Status: http.StatusServiceUnavailable, Err: err})
 		w.Header().Set("Retry-After", retryAfter)
-		s.askConsent(w, r, req, http.StatusServiceUnavailable, "Signing in with "+p.Name+" does not work right now.")
+		s.askConsent(w, r, req, http.StatusServiceUnavailable, "Signing in with "+p.Name+" does not work right now. Try again in a minute, "+
+			"or continue in another way if there is one.")
 	} else {
 		s.log.InfoContext(r.Context(), "consent given", "provider", p.ID)
 	}

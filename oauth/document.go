@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -33,6 +34,7 @@ const (
 const (
 	maxDocument = 5 << 10 // bytes
 	maxKeySet   = 32 << 10
+	maxKeys     = 16 // of which each may have to be tried
 )
 
 // clientDocument is what we use of a metadata document. The members are those of RFC 7591 section 2.
@@ -61,9 +63,17 @@ func (c *Client) publisher() string {
 	return ""
 }
 
-// parseDocumentURL checks the address of a document, or of a key set that one names. "Client identifier URLs MUST have
-// an https scheme, MUST contain a path component, MUST NOT contain single-dot or double-dot path segments, MUST NOT
-// contain a fragment component and MUST NOT contain a username or password". As with redirect URIs, it must survive a
+// documentMark tells one state of a client's metadata document from another; it is empty for a client without one.
+func (c *Client) documentMark() string {
+	if c.Document == nil {
+		return ""
+	}
+	hash := HashOf(string(c.Document))
+	return hex.EncodeToString(hash[:8])
+}
+
+// parseDocumentURL checks the address of a document, or of a key set that one names: https, with a path, without dot
+// segments, fragment and user (Client ID Metadata Document, Client Identifier). As with redirect URIs, it must survive a
 // round trip byte for byte, so that what was checked is what is fetched.
 func (p DocumentPolicy) parseDocumentURL(raw string) (*url.URL, error) {
 	bad := func(problem string) (*url.URL, error) { return nil, badDocument("its address " + problem) }
@@ -151,8 +161,8 @@ func parseKeySet(raw []byte) (*jose.JSONWebKeySet, error) {
 	var members struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
-	if json.Unmarshal(raw, &members) != nil || len(members.Keys) == 0 {
-		return nil, badDocument("its keys are not a JSON Web Key Set")
+	if json.Unmarshal(raw, &members) != nil || len(members.Keys) == 0 || len(members.Keys) > maxKeys {
+		return nil, badDocument("its keys are not a JSON Web Key Set of at most 16 keys")
 	}
 	set := new(jose.JSONWebKeySet)
 	for _, raw := range members.Keys {
@@ -164,7 +174,7 @@ func parseKeySet(raw []byte) (*jose.JSONWebKeySet, error) {
 		if err := json.Unmarshal(raw, &private); err != nil || private.D != nil || private.K != nil {
 			return nil, badDocument("its key set holds a private or symmetric key, or something that is no key")
 		}
-		// "Implementations SHOULD ignore JWKs within a JWK Set that use "kty" values that are not understood".
+		// Keys that are not understood are to be ignored (RFC 7517 section 5).
 		if json.Unmarshal(raw, &key) == nil && key.Valid() && key.IsPublic() {
 			set.Keys = append(set.Keys, key)
 		}
@@ -172,34 +182,43 @@ func parseKeySet(raw []byte) (*jose.JSONWebKeySet, error) {
 	return set, nil
 }
 
+// fetchDocument returns the client as its document describes it, and when the document was fetched: after that time, or
+// before if it cannot be fetched now. The error is [errNotFetched] if there is no copy of it.
+func (s *Server) fetchDocument(ctx context.Context, id string, after time.Time) (*Client, fetched, error) {
+	policy := s.documents.policy
+	u, err := policy.parseDocumentURL(id)
+	if err != nil {
+		return nil, fetched{}, err
+	}
+	found, err := s.documents.get(ctx, u, maxDocument, after, func(raw []byte) error {
+		_, err := policy.parseDocument(id, raw)
+		return err
+	})
+	if err != nil {
+		return nil, fetched{}, err
+	}
+	c, err := policy.parseDocument(id, found.body)
+	return c, found, err
+}
+
 // clientByDocument returns the client that its document describes now, or, if that cannot be fetched, described last.
 func (s *Server) clientByDocument(ctx context.Context, id string) (*Client, error) {
 	if s.documents.policy == DocumentsOff {
 		return nil, errUnknownClient
 	}
-	u, err := s.documents.policy.parseDocumentURL(id)
-	if err != nil {
-		return nil, err
-	}
 	// The operator may have blocked whoever publishes it: then it is not even fetched.
 	if err := s.checkBlocked(ctx, &Client{ID: id}); err != nil {
 		return nil, err
 	}
-	parse := func(raw []byte) error {
-		_, err := s.documents.policy.parseDocument(id, raw)
-		return err
-	}
-	found, err := s.documents.get(ctx, u, maxDocument, time.Time{}, parse)
+	c, _, err := s.fetchDocument(ctx, id, time.Time{})
 	if errors.Is(err, errNotFetched) {
-		s.log.WarnContext(ctx, "metadata document not fetched", "client", id, "cause", err)
-		if c, stored := s.storedDocument(ctx, id); stored == nil && hmac.Equal(c.Proof, s.documentProof(c)) {
-			return c, nil
+		s.log.InfoContext(ctx, "metadata document not fetched", "host", (&Client{ID: id}).publisher(), "cause", err)
+		stored, storeErr := s.storedDocument(ctx, id)
+		if storeErr == nil && s.proven(stored) && s.documents.serves(stored.IssuedAt) {
+			return stored, nil
 		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	return s.documents.policy.parseDocument(id, found.body)
+	return c, err
 }
 
 // storedDocument returns the client as its document described it at the newest sign-in: what /token goes by.
@@ -214,36 +233,46 @@ func (s *Server) storedDocument(ctx context.Context, id string) (*Client, error)
 	// The policy may have been stricter at the time, or be now: that is asked when a sign-in begins.
 	c, err := DocumentsLoopback.parseDocument(id, row.Document)
 	if err != nil {
-		return nil, fmt.Errorf("reading stored document: %w", err)
+		return nil, fmt.Errorf("reading stored document: %v", err) // not %w: it is not the client's fault
 	}
-	c.Keys, c.Proof = row.Keys, row.Proof
+	c.Keys, c.Proof, c.IssuedAt = row.Keys, row.Proof, row.IssuedAt
 	return c, nil
 }
 
 // keepDocument completes a client with what is stored of it: its keys as they are now, for the time when they cannot be
 // fetched, and the proof that what is stored comes from here.
 func (s *Server) keepDocument(ctx context.Context, c *Client) {
+	c.IssuedAt = s.now()
 	if c.KeysURI != "" {
-		if keys, err := s.keySet(ctx, c, time.Time{}); err == nil {
+		keys, err := s.keySet(ctx, c.KeysURI, time.Time{})
+		if err == nil {
 			c.Keys = keys.body
-		} else {
-			s.log.WarnContext(ctx, "client's keys not fetched", "client", c.ID, "cause", err)
+		} else if stored, storeErr := s.storedDocument(ctx, c.ID); storeErr == nil && stored.KeysURI == c.KeysURI {
+			c.Keys, c.IssuedAt = stored.Keys, stored.IssuedAt // other grants may live by them
+		}
+		if err != nil {
+			s.log.WarnContext(ctx, "client's keys not fetched", "host", c.publisher(), "cause", err)
 		}
 	}
-	c.Proof = s.documentProof(c)
+	c.Proof = s.documentProof(s.ring.seals(), c)
 }
 
-// documentProof is a MAC over a stored document: without it whoever can write to the database could have the codes of a
-// client whose host is down sent to themselves.
-func (s *Server) documentProof(c *Client) []byte {
-	h := hmac.New(sha256.New, s.ring.seals().derive("client document", s.baseURL))
+// proven reports whether a stored document is as this server wrote it: without that, whoever can write to the database
+// could have the codes of a client whose host is down sent to themselves.
+func (s *Server) proven(c *Client) bool {
+	return slices.ContainsFunc(s.ring, func(k ringKey) bool { return hmac.Equal(c.Proof, s.documentProof(k, c)) })
+}
+
+// documentProof is a MAC over a stored document.
+func (s *Server) documentProof(k ringKey, c *Client) []byte {
+	h := hmac.New(sha256.New, k.derive("client document", s.baseURL))
 	h.Write(join([]byte(c.ID), c.Document))
 	return h.Sum(nil)
 }
 
-// keySet returns the key set at the client's jwks_uri, as it was after that time.
-func (s *Server) keySet(ctx context.Context, c *Client, after time.Time) (fetched, error) {
-	u, err := s.documents.policy.parseDocumentURL(c.KeysURI)
+// keySet returns the key set at an address as it was after that time.
+func (s *Server) keySet(ctx context.Context, address string, after time.Time) (fetched, error) {
+	u, err := s.documents.policy.parseDocumentURL(address)
 	if err != nil {
 		return fetched{}, err
 	}
@@ -251,4 +280,31 @@ func (s *Server) keySet(ctx context.Context, c *Client, after time.Time) (fetche
 		_, err := parseKeySet(raw)
 		return err
 	})
+}
+
+// currentKeys returns the key set of a client that was read by [Server.storedDocument], as it was after that time, and
+// when it was fetched. The client may have put newer keys into its document, or moved them elsewhere. The error is
+// [errNotFetched] if that could not be learnt: then the keys are the last ones that we know, if they are not too old.
+func (s *Server) currentKeys(ctx context.Context, stored *Client, after time.Time) ([]byte, time.Time, error) {
+	if s.documents.policy == DocumentsOff {
+		return stored.Keys, s.now(), nil
+	}
+	latest, found, err := s.fetchDocument(ctx, stored.ID, after)
+	if errors.Is(err, errNotFetched) {
+		latest = stored
+	} else if err != nil {
+		return nil, time.Time{}, err
+	} else {
+		found.body = latest.Keys
+	}
+	if latest.KeysURI != "" {
+		found, err = s.keySet(ctx, latest.KeysURI, after)
+	}
+	if errors.Is(err, errNotFetched) && latest.KeysURI == stored.KeysURI && s.documents.serves(stored.IssuedAt) {
+		return stored.Keys, stored.IssuedAt, err
+	}
+	if err == nil && found.stale {
+		err = errNotFetched
+	}
+	return found.body, found.at, err
 }

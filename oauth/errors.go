@@ -75,7 +75,7 @@ func (s *Server) logError(r *http.Request, e *Error) {
 	switch {
 	case errors.Is(r.Context().Err(), context.Canceled): // the client hung up: nobody's failure
 		log = s.log.DebugContext
-	case e.Status >= 500:
+	case e.Status >= 500 && !errors.Is(e, errNotFetched): // that is for a client's maker to mend
 		log = s.log.ErrorContext
 	}
 	args := []any{"path", r.URL.Path, "error", e.Code, "description", e.Description}

@@ -41,7 +41,7 @@ func (s *Server) SignInAs(ctx context.Context, clientName string, id upstream.Id
 
 // Redeem trades a code for an access and a refresh token.
 func (s *Server) Redeem(ctx context.Context, c *Client, code string) (access, refresh string, err error) {
-	resp, err := s.redeem(ctx, c, url.Values{"code": {code}, "code_verifier": {TestVerifier}})
+	resp, err := s.redeem(ctx, &requester{Client: c}, url.Values{"code": {code}, "code_verifier": {TestVerifier}})
 	if err != nil {
 		return "", "", err
 	}
@@ -50,7 +50,7 @@ func (s *Server) Redeem(ctx context.Context, c *Client, code string) (access, re
 
 // Refresh trades a refresh token for a pair.
 func (s *Server) Refresh(ctx context.Context, c *Client, token string) (access, refresh string, err error) {
-	resp, err := s.refresh(ctx, c, token)
+	resp, err := s.refresh(ctx, &requester{Client: c}, token)
 	if err != nil {
 		return "", "", err
 	}

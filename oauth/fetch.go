@@ -29,8 +29,13 @@ const (
 	maxPerHost   = 2  // of these
 	maxCopies    = 500
 	// How long a copy counts as fresh, whatever the host says (RFC 9111 section 5.2.2), and if it says nothing. The
-	// least is longer than a sign-in takes, so that all of its steps see the same.
+	// least is longer than a sign-in takes, whose steps all look at it.
 	minFresh, maxFresh, freshByDefault = 15 * time.Minute, 24 * time.Hour, time.Hour
+	// maxStale is how long a copy serves while its host cannot be asked. Strangers can bring that about, by keeping the
+	// host's places busy: a key that its owner has withdrawn must not live on for that.
+	maxStale = 7 * 24 * time.Hour
+	// retryFetch is how long a host is left alone that could not be asked, while there is a copy.
+	retryFetch = time.Minute
 )
 
 var (
@@ -55,7 +60,8 @@ type fetcher struct {
 // fetched is a copy of what was found at an address.
 type fetched struct {
 	body      []byte
-	at, until time.Time // when it was fetched, and how long it is fresh
+	at, until time.Time // when it was fetched, and until when it is not fetched again
+	stale     bool      // it could not be fetched again when it was time
 	used      time.Time
 }
 
@@ -82,8 +88,8 @@ func newFetcher(policy DocumentPolicy, now func() time.Time) *fetcher {
 }
 
 // get returns what is at the address: a fresh copy fetched after that time, or what is there now, if it is good. If it
-// cannot be fetched the last good copy serves. It returns [errNotFetched] if there is none, and another error if what
-// is there is no good.
+// cannot be fetched the last good copy serves, which is stale then. It returns [errNotFetched] if there is none, and
+// another error if what is there is no good.
 func (f *fetcher) get(ctx context.Context, u *url.URL, limit int64, after time.Time, good func([]byte) error) (
 	fetched, error) {
 	key := fmt.Sprint(limit, " ", u) // one kind must not be taken for the other
@@ -106,8 +112,8 @@ func (f *fetcher) get(ctx context.Context, u *url.URL, limit int64, after time.T
 	case <-ctx.Done():
 		return fetched{}, fmt.Errorf("%w: %w", errNotFetched, ctx.Err())
 	case result := <-flight:
-		if ok && errors.Is(result.Err, errNotFetched) {
-			return last, nil
+		if ok && errors.Is(result.Err, errNotFetched) && f.serves(last.at) {
+			return f.leave(key, last), nil
 		}
 		return result.Val.(fetched), result.Err
 	}
@@ -122,6 +128,20 @@ func (f *fetcher) copyOf(key string) (fetched, bool) {
 		f.copies[key] = c
 	}
 	return c, ok
+}
+
+// serves reports whether a copy that was made at that time may serve while it cannot be made anew.
+func (f *fetcher) serves(at time.Time) bool { return f.now().Sub(at) < maxStale }
+
+// leave remembers that a copy has become stale, and is to be fetched again in a while.
+func (f *fetcher) leave(key string, last fetched) fetched {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	last.stale, last.until = true, f.now().Add(retryFetch)
+	if f.copies[key].at.Equal(last.at) { // else there is a newer one
+		f.copies[key] = last
+	}
+	return last
 }
 
 // keep remembers a copy, in the place of the one that was not used for longest.
@@ -146,30 +166,31 @@ func (f *fetcher) fetch(u *url.URL, limit int64) ([]byte, time.Time, error) {
 		return nil, time.Time{}, err
 	}
 	defer done()
-	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	req, err := http.NewRequest(http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, time.Time{}, badDocument("its address is not a plain URL")
 	}
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "mcp-authorization-server")
 	resp, err := f.client.Do(req)
-	if err != nil {
+	if failed := new(url.Error); errors.As(err, &failed) {
+		return nil, time.Time{}, fmt.Errorf("%w: %w", errNotFetched, failed.Err) // without the address and its query
+	} else if err != nil {
 		return nil, time.Time{}, fmt.Errorf("%w: %w", errNotFetched, err)
 	}
 	defer resp.Body.Close()
-	switch resp.StatusCode {
-	case http.StatusOK:
-	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect,
-		http.StatusPermanentRedirect, http.StatusNotFound, http.StatusGone:
-		return nil, time.Time{}, badDocument("its address answers " + strconv.Itoa(resp.StatusCode))
-	default: // 403 among them, with which sites answer programs they take for robots
-		return nil, time.Time{}, fmt.Errorf("%w: status %d", errNotFetched, resp.StatusCode)
-	}
+	// Sites answer programs that they take for robots in many ways: 403, a redirect, a page with a riddle. The maker of
+	// the client is told, and yet the last good copy serves.
 	t, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
-	if t != "application/json" && (!strings.HasPrefix(t, "application/") || !strings.HasSuffix(t, "+json")) {
-		return nil, time.Time{}, badDocument("its Content-Type is not application/json")
+	switch status := resp.StatusCode; {
+	case status == http.StatusNotFound, status == http.StatusGone:
+		return nil, time.Time{}, badDocument("its address answers " + strconv.Itoa(status))
+	case status >= 300 && status < 400:
+		return nil, time.Time{}, fmt.Errorf("%w: %w", errNotFetched, badDocument("its address answers "+strconv.Itoa(status)))
+	case status != http.StatusOK:
+		return nil, time.Time{}, fmt.Errorf("%w: status %d", errNotFetched, status)
+	case t != "application/json" && (!strings.HasPrefix(t, "application/") || !strings.HasSuffix(t, "+json")):
+		return nil, time.Time{}, fmt.Errorf("%w: %w", errNotFetched, badDocument("its Content-Type is not application/json"))
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	switch {

@@ -183,9 +183,7 @@ func TestFetchGoesToPublicAddressesOnly(t *testing.T) {
 					p.names.at[name] = append(p.names.at[name], netip.MustParseAddr(a))
 				}
 			}
-			if err := p.try("https://" + tt.host + "/client.json"); err == nil {
-				t.Error("fetched")
-			}
+			p.try("https://" + tt.host + "/client.json")
 			if len(p.connections) > 0 {
 				t.Errorf("connections were made: %v", p.connections)
 			}
@@ -495,10 +493,22 @@ func TestFetchRemembers(t *testing.T) {
 		now.t = now.t.Add(maxFresh)
 		for _, failing := range []int{500, 403, 429} {
 			set(failing, "")
+			now.t = now.t.Add(retryFetch)
 			if got, err := f.try(t, h.URL+"/client.json"); err != nil || got != "good" {
 				t.Errorf("at %d: got %q, %v", failing, got, err)
 			}
 		}
+		// How sites answer those that they take for robots.
+		set(200, "<html>", "Content-Type", "text/html")
+		now.t = now.t.Add(retryFetch)
+		if got, err := f.try(t, h.URL+"/client.json"); err != nil || got != "good" {
+			t.Errorf("at a page with a riddle: got %q, %v", got, err)
+		}
+		asked := h.hits.Load()
+		if _, err := f.try(t, h.URL+"/client.json"); err != nil || h.hits.Load() != asked {
+			t.Errorf("the host is not left alone: %v, asked %d times more", err, h.hits.Load()-asked)
+		}
+		now.t = now.t.Add(retryFetch)
 		// What has been taken away, or broken, is not the document any more.
 		for _, step := range []struct {
 			status int
@@ -512,6 +522,11 @@ func TestFetchRemembers(t *testing.T) {
 		if got, err := f.try(t, h.URL+"/client.json"); err != nil || got != "better" {
 			t.Errorf("when it is back: got %q, %v", got, err)
 		}
+		// And nothing serves for ever.
+		set(500, "")
+		now.t = now.t.Add(maxStale)
+		_, err := f.try(t, h.URL+"/client.json")
+		assertFetchError(t, err, "fetch")
 	})
 	t.Run("newer than it is", func(t *testing.T) {
 		h, f, now := newHost(t, answer)
@@ -533,6 +548,16 @@ func TestFetchRemembers(t *testing.T) {
 		if got := get(now.t.Add(-time.Second)); got != "new" {
 			t.Errorf("not new enough: got %q", got)
 		}
+	})
+	t.Run("as one kind of thing, it is not taken for another", func(t *testing.T) {
+		h, f, _ := newHost(t, answer)
+		set(200, "good as a key set")
+		u, _ := url.Parse(h.URL + "/client.json")
+		if _, err := f.get(t.Context(), u, maxKeySet, time.Time{}, func([]byte) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		_, err := f.get(t.Context(), u, maxDocument, time.Time{}, func([]byte) error { return badDocument("not one") })
+		assertFetchError(t, err, "document")
 	})
 	t.Run("so many, and no more", func(t *testing.T) {
 		h, f, now := newHost(t, answer)

@@ -35,7 +35,7 @@ func newPages(server string) *pages {
 }
 
 // consentPage is the data of consent.html, which asks the person, and is where they choose a provider. Its form posts
-// to /authorize: request, and then provider or another (the ID of a provider, to choose an account there), or
+// to /authorize: request and document, and then provider or another (the ID of a provider, to choose an account there), or
 // decision=cancel.
 type consentPage struct {
 	Notice       string // why the person is asked again; empty the first time
@@ -48,6 +48,7 @@ type consentPage struct {
 	Scopes       []scopeLine
 	Providers    []providerButton
 	Request      string // the raw query of GET /authorize
+	Document     string // Client.documentMark
 	Development  bool   // the providers are stand-ins
 }
 

@@ -21,7 +21,7 @@ var errInvalidRefresh = &Error{Code: "invalid_grant", Status: http.StatusBadRequ
 // pair again, nothing is written, and the winner's tokens go on working. After that a spent token means that somebody
 // has an old copy of it, and the grant ends (RFC 9700 section 4.14.2). The scope parameter is ignored: a grant's
 // scopes do not change.
-func (s *Server) refresh(ctx context.Context, client *Client, token string) (*tokenResponse, error) {
+func (s *Server) refresh(ctx context.Context, client *requester, token string) (*tokenResponse, error) {
 	secret, ok := parseSecret(refreshPrefix, token)
 	if !ok {
 		return nil, errInvalidRefresh
@@ -36,7 +36,7 @@ func (s *Server) refresh(ctx context.Context, client *Client, token string) (*to
 	return nil, errors.New("refresh lost against another one again and again")
 }
 
-func (s *Server) tryRefresh(ctx context.Context, client *Client, hash Hash, secret secret32) (*tokenResponse, error) {
+func (s *Server) tryRefresh(ctx context.Context, client *requester, hash Hash, secret secret32) (*tokenResponse, error) {
 	t, err := s.store.Token(ctx, hash)
 	if errors.Is(err, ErrNotFound) {
 		return nil, errInvalidRefresh
@@ -55,6 +55,9 @@ func (s *Server) tryRefresh(ctx context.Context, client *Client, hash Hash, secr
 	}
 	spent := !t.SpentAt.IsZero()
 	if age := now.Sub(t.SpentAt); spent && age > refreshGrace {
+		if err := s.useUp(ctx, client); err != nil {
+			return nil, err
+		}
 		// After minutes it may have been stolen. After days it is a client that never stored the newer one.
 		if err := s.endGrant(ctx, g, "spent refresh token presented again after "+age.Round(time.Second).String()); err != nil {
 			return nil, err
@@ -74,12 +77,18 @@ func (s *Server) tryRefresh(ctx context.Context, client *Client, hash Hash, secr
 		return nil, err
 	}
 	if spent {
+		if err := s.useUp(ctx, client); err != nil {
+			return nil, err
+		}
 		return s.repeat(ctx, g, seed)
 	}
 	if err := s.keepAlive(ctx, g, private); errors.Is(err, errUpstreamDead) {
 		s.log.WarnContext(ctx, "refresh token refused", "grant", g.ID, "cause", err)
 		return nil, errInvalidRefresh
 	} else if err != nil {
+		return nil, err
+	}
+	if err := s.useUp(ctx, client); err != nil {
 		return nil, err
 	}
 	n := t.N + 1

@@ -36,7 +36,7 @@ func (s *Server) handleRevoke(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusOK)
 }
 
-func (s *Server) revoke(ctx context.Context, client *Client, token string) error {
+func (s *Server) revoke(ctx context.Context, client *requester, token string) error {
 	prefix := accessPrefix
 	if strings.HasPrefix(token, refreshPrefix) {
 		prefix = refreshPrefix
@@ -53,6 +53,9 @@ func (s *Server) revoke(ctx context.Context, client *Client, token string) error
 	}
 	if t.Grant.Client.ID != client.ID {
 		return nil
+	}
+	if err := s.useUp(ctx, client); err != nil {
+		return err
 	}
 	if t.Kind == Refresh {
 		return s.endGrant(ctx, &t.Grant, "revoked by its client")

@@ -90,9 +90,9 @@ type Store interface {
 	KeysInUse(ctx context.Context, at time.Time) ([]string, error)
 
 	// Purge removes what no request can need any more, at most limit rows of a kind, and returns how many rows it
-	// changed: expired grants, access tokens, codes and assertions, refresh tokens spent before spentBefore, credentials without
-	// a grant, users (but for pinned ones) and clients without a grant that were last seen before seenBefore; and it
-	// erases the wraps of tokens spent before eraseBefore.
+	// changed: expired grants, access tokens, codes and assertions, refresh tokens spent before spentBefore,
+	// credentials without a grant, users (but for pinned ones) and clients without a grant that were last seen before
+	// seenBefore; and it erases the wraps of tokens spent before eraseBefore.
 	Purge(ctx context.Context, p PurgeLimits) (int, error)
 
 	// User returns a person as they were last described.
@@ -149,9 +149,9 @@ type Client struct {
 	ID           string
 	Name         string // unverified: anybody may register any name
 	RedirectURIs []string
-	AuthMethod   string // of token_endpoint_auth_method: none, client_secret_basic, client_secret_post, private_key_jwt
-	SecretHash   []byte // SHA-256 of the client_secret; empty: it has none
-	IssuedAt     time.Time
+	AuthMethod   string    // of token_endpoint_auth_method: none, client_secret_basic, client_secret_post, private_key_jwt
+	SecretHash   []byte    // SHA-256 of the client_secret; empty: it has none
+	IssuedAt     time.Time // of a client by metadata document: when its keys were last fetched
 
 	// Of a client by metadata document, and read by [Store.Client] alone:
 	Document []byte // as last fetched

@@ -52,12 +52,6 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) (*tokenResponse, 
 			return nil, invalidRequest(name + " is missing.")
 		}
 	}
-	if err := s.checkBlocked(r.Context(), client); errors.Is(err, errBlocked) {
-		return nil, &Error{Code: "invalid_grant", Status: http.StatusBadRequest, Err: err,
-			Description: "The operator of this server has blocked the client."}
-	} else if err != nil {
-		return nil, err
-	}
 	switch form.Get("grant_type") {
 	case "authorization_code":
 		return s.redeem(r.Context(), client, form)
@@ -71,12 +65,18 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) (*tokenResponse, 
 	}
 }
 
+// A requester is a client that has authenticated itself.
+type requester struct {
+	*Client
+	assertion *assertion // it did so with this, which must be used up; nil: in another way
+}
+
 // authenticateClient returns the client that makes a request (RFC 6749 sections 2.3 and 3.2.1). A confidential client
 // may send its secret in either way, whichever it registered, because clients confuse them; a public one needs none,
 // and one that it sends is ignored. So is the assertion of a client whose keys we do not know, as when the operator
 // registered it as a public one. If we know them it must be good, also where the client could do without: "the
 // authorization server MUST validate the JWT" (RFC 7523 section 3), and who signs wrongly had better hear of it.
-func (s *Server) authenticateClient(w http.ResponseWriter, r *http.Request, form url.Values) (*Client, error) {
+func (s *Server) authenticateClient(w http.ResponseWriter, r *http.Request, form url.Values) (*requester, error) {
 	invalid := &Error{Code: "invalid_client", Status: http.StatusUnauthorized,
 		Description: "The client is unknown, or its authentication is missing or wrong. Register again."}
 	id, secret := form.Get("client_id"), form.Get("client_secret")
@@ -111,7 +111,7 @@ func (s *Server) authenticateClient(w http.ResponseWriter, r *http.Request, form
 		if secret != "" {
 			return nil, twoWays
 		}
-		id = cmp.Or(id, assertion.claims.Subject) // "The client_id is unnecessary" (RFC 7521 section 4.2)
+		id = cmp.Or(id, assertion.claims.Subject) // it may be left out (RFC 7521 section 4.2)
 	}
 	client, err := s.client(r.Context(), id)
 	if errors.Is(err, errUnknownClient) {
@@ -120,11 +120,20 @@ func (s *Server) authenticateClient(w http.ResponseWriter, r *http.Request, form
 	if err != nil {
 		return nil, err
 	}
+	// Before anything is fetched for it. It is not told invalid_client, on which it would come back as somebody else.
+	if err := s.checkBlocked(r.Context(), client); errors.Is(err, errBlocked) {
+		return nil, &Error{Code: "invalid_grant", Status: http.StatusBadRequest, Err: err,
+			Description: "The operator of this server has blocked the client."}
+	} else if err != nil {
+		return nil, err
+	}
+	by := &requester{Client: client}
 	switch hash := HashOf(secret); {
 	case assertion != nil && (len(client.Keys) > 0 || client.KeysURI != ""):
 		if err := s.checkAssertion(r.Context(), client, assertion, r.URL.Path); err != nil {
 			return nil, err
 		}
+		by.assertion = assertion
 	case client.AuthMethod == authJWT:
 		return nil, badAssertion("is missing, with which this client authenticates (private_key_jwt)")
 	case client.AuthMethod == authNone:
@@ -132,7 +141,7 @@ func (s *Server) authenticateClient(w http.ResponseWriter, r *http.Request, form
 		return nil, invalid
 	}
 	w.Header().Del("WWW-Authenticate")
-	return client, nil
+	return by, nil
 }
 
 // respond returns the answer that hands out a grant's n-th pair.

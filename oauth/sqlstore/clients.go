@@ -18,6 +18,8 @@ func (s *Store) Client(ctx context.Context, id oauth.Hash) (oauth.Client, error)
 	return c, found("read a client", err)
 }
 
+// putClient stores a client as it is now. One by metadata document that the operator registers keeps the row with its
+// document, for the time after.
 func putClient(ctx context.Context, tx *sql.Tx, in oauth.SignIn) error {
 	c := in.Grant.Client
 	hash := oauth.HashOf(c.ID)
@@ -28,7 +30,8 @@ func putClient(ctx context.Context, tx *sql.Tx, in oauth.SignIn) error {
 		ON CONFLICT (hash) DO UPDATE SET name = excluded.name, redirect_uris = excluded.redirect_uris,
 			auth_method = excluded.auth_method, secret_hash = excluded.secret_hash,
 			issued_at = excluded.issued_at, seen_at = excluded.seen_at, document = excluded.document,
-			client_keys = excluded.client_keys, proof = excluded.proof`,
+			client_keys = excluded.client_keys, proof = excluded.proof
+		WHERE excluded.document IS NOT NULL OR clients.document IS NULL`,
 		hash[:], c.ID, c.Name, toJSON(c.RedirectURIs), c.AuthMethod, c.SecretHash, millis(c.IssuedAt), millis(in.At),
 		c.Document, c.Keys, c.Proof)
 	return err

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"example.com/mcp-federated-login/oauth"
 	"example.com/mcp-federated-login/oauth/sqlstore"
 )
 
@@ -149,5 +150,32 @@ func TestTenProcessesOpenOneNewDatabase(t *testing.T) {
 		if len(grants) != 10 {
 			t.Errorf("%d grants, want 10", len(grants))
 		}
+	})
+}
+
+// TestUpgradeFromTheFirstSchema opens a database that the first release made, with somebody in it.
+func TestUpgradeFromTheFirstSchema(t *testing.T) {
+	initial, err := os.ReadFile("migrations/0001_initial.sql")
+	must(t, err)
+	onEach(t, func(t *testing.T, url string) {
+		db := database(t, url)
+		for _, statement := range []string{
+			`CREATE TABLE schema_versions (version BIGINT NOT NULL PRIMARY KEY)`,
+			string(initial),
+			`INSERT INTO schema_versions (version) VALUES (1)`,
+			`INSERT INTO clients (hash, client_id, name, redirect_uris, auth_method, issued_at, seen_at)
+				VALUES ('x', 'old', 'Old client', '[]', 'none', 1, 1)`,
+		} {
+			if _, err := db.Exec(statement); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s := open(t, url)
+		if got := texts(t, db, `SELECT name FROM clients WHERE document IS NULL`); len(got) != 1 || got[0] != "Old client" {
+			t.Errorf("after the upgrade there are %v, want the old client", got)
+		}
+		in := signIn("octocat", "new", "g", t0)
+		must(t, s.SignIn(ctx, in, seal))
+		must(t, s.UseAssertion(ctx, oauth.HashOf("used"), t0))
 	})
 }
