@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -20,9 +21,6 @@ import (
 
 	"example.com/mcp-federated-login/mcpserver"
 )
-
-// streamLimit is how long a stream may outlive its token's revocation on another instance.
-const streamLimit = 5 * time.Second
 
 // newStreamServer returns an MCP server that can be subscribed to, with a tool that takes as long as the address that
 // it is given. It says something first, if it is asked to.
@@ -133,18 +131,13 @@ func (w *world) subscribe(address, access string) *subscription {
 	return &subscription{resp.Header, events, hangUp}
 }
 
-// ended waits for the stream's end.
-func (s *subscription) ended() bool {
-	for late := time.After(streamLimit); ; {
-		select {
-		case _, more := <-s.events:
-			if !more {
-				return true
-			}
-		case <-late:
-			return false
-		}
+// end waits for the stream's end.
+func (s *subscription) end(t *testing.T) {
+	t.Helper()
+	began := time.Now()
+	for range s.events {
 	}
+	t.Logf("the subscription ended after %v", time.Since(began).Round(time.Millisecond))
 }
 
 // TestRevokedStreams is protocol.md H17: nothing goes on being answered when its token is good no longer. Expiry alone
@@ -202,9 +195,7 @@ func TestRevokedStreams(t *testing.T) {
 			<-api.arrived
 
 			test.end(w, victim, w.base)
-			if !stream.ended() {
-				t.Errorf("the subscription is open after %v", streamLimit)
-			}
+			stream.end(t)
 			if test.finishes {
 				api.release <- struct{}{}
 			} else {
@@ -228,25 +219,64 @@ func TestRevokedStreams(t *testing.T) {
 	}
 }
 
-// The ninth subscription of one client is refused; TestSubscriptionsOfOneGrantAreBounded has the details.
-func TestTooManySubscriptions(t *testing.T) {
+// Subscriptions are counted by a header. What the header does not call one must not become one.
+func TestSubscriptionInDisguise(t *testing.T) {
 	w := newWorld(t, nil)
-	mine, other := w.signIn(), w.signIn()
+	mine := w.signIn()
 	address := w.serve(newStreamServer())
-	for range 8 {
-		w.subscribe(address, mine.access)
+	for name, methods := range map[string][]string{
+		"under another name": {"tools/list"}, "in other letters": {"Subscriptions/Listen"}, "without a name": nil,
+		"in base64": {"=?base64?c3Vic2NyaXB0aW9ucy9saXN0ZW4=?="}, "with two names": {"tools/list", "subscriptions/listen"},
+	} {
+		header := w.as(mcpHeader(mine.access, "", ""))
+		delete(header, "Mcp-Name")
+		header["Mcp-Method"] = methods
+		if a := fetch(t, http.MethodPost, address+"/mcp", header, strings.NewReader(listen7)); a.status != http.StatusBadRequest {
+			t.Errorf("%s: got status %d, want 400", name, a.status)
+		}
 	}
-	header := w.as(mcpHeader(mine.access, "subscriptions/listen", ""))
-	a := fetch(t, http.MethodPost, address+"/mcp", header, strings.NewReader("{}"))
-	assertJSONError(t, a, http.StatusTooManyRequests, "too_many_subscriptions")
-	w.subscribe(address, other.access) // the control
-	// A subscription cannot be had by calling it something else.
-	header.Set("Mcp-Method", "tools/list")
-	header.Del("Mcp-Name")
-	a = fetch(t, http.MethodPost, address+"/mcp", header, strings.NewReader(listen7))
-	if a.status != http.StatusBadRequest {
-		t.Errorf("a subscription in disguise: got status %d, want 400", a.status)
+	w.subscribe(address, mine.access) // the control
+}
+
+// TestAnswerThatNobodyReads: a client that does not read must not keep a connection after its token has ended. A write
+// to it would wait for ever.
+func TestAnswerThatNobodyReads(t *testing.T) {
+	w := newWorld(t, nil)
+	victim := w.signIn()
+	large := server.NewMCPServer("large", "1", server.WithToolCapabilities(true))
+	large.AddTool(mcp.NewTool("large"), func(context.Context, mcp.CallToolRequest) (*mcp.CallToolResult, error) {
+		return mcp.NewToolResultText(strings.Repeat("x", 16<<20)), nil // more than the kernel keeps for a connection
+	})
+	handler := w.app.routes(mcpserver.Handler(large, slog.New(slog.DiscardHandler)))
+	began, answered := make(chan struct{}), make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		close(began)
+		handler.ServeHTTP(rw, r)
+		close(answered)
+	}))
+	defer srv.CloseClientConnections()
+	client, err := net.Dial("tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer client.Close()
+	header, body := w.as(legacyHeader(victim.access)), `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"large"}}`
+	req, err := http.NewRequest(http.MethodPost, srv.URL+"/mcp", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header, req.Host = header, header.Get("Host")
+	if err := req.Write(client); err != nil {
+		t.Fatal(err)
+	}
+	<-began
+	select {
+	case <-answered:
+		t.Fatal("control: it was answered although nobody reads")
+	case <-time.After(500 * time.Millisecond):
+	}
+	w.post("/revoke", url.Values{"client_id": {victim.clientID}, "token": {victim.refresh}})
+	<-answered
 }
 
 // serveStreams is run, with newStreamServer in place of our own tools.
@@ -285,10 +315,7 @@ func TestShutdownEndsSubscriptions(t *testing.T) {
 	if err := program.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	if !stream.ended() { // long before shutdownTimeout
-		t.Errorf("the subscription is open %v after SIGTERM", streamLimit)
-	}
-	t.Logf("the subscription ended after %v", time.Since(began))
+	stream.end(t)
 	api.release <- struct{}{}
 	if a := <-answered; !strings.Contains(string(a.body), "survived") {
 		t.Errorf("control: a tool call that was under way: got %d %s, want its result", a.status, a.body)

@@ -10,6 +10,8 @@ import (
 	"net/http"
 
 	"github.com/mark3labs/mcp-go/mcp"
+
+	"example.com/mcp-federated-login/oauth"
 )
 
 // maxBatch is how many messages a batch may hold. They run one after the other, in the time of one request.
@@ -35,6 +37,7 @@ func splitBatches(next http.Handler) http.Handler {
 			write(w, http.StatusBadRequest, failure)
 			return
 		}
+		r = r.WithContext(oauth.WithoutChallenge(r.Context()))
 		var answers []json.RawMessage
 		for _, m := range messages {
 			if a := answerOne(next, r, m); a != nil {

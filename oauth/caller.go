@@ -33,6 +33,13 @@ func CallerFrom(ctx context.Context) *Caller {
 	return ctx.Value(callerKey{}).(*Caller)
 }
 
+// WithoutChallenge returns a context for one of several calls in a request. Such a call cannot turn the request's answer
+// into a challenge: the client would send the others again as well, although they have been done.
+func WithoutChallenge(ctx context.Context) context.Context {
+	c := CallerFrom(ctx)
+	return context.WithValue(ctx, callerKey{}, &Caller{server: c.server, session: c.session})
+}
+
 // Identity is who the person is at their provider.
 func (c *Caller) Identity() upstream.Identity {
 	id := c.session.grant.User.Identity

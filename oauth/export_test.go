@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"net/url"
+	"time"
 
 	"example.com/mcp-federated-login/upstream"
 )
@@ -146,3 +147,9 @@ func NewKeyPair() (private, public []byte) {
 	k := privateKey(newSecret())
 	return k.Bytes(), k.PublicKey().Bytes()
 }
+
+// WithStore puts something in front of the server's store.
+func (s *Server) WithStore(wrap func(Store) Store) { s.store = wrap(s.store) }
+
+// WithCache makes the server remember sessions for that long.
+func (s *Server) WithCache(ttl time.Duration) { s.cache = newSessionCache(ttl) }

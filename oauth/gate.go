@@ -69,7 +69,7 @@ func (s *Server) gate(mcp http.Handler) http.Handler {
 			s.writeError(w, r, errTooLarge)
 			return
 		}
-		ctx, done, err := s.streams.begin(r, session)
+		ctx, done, err := s.streams.begin(w, r, session)
 		if err != nil {
 			s.writeError(w, r, err)
 			return
@@ -84,8 +84,8 @@ func (s *Server) gate(mcp http.Handler) http.Handler {
 		answer := &gateWriter{ResponseWriter: w, caller: caller, body: body}
 		mcp.ServeHTTP(answer, r)
 		if !answer.wrote && context.Cause(ctx) == errInvalidToken {
-			caller.signInAgain.Store(true)
-			s.writeError(answer, r, errInvalidToken)
+			w.Header().Set("WWW-Authenticate", s.challenge(errInvalidToken, s.signInScopes()))
+			s.writeError(w, r.WithContext(context.WithoutCancel(ctx)), errInvalidToken)
 		}
 	})
 }

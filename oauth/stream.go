@@ -5,27 +5,36 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // The gate looks at a token when a request begins; an answer can outlive that by far. So every MCP request is a stream
-// here for as long as it is answered, and ends with its token: at once if this instance ends the token, and as soon as
-// Watch finds out if another one does. A token that merely expires ends only what has no end of its own: a tool call
-// that is under way may finish, because half an issue helps nobody.
+// here for as long as it is answered, and ends with its token: at once if this instance ends the token, and when Watch
+// finds out if another one does, or if the token ended while the request was on its way here. A token that merely
+// expires ends what has no end of its own: a tool call that is under way may finish, because half an issue helps nobody.
 
 const (
 	// watchEvery is how often the store is asked about the tokens of open streams. With the time that asking takes, a
 	// stream ends within five seconds.
-	watchEvery = 3 * time.Second
-	// An open subscription costs 54 KiB. One client needs one for each of its windows.
-	maxSubscriptions      = 4096
-	maxGrantSubscriptions = 8
+	watchEvery = 2 * time.Second
+	watchers   = 8 // how many ask at a time
+	// overtime is how long a tool call may go on after its token has expired.
+	overtime = time.Hour
+	// lastWrites is how long a client has to read what is left of an answer that has been ended. A write to a client that
+	// does not read would wait for ever, and no context can end it.
+	lastWrites = time.Second
+	// An open subscription costs 54 KiB. A client needs one for each of its windows.
+	maxSubscriptions     = 4096
+	maxUserSubscriptions = 32
 )
 
 var (
-	errGrantSubscriptions = &Error{Code: "too_many_subscriptions", Status: http.StatusTooManyRequests,
-		Description: fmt.Sprintf("This client has %d subscriptions open already.", maxGrantSubscriptions)}
+	errUserSubscriptions = &Error{Code: "too_many_subscriptions", Status: http.StatusTooManyRequests,
+		Description: fmt.Sprintf("This person's clients have %d subscriptions open already.", maxUserSubscriptions)}
 	errSubscriptions = errors.New("as many subscriptions are open as this server can hold, or it is shutting down")
 )
 
@@ -33,44 +42,70 @@ var (
 type stream struct {
 	session   *session
 	subscribe bool // subscriptions/listen, whose answer has no end of its own
-	end       context.CancelCauseFunc
+	cancel    context.CancelCauseFunc
+
+	mu          sync.Mutex // guards the fields below
+	w           http.ResponseWriter
+	ended, done bool
+}
+
+// end ends the request's context, for that reason, and the writing of its answer.
+func (st *stream) end(cause error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if !st.done {
+		st.ended = true
+		http.NewResponseController(st.w).SetWriteDeadline(time.Now().Add(lastWrites)) // an error means that there is none
+		st.cancel(cause)
+	}
+}
+
+// finish is called when the request has been answered. Its connection may now serve another.
+func (st *stream) finish() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.done = true
+	st.cancel(nil)
+	if st.ended {
+		http.NewResponseController(st.w).SetWriteDeadline(time.Time{})
+	}
 }
 
 // streams are the requests that are being answered.
 type streams struct {
 	mu            sync.Mutex // guards the fields below
 	open          map[*stream]struct{}
-	subscriptions map[ID]int // open ones, of each grant that has any
-	total         int        // of subscriptions
-	shut          bool       // takes no more subscriptions
+	subscriptions map[Hash]int // open ones, of each user who has any
+	total         int          // of subscriptions
+	shut          bool         // takes no more subscriptions
 }
 
 func newStreams() *streams {
-	return &streams{open: map[*stream]struct{}{}, subscriptions: map[ID]int{}}
+	return &streams{open: map[*stream]struct{}{}, subscriptions: map[Hash]int{}}
 }
 
 // begin returns a context for the request that ends with the session's token, and what to call when the request has
 // been answered.
-func (s *streams) begin(r *http.Request, session *session) (context.Context, func(), error) {
+func (s *streams) begin(w http.ResponseWriter, r *http.Request, session *session) (context.Context, func(), error) {
 	// The MCP server refuses a request whose header names another method than its body does.
-	st := &stream{session: session, subscribe: r.Header.Get("Mcp-Method") == "subscriptions/listen"}
-	grant := session.grant.ID
+	st := &stream{session: session, w: w, subscribe: r.Header.Get("Mcp-Method") == "subscriptions/listen"}
+	user := session.grant.User.ID
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if st.subscribe {
 		switch {
 		case s.shut || s.total >= maxSubscriptions:
 			return nil, nil, errSubscriptions
-		case s.subscriptions[grant] >= maxGrantSubscriptions:
-			return nil, nil, errGrantSubscriptions
+		case s.subscriptions[user] >= maxUserSubscriptions:
+			return nil, nil, errUserSubscriptions
 		}
-		s.subscriptions[grant]++
+		s.subscriptions[user]++
 		s.total++
 	}
-	ctx, end := context.WithCancelCause(r.Context())
-	st.end = end
+	ctx, cancel := context.WithCancelCause(r.Context())
+	st.cancel = cancel
 	s.open[st] = struct{}{}
-	return ctx, func() { end(nil); s.remove(st) }, nil
+	return ctx, func() { st.finish(); s.remove(st) }, nil
 }
 
 func (s *streams) remove(st *stream) {
@@ -80,10 +115,10 @@ func (s *streams) remove(st *stream) {
 	if !st.subscribe {
 		return
 	}
-	grant := st.session.grant.ID
+	user := st.session.grant.User.ID
 	s.total--
-	if s.subscriptions[grant]--; s.subscriptions[grant] == 0 {
-		delete(s.subscriptions, grant)
+	if s.subscriptions[user]--; s.subscriptions[user] == 0 {
+		delete(s.subscriptions, user)
 	}
 }
 
@@ -119,7 +154,8 @@ func (s *streams) shutDown() {
 }
 
 // ended forgets the sessions of what has ended, and ends what is being answered to them. After an error of the store's
-// nobody knows whether it has: then the streams are left to Watch.
+// nobody knows whether it has: then the streams are left to Watch. So are those of a credential that a tool finds dead:
+// the tool's own answer is one of them.
 func (s *Server) ended(err error, which func(token Hash, g *Grant) bool) {
 	s.cache.drop(which)
 	if err == nil {
@@ -128,7 +164,8 @@ func (s *Server) ended(err error, which func(token Hash, g *Grant) bool) {
 }
 
 // Watch ends the streams of tokens that another instance has ended, and subscriptions whose token has expired. When the
-// context ends it ends all subscriptions, so that a server can shut down.
+// context ends it ends all subscriptions, so that a server can shut down; the calls that it then waits for are watched
+// no more.
 func (s *Server) Watch(ctx context.Context) {
 	defer s.streams.shutDown()
 	for {
@@ -142,15 +179,40 @@ func (s *Server) Watch(ctx context.Context) {
 }
 
 func (s *Server) watch(ctx context.Context) {
-	var trouble error // the store's, which ends no stream
+	// All of it has one time-out: a store that hangs must not hold up the next round.
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	open := map[Hash][]*stream{}
 	for _, st := range s.streams.all() {
-		expired := func() bool { return !s.now().Before(st.session.expires) }
-		ended := false
-		if trouble == nil && !expired() {
-			ended, trouble = s.tokenEnded(ctx, st.session.token)
-		}
-		// What is not found any more may have been removed because it has expired by now.
-		if expired() && st.subscribe || ended && !expired() {
+		open[st.session.token] = append(open[st.session.token], st)
+	}
+	var asking errgroup.Group
+	asking.SetLimit(watchers)
+	for token, streams := range open {
+		asking.Go(func() error {
+			s.watchToken(ctx, token, streams)
+			return nil
+		})
+	}
+	asking.Wait()
+}
+
+// watchToken ends what is being answered to a token that is no longer good. Trouble of the store's ends nothing.
+func (s *Server) watchToken(ctx context.Context, token Hash, open []*stream) {
+	session := open[0].session
+	expired := func() bool { return !s.now().Before(session.expires) }
+	var ended bool
+	var err error
+	if expired() {
+		ended, err = s.grantEnded(ctx, &session.grant)
+	} else if ended, err = s.tokenEnded(ctx, token); expired() {
+		ended = false // it may have been removed because it has expired by now
+	}
+	if overdue := !s.now().Before(session.expires.Add(overtime)); overdue || ended && err == nil {
+		s.ended(nil, func(t Hash, _ *Grant) bool { return t == token })
+	}
+	for _, st := range open {
+		if st.subscribe && expired() {
 			st.end(errInvalidToken)
 		}
 	}
@@ -158,11 +220,15 @@ func (s *Server) watch(ctx context.Context) {
 
 // tokenEnded reports whether an access token that was good has ended before its time.
 func (s *Server) tokenEnded(ctx context.Context, token Hash) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
 	t, err := s.store.Token(ctx, token)
 	if errors.Is(err, ErrNotFound) {
 		return true, nil
 	}
 	return err == nil && s.checkAdmitted(&t.Grant) != nil, err
+}
+
+// grantEnded reports whether a grant has ended whose access token is too old to be found.
+func (s *Server) grantEnded(ctx context.Context, g *Grant) (bool, error) {
+	alive, err := s.store.UserGrants(ctx, g.User.ID, s.now())
+	return err == nil && !slices.ContainsFunc(alive, func(o Grant) bool { return o.ID == g.ID }), err
 }

@@ -8,11 +8,12 @@ import (
 	"testing"
 )
 
-// subscribe opens a subscription of that grant's, and returns how to end it.
-func subscribe(s *streams, grant int) (func(), error) {
+// subscribe opens a subscription of that user's, and returns how to end it.
+func subscribe(s *streams, user int) (func(), error) {
 	r := httptest.NewRequest(http.MethodPost, "/mcp", nil)
 	r.Header.Set("Mcp-Method", "subscriptions/listen")
-	_, done, err := s.begin(r, &session{grant: Grant{ID: ID{byte(grant), byte(grant >> 8)}}})
+	_, done, err := s.begin(httptest.NewRecorder(), r,
+		&session{grant: Grant{User: User{ID: Hash{byte(user), byte(user >> 8)}}}})
 	return done, err
 }
 
@@ -45,7 +46,7 @@ func TestSubscriptionsAreCountedRight(t *testing.T) {
 		all.Go(func() {
 			done, err := subscribe(s, i%3)
 			if err != nil {
-				if !errors.Is(err, errGrantSubscriptions) {
+				if !errors.Is(err, errUserSubscriptions) {
 					t.Error(err)
 				}
 				return
@@ -56,7 +57,7 @@ func TestSubscriptionsAreCountedRight(t *testing.T) {
 	}
 	all.Wait()
 	if s.total != 0 || len(s.subscriptions) != 0 || len(s.open) != 0 {
-		t.Errorf("%d subscriptions of %d grants are left, and %d streams", s.total, len(s.subscriptions), len(s.open))
+		t.Errorf("%d subscriptions of %d people are left, and %d streams", s.total, len(s.subscriptions), len(s.open))
 	}
 }
 

@@ -2,16 +2,19 @@ package oauth_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/go-chi/chi/v5"
 
+	"example.com/mcp-federated-login/oauth"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -121,6 +124,18 @@ func TestWhatEndsAStream(t *testing.T) {
 			}
 			s.WatchOnce(t.Context())
 		}, map[string]bool{subscribe: true}},
+		"the token has expired, and then its grant has ended": {func(s *streamer) {
+			s.now = s.now.Add(time.Hour)
+			elsewhere(`DELETE FROM grants`)(s)
+		}, both},
+		"the token has expired, and then the store was in trouble": {func(s *streamer) {
+			s.now = s.now.Add(time.Hour)
+			s.exec(`DELETE FROM grants`)
+			ctx, cancel := context.WithCancel(t.Context())
+			cancel()
+			s.WatchOnce(ctx)
+		}, map[string]bool{subscribe: true}},
+		"the token expired an hour ago": {func(s *streamer) { s.now = s.now.Add(2 * time.Hour); s.WatchOnce(t.Context()) }, both},
 		"the server shuts down": {func(s *streamer) {
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
@@ -158,11 +173,11 @@ func TestRevokedBeforeTheAnswer(t *testing.T) {
 	}
 }
 
-func TestSubscriptionsOfOneGrantAreBounded(t *testing.T) {
-	const most = 8
+func TestSubscriptionsOfOnePersonAreBounded(t *testing.T) {
+	const most = 32
 	s := newStreamer(t)
 	access, _ := s.signIn("client", octocat, "gho_1")
-	other, _ := s.signIn("another client", octocat, "gho_2")
+	other, _ := s.signIn("client", mallory, "gho_2")
 	for range 2 { // places come back when clients go away, each once
 		var all []open
 		for range most {
@@ -205,5 +220,74 @@ func TestRevocationEndsStreamsAtOnce(t *testing.T) {
 			t.Errorf("stream %d: ended: %t, want %t", i+1, got, want)
 		}
 		o.hangUp()
+	}
+}
+
+// brittleStore fails every second question about a token, the first one included.
+type brittleStore struct {
+	oauth.Store
+	asked atomic.Int64
+}
+
+func (s *brittleStore) Token(ctx context.Context, token oauth.Hash) (oauth.Token, error) {
+	if s.asked.Add(1)%2 == 1 {
+		return oauth.Token{}, errors.New("connection reset")
+	}
+	return s.Store.Token(ctx, token)
+}
+
+// One question that fails is no reason not to ask the others; and many streams of one token are one question.
+func TestWatchWhileTheStoreIsBrittle(t *testing.T) {
+	s := newStreamer(t)
+	store := new(brittleStore)
+	s.WithStore(func(inner oauth.Store) oauth.Store { store.Store = inner; return store })
+	var tokens []string
+	for _, client := range []string{"a", "b", "c", "d"} {
+		access, _ := s.signIn(client, octocat, "gho_"+client)
+		tokens = append(tokens, access)
+	}
+	var streams []open
+	store.asked.Store(1) // the gate's own look-ups succeed
+	for _, access := range tokens {
+		for range 3 {
+			store.asked.Store(1)
+			o := s.begin(access, toolCall, nil)
+			defer o.hangUp()
+			streams = append(streams, o)
+		}
+	}
+	s.exec(`DELETE FROM grants`)
+	store.asked.Store(0)
+	s.WatchOnce(t.Context())
+	ended := 0
+	for _, o := range streams {
+		if o.Err() != nil {
+			ended++
+		}
+	}
+	if asked := store.asked.Load(); asked != 4 || ended != 6 {
+		t.Errorf("asked %d times and ended %d streams, want 4 times, of which half succeed, and 6", asked, ended)
+	}
+}
+
+// What has just been told that its token is no good must not be let in with it again.
+func TestEndedStreamLeavesNoSession(t *testing.T) {
+	s := newStreamer(t)
+	s.WithCache(time.Minute)
+	access, _ := s.signIn("client", octocat, "gho_1")
+	o := s.begin(access, toolCall, http.Header{"Silent": {"1"}})
+	s.exec(`DELETE FROM grants`)
+	control := s.begin(access, toolCall, nil) // the cache alone lets it in
+	control.hangUp()
+	s.WatchOnce(t.Context())
+	<-o.refusal
+	again := s.send(access, toolCall, nil)
+	select {
+	case <-s.began:
+		t.Error("it was let in again")
+	case resp := <-again.refusal:
+		if resp.StatusCode != http.StatusUnauthorized {
+			t.Errorf("got status %d, want 401", resp.StatusCode)
+		}
 	}
 }
