@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,6 +20,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/joho/godotenv"
 
+	"example.com/mcp-federated-login/oauth"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -169,7 +169,7 @@ func (c config) settings() (settings, error) {
 	s := settings{DataDir: c.DataDir, LogFormat: c.LogFormat, WebhookSecret: c.GitHubWebhook}
 	var wrong mistakes
 
-	base, err := parseOrigin(c.BaseURL)
+	base, err := oauth.ParseOrigin(c.BaseURL)
 	if err != nil {
 		wrong.add("BASE_URL", err.Error(), "https://mcp.example.com")
 	} else {
@@ -192,7 +192,7 @@ func (c config) settings() (settings, error) {
 
 	s.Clients = c.clientSettings(s.Loopback, &wrong)
 	for _, origin := range list(c.AllowedOrigins) {
-		if _, err := parseOrigin(origin); err != nil {
+		if _, err := oauth.ParseOrigin(origin); err != nil {
 			wrong.add("ALLOWED_ORIGINS", err.Error(), "https://app.example.com,http://localhost:6274")
 			break
 		}
@@ -294,53 +294,6 @@ func (c config) providers(s *settings, wrong *mistakes) (configured []string) {
 	return configured
 }
 
-// hostname matches what can be registered in the DNS. Nothing else may reach a header, and a last label that begins
-// with a digit would be an IPv4 address to a browser.
-var hostname = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z]([a-z0-9-]{0,61}[a-z0-9])?$`)
-
-// parseOrigin parses an origin that is spelt as browsers spell it (RFC 6454 section 6.1), so that it can be compared
-// byte by byte. Only loopback may do without TLS.
-func parseOrigin(raw string) (*url.URL, error) {
-	malformed := errors.New("must be https://HOST or https://HOST:PORT, in lower case and without anything after it")
-	u, err := url.Parse(raw)
-	if err != nil {
-		return nil, malformed // not err, which quotes a user's password
-	}
-	host, port := u.Hostname(), u.Port()
-	if ip, err := netip.ParseAddr(host); err == nil && ip.String() == host && !ip.Is4In6() {
-		if ip.Is6() {
-			host = "[" + host + "]"
-		}
-	} else if !hostname.MatchString(host) {
-		return nil, malformed
-	}
-	origin := u.Scheme + "://" + host
-	if port != "" {
-		origin += ":" + port
-		n, err := strconv.ParseUint(port, 10, 16)
-		if err != nil || n == 0 || port != strconv.FormatUint(n, 10) {
-			return nil, malformed
-		}
-	}
-	if origin != raw || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, malformed
-	}
-	if port == defaultPort(u) {
-		return nil, fmt.Errorf("must not name port %s, because browsers leave it out", port)
-	}
-	if u.Scheme == "http" && !isLoopback(u.Hostname()) {
-		return nil, errors.New("must be https, except on localhost, 127.0.0.1 and [::1]")
-	}
-	return u, nil
-}
-
-func defaultPort(u *url.URL) string {
-	if u.Scheme == "http" {
-		return "80"
-	}
-	return "443"
-}
-
 func isLoopback(host string) bool { return host == "localhost" || host == "127.0.0.1" || host == "::1" }
 
 // isPublic reports whether other machines can reach a listen address.
@@ -356,7 +309,8 @@ func listenAddresses(listen string, base *url.URL) ([]string, error) {
 	case listen == "" && !isLoopback(base.Hostname()):
 		return []string{":8080"}, nil
 	case listen == "":
-		listen = net.JoinHostPort(base.Hostname(), cmp.Or(base.Port(), defaultPort(base)))
+		byDefault := map[string]string{"http": "80", "https": "443"}
+		listen = net.JoinHostPort(base.Hostname(), cmp.Or(base.Port(), byDefault[base.Scheme]))
 	}
 	host, port, err := net.SplitHostPort(listen)
 	if _, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil {

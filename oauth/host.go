@@ -2,10 +2,30 @@ package oauth
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 )
+
+// ParseOrigin parses an origin that is spelt as browsers spell it (RFC 6454 section 6.1), so that it can be compared
+// byte by byte. Only loopback may do without TLS. The error does not quote it: what is in the wrong place may be a
+// secret.
+func ParseOrigin(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Scheme+"://"+u.Host != raw,
+		!validHost(u), hostName(u.Hostname()) != u.Hostname():
+		return nil, errors.New("must be https://HOST or https://HOST:PORT, in lower case and without anything after it")
+	case u.Port() == defaultPort(u.Scheme):
+		return nil, fmt.Errorf("must not name port %s, because browsers leave it out", u.Port())
+	case u.Scheme == "http" && !loopbackHost(u.Hostname()):
+		return nil, errors.New("must be https, except on localhost, 127.0.0.1 and [::1]")
+	}
+	return u, nil
+}
 
 // CheckHost refuses requests that are not for the base URL's host with 421 (RFC 9110 section 15.5.20): a page whose
 // name was rebound to this server's address would otherwise be of the same origin as our own pages. On loopback, where

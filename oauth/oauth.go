@@ -22,8 +22,8 @@ import (
 
 // Config is what a [Server] is made of. All of it is required except where it says so.
 type Config struct {
-	// BaseURL is the public origin, such as https://mcp.example.com, without a trailing slash: the issuer, and the
-	// beginning of every address. It is https, or http on a loopback host.
+	// BaseURL is the public origin, such as https://mcp.example.com: the issuer, and the beginning of every address.
+	// See [ParseOrigin].
 	BaseURL string
 	// Name is what people know the server by.
 	Name string
@@ -96,11 +96,9 @@ type Server struct {
 // New returns a server. It fails if the configuration cannot work, or if the store holds live rows that none of the
 // secrets opens.
 func New(ctx context.Context, c Config) (*Server, error) {
-	base, err := url.Parse(c.BaseURL)
-	if err != nil || base.Host == "" || base.Scheme+"://"+base.Host != c.BaseURL ||
-		c.BaseURL != strings.ToLower(c.BaseURL) ||
-		base.Scheme != "https" && (base.Scheme != "http" || !loopbackHost(base.Hostname())) {
-		return nil, fmt.Errorf("base URL %q: want an origin such as https://mcp.example.com", c.BaseURL)
+	base, err := ParseOrigin(c.BaseURL)
+	if err != nil {
+		return nil, fmt.Errorf("base URL %w", err)
 	}
 	ring, err := newKeyRing(c.Secrets)
 	if err != nil {
