@@ -63,15 +63,14 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, req *authReq
 		}
 		// Whether the flow will fit into a cookie is found out now, where there is still a client to tell.
 		if _, err := s.sealFlow(newFlow(p.ID, req.raw, s.now())); err != nil {
-			s.authorizeError(w, r, req, &Error{Code: "invalid_request", Status: http.StatusBadRequest, Err: err,
-				Description: "The request is too long: shorten the state."})
+			s.authorizeError(w, r, req, err)
 			return
 		}
 		page.Providers = append(page.Providers, providerButton{p.ID, p.Name, p.Unavailable()})
 	}
 	for _, sc := range req.scopes {
 		line := scopeLine{Text: sc.Sentence}
-		if p := s.provider(sc.Provider); p != nil && len(s.providers) > 1 {
+		if p := s.provider(sc.Provider); p != nil {
 			line.Only = p.Name
 		}
 		page.Scopes = append(page.Scopes, line)

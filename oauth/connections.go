@@ -22,11 +22,7 @@ var errOtherAccount = errors.New("signed in with another account than the one to
 func (s *Server) handleConnections(w http.ResponseWriter, r *http.Request) {
 	v := s.visitor(r)
 	if v == nil {
-		page := signInPage{Development: s.development}
-		for _, p := range s.providers {
-			page.Providers = append(page.Providers, providerButton{p.ID, p.Name, p.Unavailable()})
-		}
-		s.pages.signIn(w, http.StatusOK, page)
+		s.pages.signIn(w, http.StatusOK, signInPage{Providers: s.buttons(), Development: s.development})
 		return
 	}
 	grants, err := s.store.UserGrants(r.Context(), Hash(v.User), s.now())
@@ -62,8 +58,8 @@ func (s *Server) connection(g *Grant) connection {
 	}
 	for _, name := range g.Scopes {
 		sentence := name // if it is not declared any more, it allows nothing
-		if i := slices.IndexFunc(s.scopes, func(sc Scope) bool { return sc.Name == name }); i >= 0 {
-			sentence = s.scopes[i].Sentence
+		if sc := s.scope(name); sc != nil {
+			sentence = sc.Sentence
 		}
 		c.Scopes = append(c.Scopes, sentence)
 	}

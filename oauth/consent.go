@@ -40,9 +40,8 @@ func (s *Server) handleConsent(w http.ResponseWriter, r *http.Request) {
 		s.authorizeError(w, r, req, err)
 		return
 	}
-	var tooLong *Error
 	err = s.goUpstream(w, r, newFlow(p.ID, raw, s.now()), p, upstreamScopes(req.scopes, p), another)
-	if errors.As(err, &tooLong) {
+	if errors.Is(err, errTooLong) {
 		s.authorizeError(w, r, req, err)
 	} else if err != nil { // the other providers may be well
 		s.logError(r, &Error{Code: "temporarily_unavailable", Description: "no way to the provider's sign-in page",
@@ -65,7 +64,7 @@ func (s *Server) chosenProvider(form url.Values) (p *upstream.Provider, another 
 }
 
 // goUpstream starts a flow: it sets the cookie, and sends the browser to the provider to ask for the scopes. If it
-// returns an error, which is of type [*Error] if the request is at fault, it has not answered.
+// returns an error, which is [errTooLong] if the request is at fault, it has not answered.
 func (s *Server) goUpstream(w http.ResponseWriter, r *http.Request, f *flow, p *upstream.Provider, scopes []string,
 	another bool) error {
 	to, err := p.AuthCodeURL(r.Context(), s.callbackURL(p), f.state(), f.verifier(), f.nonce(), scopes, another)
@@ -73,7 +72,7 @@ func (s *Server) goUpstream(w http.ResponseWriter, r *http.Request, f *flow, p *
 		return err
 	}
 	if err := s.startFlow(w, r, f); err != nil {
-		return invalidRequest("The request is too long: shorten the state.")
+		return err
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	http.Redirect(w, r, to, http.StatusSeeOther)

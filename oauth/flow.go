@@ -4,7 +4,6 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -88,7 +87,11 @@ func cookieName(base *url.URL, kind string) string {
 	return kind + "_" + base.Port()
 }
 
-// sealFlow returns the cookie for a flow. It fails if a browser would not keep it.
+// errTooLong: a browser would not keep the cookie of the flow.
+var errTooLong = &Error{Code: "invalid_request", Status: http.StatusBadRequest,
+	Description: "The request is too long: shorten the state."}
+
+// sealFlow returns the cookie for a flow, or [errTooLong].
 func (s *Server) sealFlow(f *flow) (*http.Cookie, error) {
 	plain, err := json.Marshal(f)
 	if err != nil {
@@ -97,11 +100,8 @@ func (s *Server) sealFlow(f *flow) (*http.Cookie, error) {
 	name := s.flowCookieName(f.state())
 	// Packed, because securecookie encodes in base64 twice.
 	value, err := securecookie.EncodeMulti(name, flows.pack(plain), s.flowCodecs...)
-	if err != nil {
-		return nil, err
-	}
-	if len(name)+len(value) > maxCookie {
-		return nil, errors.New("flow does not fit into a cookie")
+	if err != nil || len(name)+len(value) > maxCookie {
+		return nil, errTooLong
 	}
 	return s.cookie(name, value, flowLife), nil
 }

@@ -234,12 +234,18 @@ func noContent(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.Stat
 
 // handleLanding handles GET /: what this server is, and how to connect to it.
 func (s *Server) handleLanding(w http.ResponseWriter, r *http.Request) {
-	page := landingPage{URL: s.resource, Name: ShortName(s.name), Loopback: loopbackHost(s.base.Hostname()),
-		Closed: !s.registration, Documents: s.documents.policy != DocumentsOff, Development: s.development}
+	s.pages.landing(w, http.StatusOK, landingPage{URL: s.resource, Name: ShortName(s.name),
+		Loopback: loopbackHost(s.base.Hostname()), Closed: !s.registration,
+		Documents: s.documents.policy != DocumentsOff, Providers: s.buttons(), Development: s.development})
+}
+
+// buttons are all ways to sign in.
+func (s *Server) buttons() []providerButton {
+	var all []providerButton
 	for _, p := range s.providers {
-		page.Providers = append(page.Providers, providerButton{ID: p.ID, Name: p.Name})
+		all = append(all, providerButton{p.ID, p.Name, p.Unavailable()})
 	}
-	s.pages.landing(w, http.StatusOK, page)
+	return all
 }
 
 // ShortName makes a name that needs no quoting in a shell: "My MCP server" becomes my-mcp-server.
