@@ -21,8 +21,8 @@ func TestBlockedAtEachStep(t *testing.T) {
 	held := w.redeemAs("octocat", id)
 	request := w.authorizeURL(id, nil)
 	consent, callback, code := w.browser().open(request), w.atCallback(id), w.code(id)
-	key := (&oauth.Client{ID: id}).Key().String()
-	for _, block := range []string{key, "127.0.0.1"} {
+	shortID := (&oauth.Client{ID: id}).ShortID().String()
+	for _, block := range []string{shortID, "127.0.0.1"} {
 		// Only the row: the command would end the grants as well.
 		if err := w.app.store.Block(t.Context(), block, w.clock.now()); err != nil {
 			t.Fatal(err)
@@ -86,9 +86,9 @@ func TestOperatorBlocks(t *testing.T) {
 		len(clients.Blocked) != 0 {
 		t.Fatalf("got %+v", clients)
 	}
-	key := clients.Clients[0].Key
+	shortID := clients.Clients[0].ID
 
-	for _, what := range []string{id, key, "client.example", "SUB.Client.Example."} {
+	for _, what := range []string{id, shortID, "client.example", "SUB.Client.Example."} {
 		if diff := cmp.Diff([]bool{true, true, true}, w.alive(all...)); diff != "" {
 			t.Fatalf("before %s: %s", what, diff)
 		}
@@ -149,5 +149,17 @@ func TestWhatABlockCovers(t *testing.T) {
 	}
 	if client.BlockedBy(nil) || (&oauth.Client{ID: "mcp_ci_x"}).BlockedBy([]string{""}) {
 		t.Error("blocked by nothing")
+	}
+
+	// What an operator sees of a client's hosts in clients list is what they can block it by.
+	described := &oauth.Client{ID: "https://App.example/client.json", RedirectURIs: []string{"http://localhost:80/cb",
+		"http://localhost:81/cb", "com.example.app:/cb"}}
+	if diff := cmp.Diff([]string{"app.example", "localhost"}, described.Hosts()); diff != "" {
+		t.Errorf("hosts (-want +got):\n%s", diff)
+	}
+	for _, host := range described.Hosts() {
+		if !described.BlockedBy([]string{host}) {
+			t.Errorf("not blocked by %s", host)
+		}
 	}
 }

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -66,7 +64,7 @@ func (f grantFilter) check() error {
 func (f grantFilter) picks(g oauth.Grant, now time.Time) bool {
 	u, c := g.User, g.Client
 	return (f.User == nil || strings.EqualFold(u.Login, *f.User) || u.Subject == *f.User) &&
-		(f.Client == nil || c.Name == *f.Client || c.ID == *f.Client || c.Key().String() == *f.Client) &&
+		(f.Client == nil || c.Name == *f.Client || c.ID == *f.Client || c.ShortID().String() == *f.Client) &&
 		(f.OlderThan == nil || now.Sub(g.CreatedAt) > *f.OlderThan)
 }
 
@@ -81,7 +79,7 @@ type grantRow struct {
 	Provider   string    `json:"provider"`
 	Subject    string    `json:"subject"`
 	Login      string    `json:"login"`
-	ClientKey  string    `json:"client"`
+	Client     string    `json:"client"`
 	ClientID   string    `json:"client_id"`
 	ClientName string    `json:"client_name"`
 	Scopes     []string  `json:"scopes"`
@@ -97,7 +95,7 @@ func (c *listGrants) run(ctx context.Context, store *sqlstore.Store, now time.Ti
 	err := store.Grants(ctx, now, func(g oauth.Grant) {
 		if c.picks(g, now) {
 			rows = append(rows, grantRow{g.ID.String(), g.User.Provider, g.User.Subject, g.User.Login,
-				g.Client.Key().String(), g.Client.ID, g.Client.Name, g.Scopes, g.CreatedAt, g.LastUsedAt})
+				g.Client.ShortID().String(), g.Client.ID, g.Client.Name, g.Scopes, g.CreatedAt, g.LastUsedAt})
 		}
 	})
 	if err != nil {
@@ -166,12 +164,13 @@ type listClients struct {
 
 // A clientRow is a client as the list shows it.
 type clientRow struct {
-	Key          string    `json:"id"`
+	ID           string    `json:"id"`
 	ClientID     string    `json:"client_id"`
 	Name         string    `json:"name"`
 	RedirectURIs []string  `json:"redirect_uris"`
 	Grants       int       `json:"grants"`
 	LastSignIn   time.Time `json:"last_sign_in"`
+	hosts        []string
 }
 
 func (c *listClients) run(ctx context.Context, store *sqlstore.Store, now time.Time, stdout io.Writer) error {
@@ -179,8 +178,8 @@ func (c *listClients) run(ctx context.Context, store *sqlstore.Store, now time.T
 	err := store.Grants(ctx, now, func(g oauth.Grant) {
 		r := clients[g.Client.ID]
 		if r == nil {
-			r = &clientRow{Key: g.Client.Key().String(), ClientID: g.Client.ID, Name: g.Client.Name,
-				RedirectURIs: g.Client.RedirectURIs}
+			r = &clientRow{ID: g.Client.ShortID().String(), ClientID: g.Client.ID, Name: g.Client.Name,
+				RedirectURIs: g.Client.RedirectURIs, hosts: g.Client.Hosts()}
 			clients[g.Client.ID], order = r, append(order, r)
 		}
 		r.Grants++
@@ -196,26 +195,15 @@ func (c *listClients) run(ctx context.Context, store *sqlstore.Store, now time.T
 	if c.JSON {
 		return printJSON(stdout, map[string]any{"clients": order, "blocked": append([]string{}, blocks...)})
 	}
-	t := newTable(stdout, "ID", "LAST SIGN-IN", "GRANTS", "REDIRECTS TO", "NAME")
+	t := newTable(stdout, "ID", "LAST SIGN-IN", "GRANTS", "HOSTS", "NAME")
 	for _, r := range order {
-		t.row(r.Key, r.LastSignIn, r.Grants, strings.Join(hosts(r.RedirectURIs), " "), r.Name)
+		t.row(r.ID, r.LastSignIn, r.Grants, strings.Join(r.hosts, " "), r.Name)
 	}
 	if err := t.Flush(); err != nil || len(blocks) == 0 {
 		return err
 	}
 	_, err = fmt.Fprintf(stdout, "\nBlocked: %s\n", strings.Join(blocks, ", "))
 	return err
-}
-
-// hosts returns what of the URIs can be blocked.
-func hosts(uris []string) []string {
-	var all []string
-	for _, raw := range uris {
-		if u, err := url.Parse(raw); err == nil && !slices.Contains(all, u.Hostname()) {
-			all = append(all, u.Hostname())
-		}
-	}
-	return all
 }
 
 type blockClient struct {

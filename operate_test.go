@@ -134,7 +134,7 @@ func TestOperatorListsByAgeAndPerson(t *testing.T) {
 	w.redeemAs("octocat", id)
 	w.clock.advance(48 * time.Hour)
 	w.redeemAs("mallory", id)
-	key := listed[[]grantRow](w, "grants", "list")[0].ClientKey
+	client := listed[[]grantRow](w, "grants", "list")[0].Client
 	for _, test := range []struct {
 		args []string
 		want []string
@@ -145,7 +145,7 @@ func TestOperatorListsByAgeAndPerson(t *testing.T) {
 		{[]string{"--user=583231"}, []string{"octocat"}},
 		{[]string{"--user=octo"}, nil},
 		{[]string{"--client=Test client"}, []string{"octocat", "mallory"}},
-		{[]string{"--client=" + key, "--user=mallory"}, []string{"mallory"}},
+		{[]string{"--client=" + client, "--user=mallory"}, []string{"mallory"}},
 		{[]string{"--client=Another"}, nil},
 	} {
 		var got []string

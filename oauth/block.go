@@ -32,33 +32,43 @@ func (s *Server) checkBlocked(ctx context.Context, client *Client) error {
 	return nil
 }
 
-// Key is a short name for the client, unlike its client_id made for people to copy.
-func (c *Client) Key() ID {
+// ShortID is a short name for the client, unlike its client_id made for people to copy.
+func (c *Client) ShortID() ID {
 	hash := HashOf(c.ID)
 	return ID(hash[:len(ID{})])
 }
 
-// BlockedBy reports whether one of these, as [BlockName] spells them, blocks the client: its key; or the host of any of
-// its redirect URIs or of its metadata document, or a domain above that.
-func (c *Client) BlockedBy(blocks []string) bool {
-	if len(blocks) == 0 {
-		return false
-	}
-	names := []string{c.Key().String(), hostName(c.ID)} // an operator's own client_id is blocked by itself
+// Hosts are those that the client can be blocked by: of its metadata document and its keys, if it has a document, and of
+// its redirect URIs.
+func (c *Client) Hosts() []string {
 	addresses := c.RedirectURIs
 	if namesDocument(c.ID) {
 		addresses = append([]string{c.ID, c.KeysURI}, addresses...)
 	}
+	var hosts []string
 	for _, raw := range addresses {
-		u, err := url.Parse(raw)
-		if err != nil {
-			continue
-		}
-		for host := hostName(u.Hostname()); host != ""; _, host, _ = strings.Cut(host, ".") {
-			names = append(names, host)
+		if u, err := url.Parse(raw); err == nil && u.Host != "" {
+			hosts = append(hosts, hostName(u.Hostname()))
 		}
 	}
-	return slices.ContainsFunc(names, func(name string) bool { return slices.Contains(blocks, name) })
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
+}
+
+// BlockedBy reports whether one of these, as [BlockName] spells them, blocks the client: its short ID; the client_id that
+// an operator gave it; or one of its hosts, or a domain above that.
+func (c *Client) BlockedBy(blocks []string) bool {
+	if slices.Contains(blocks, c.ShortID().String()) || slices.Contains(blocks, hostName(c.ID)) {
+		return true
+	}
+	for _, host := range c.Hosts() {
+		for ; host != ""; _, host, _ = strings.Cut(host, ".") {
+			if slices.Contains(blocks, host) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // hostName returns the one spelling of a host: in lower case, without dots at the end, and an IPv4 address as such.
@@ -69,14 +79,14 @@ func hostName(host string) string {
 	return strings.ToLower(strings.TrimRight(host, "."))
 }
 
-// BlockName returns how a block is spelt that an operator asks for by a client's key or client_id, or by a host.
+// BlockName returns how a block is spelt that an operator asks for by a client's short ID or client_id, or by a host.
 func BlockName(s string) (string, error) {
 	_, notAddress := DocumentsLoopback.parseDocumentURL(s)
 	if c := (&Client{ID: s}); c.registered() || notAddress == nil {
-		return c.Key().String(), nil
+		return c.ShortID().String(), nil
 	}
 	s = hostName(s)
-	if key, err := hex.DecodeString(s); err == nil && len(key) == len(ID{}) {
+	if id, err := hex.DecodeString(s); err == nil && len(id) == len(ID{}) {
 		return s, nil
 	}
 	if _, err := netip.ParseAddr(s); err == nil {
