@@ -107,9 +107,6 @@ type Store interface {
 	// UseAssertion notes that a client's assertion has been used, until it expires. It returns [ErrConflict] if it
 	// had been before.
 	UseAssertion(ctx context.Context, assertion Hash, expiresAt time.Time) error
-
-	// Ping reports whether the store can be reached.
-	Ping(ctx context.Context) error
 }
 
 var (

@@ -124,17 +124,5 @@ func writeCredential(ctx context.Context, tx *sql.Tx, credential oauth.ID, versi
 func recipients(ctx context.Context, tx *sql.Tx, credential oauth.ID, at int64) ([]oauth.Recipient, error) {
 	rows, err := tx.QueryContext(ctx,
 		`SELECT id, public_key FROM grants WHERE credential_id = $1 AND expires_at > $2`, credential[:], at)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var to []oauth.Recipient
-	for rows.Next() {
-		var r oauth.Recipient
-		if err := rows.Scan(scanBytes{r.Grant[:]}, &r.PublicKey); err != nil {
-			return nil, err
-		}
-		to = append(to, r)
-	}
-	return to, rows.Err()
+	return collect(rows, err, func(r *oauth.Recipient) []any { return []any{scanBytes{r.Grant[:]}, &r.PublicKey} })
 }

@@ -55,21 +55,9 @@ const selectUserGrants = `SELECT ` + grantColumns + ` FROM grants g ` + ownerJoi
 
 // UserGrants implements [oauth.Store].
 func (s *Store) UserGrants(ctx context.Context, user oauth.Hash, at time.Time) ([]oauth.Grant, error) {
-	const name = "list a person's grants"
 	rows, err := s.read.QueryContext(ctx, selectUserGrants, user[:], millis(at))
-	if err != nil {
-		return nil, found(name, err)
-	}
-	defer rows.Close()
-	var grants []oauth.Grant
-	for rows.Next() {
-		var g oauth.Grant
-		if err := rows.Scan(scanGrant(&g)...); err != nil {
-			return nil, found(name, err)
-		}
-		grants = append(grants, g)
-	}
-	return grants, found(name, rows.Err())
+	grants, err := collect(rows, err, scanGrant)
+	return grants, found("list a person's grants", err)
 }
 
 // Credential implements [oauth.Store].

@@ -16,20 +16,17 @@ func (s *Store) Grants(ctx context.Context, at time.Time, visit func(oauth.Grant
 		SELECT `+grantColumns+` FROM (SELECT id AS grant_id FROM grants WHERE expires_at > $1) x `+grantJoins+`
 		ORDER BY g.created_at, g.id`, millis(at))
 	if err != nil {
-		return fmt.Errorf("list the grants: %w", err)
+		return found("list the grants", err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var g oauth.Grant
 		if err := rows.Scan(scanGrant(&g)...); err != nil {
-			return fmt.Errorf("list the grants: %w", err)
+			return found("list the grants", err)
 		}
 		visit(g)
 	}
-	if err := rows.Err(); err != nil {
-		return fmt.Errorf("list the grants: %w", err)
-	}
-	return nil
+	return found("list the grants", rows.Err())
 }
 
 // Block adds a name to [Store.Blocks], where it may be already.
@@ -50,21 +47,7 @@ func (s *Store) Unblock(ctx context.Context, name string) error {
 
 // Blocks implements [oauth.Store].
 func (s *Store) Blocks(ctx context.Context) ([]string, error) {
-	var names []string
 	rows, err := s.read.QueryContext(ctx, `SELECT name FROM blocks ORDER BY name`)
-	if err != nil {
-		return nil, fmt.Errorf("list the blocks: %w", err)
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var name string
-		if err := rows.Scan(&name); err != nil {
-			return nil, fmt.Errorf("list the blocks: %w", err)
-		}
-		names = append(names, name)
-	}
-	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("list the blocks: %w", err)
-	}
-	return names, nil
+	names, err := collect(rows, err, func(name *string) []any { return []any{name} })
+	return names, found("list the blocks", err)
 }

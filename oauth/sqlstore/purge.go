@@ -85,7 +85,9 @@ func (s *Store) Purge(ctx context.Context, p oauth.PurgeLimits) (int, error) {
 }
 
 func (s *Store) purgeGrants(ctx context.Context, p oauth.PurgeLimits) (ended int, err error) {
-	ids, err := s.expiredGrants(ctx, p)
+	rows, err := s.read.QueryContext(ctx,
+		`SELECT id FROM grants WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2`, expired(p)...)
+	ids, err := collect(rows, err, func(id *[]byte) []any { return []any{id} })
 	if err != nil {
 		return 0, fmt.Errorf("find expired grants: %w", err)
 	}
@@ -100,21 +102,4 @@ func (s *Store) purgeGrants(ctx context.Context, p oauth.PurgeLimits) (ended int
 		}
 	}
 	return ended, nil
-}
-
-func (s *Store) expiredGrants(ctx context.Context, p oauth.PurgeLimits) (ids [][]byte, err error) {
-	rows, err := s.read.QueryContext(ctx,
-		`SELECT id FROM grants WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2`, expired(p)...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		var id []byte
-		if err := rows.Scan(&id); err != nil {
-			return nil, err
-		}
-		ids = append(ids, id)
-	}
-	return ids, rows.Err()
 }

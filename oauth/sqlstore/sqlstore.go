@@ -72,7 +72,7 @@ func (s *Store) Close() error {
 	return errors.Join(s.read.Close(), s.write.Close())
 }
 
-// Ping implements [oauth.Store].
+// Ping reports whether the database can be reached.
 func (s *Store) Ping(ctx context.Context) error { return s.read.PingContext(ctx) }
 
 // tx runs do in a transaction and commits it if do returns nil. The name says what was attempted.
@@ -89,6 +89,23 @@ func (s *Store) tx(ctx context.Context, name string, do func(*sql.Tx) error) err
 		return fmt.Errorf("%s: commit: %w", name, err)
 	}
 	return nil
+}
+
+// collect reads all rows of a query. The columns of one go to where dest points.
+func collect[T any](rows *sql.Rows, err error, dest func(*T) []any) ([]T, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []T
+	for rows.Next() {
+		var one T
+		if err := rows.Scan(dest(&one)...); err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, rows.Err()
 }
 
 // found translates the absence of a row. The name says what was looked for.
