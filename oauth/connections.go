@@ -141,7 +141,7 @@ func (s *Server) startVisit(w http.ResponseWriter, r *http.Request, f *flow, p *
 
 func (s *Server) explainVisit(err error, p *upstream.Provider) signInFailure {
 	failure := explainSignIn(err, p.Name, "Go back to the page of your connections and sign in again.")
-	failure.back = template.URL(s.baseURL + connectionsPath)
+	failure.BackURL = template.URL(s.baseURL + connectionsPath)
 	return failure
 }
 
