@@ -26,11 +26,16 @@
 //
 // What a grant then lives through: its client refreshes (refresh.go), its person is judged again (judge.go), its
 // upstream token is renewed (renew.go), the provider says that it was revoked (webhook.go), the operator blocks its
-// client (block.go). Where a tool needs a scope that it lacks, the client is told to ask for a wider grant, which
-// replaces it (caller.go, gate.go). Answers that are under way end with it (stream.go).
+// client (block.go), its client gives it up (revoke.go). Where a tool needs a scope that it lacks, the client is told
+// to ask for a wider grant, which replaces it (caller.go, gate.go). Answers that are under way end with it (stream.go).
 //
 // The same sign-in, without a client, leads people to GET /connections (connections.go, visitor.go), where they see and
 // end what they have connected.
+//
+// Beneath all that: what clients may ask for (scope.go) and where they may send people (redirect.go); tokens, keys, and
+// what is sealed under both (secrets.go, keys.go, seal.go); what the store promises (store.go), and what is remembered
+// of its answers (cache.go); what clients are told when something fails (errors.go), and what people are (failure.go,
+// pages.go).
 //
 // What holds in every line of it:
 //

@@ -69,6 +69,32 @@ func (s *Server) pin(ctx context.Context, id upstream.Identity) (string, error) 
 	return "", nil
 }
 
+// checkAdmitted returns why a grant may no longer be used, as far as that can be told without asking the provider.
+func (s *Server) checkAdmitted(g *Grant) error {
+	if err := s.checkPlace(g); err != nil {
+		return err
+	}
+	if err := s.rules.Admit(g.User.Identity); !errors.Is(err, upstream.ErrUndecided) {
+		return err
+	}
+	return nil // a rule is new, and the next refresh will ask
+}
+
+// checkPlace returns why a grant is not one of this server as it is configured now.
+func (s *Server) checkPlace(g *Grant) error {
+	switch p := s.provider(g.User.Provider); {
+	case g.User.UserID() != g.User.ID:
+		return errForged
+	case p == nil || p.IdentityIssuer != g.User.Issuer:
+		return errors.New("provider is not configured any more")
+	case !g.DeadAt.IsZero():
+		return errUpstreamDead
+	case g.Audience != s.resource:
+		return errors.New("granted for another address of this server")
+	}
+	return nil
+}
+
 // readmit judges the grant's person again, at a refresh. A no ends the grant. Whatever else is wrong with it the
 // operator can undo, or the person's next sign-in, so it is left to expire.
 func (s *Server) readmit(ctx context.Context, g *Grant, private *ecdh.PrivateKey) error {

@@ -48,7 +48,7 @@ type serverMetadata struct {
 // handleResourceMetadata handles GET /.well-known/oauth-protected-resource/mcp and, for clients that only know the
 // origin, the same without /mcp. RFC 9728 section 3.3: the resource in the document must be the one asked about.
 func (s *Server) handleResourceMetadata(resource string) http.HandlerFunc {
-	return serveDocument(resourceMetadata{
+	return serveMetadata(resourceMetadata{
 		Resource:             resource,
 		Name:                 s.name,
 		AuthorizationServers: []string{s.baseURL},
@@ -69,7 +69,7 @@ func (s *Server) handleServerMetadata() http.HandlerFunc {
 	if s.documents.policy != DocumentsOff {
 		methods, algorithms = append(methods, authJWT), assertionAlgorithms
 	}
-	return serveDocument(serverMetadata{
+	return serveMetadata(serverMetadata{
 		Issuer:                s.baseURL,
 		AuthorizationEndpoint: s.baseURL + "/authorize",
 		TokenEndpoint:         s.baseURL + "/token",
@@ -90,8 +90,8 @@ func (s *Server) handleServerMetadata() http.HandlerFunc {
 	})
 }
 
-// serveDocument serves v, encoded once.
-func serveDocument(v any) http.HandlerFunc {
+// serveMetadata serves v, encoded once.
+func serveMetadata(v any) http.HandlerFunc {
 	b, err := json.Marshal(v)
 	if err != nil {
 		panic(err) // only for a type that is not JSON

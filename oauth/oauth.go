@@ -40,10 +40,10 @@ type Config struct {
 	AccessTTL, RefreshTTL time.Duration
 	// CacheTTL is how long another instance's revocation may go unnoticed. Zero: every request asks the store.
 	CacheTTL time.Duration
-	// Documents says which clients may bring a metadata document instead of registering.
-	Documents DocumentPolicy
 	// AllowedOrigins are further origins whose pages may call /mcp. Optional.
 	AllowedOrigins []string
+	// Documents says which clients may bring a metadata document instead of registering.
+	Documents DocumentPolicy
 	// Clients are those that the operator registered, as [ParseClients] returns them. Optional.
 	Clients []Client
 	// Registration says that clients may register themselves (RFC 7591).
@@ -265,32 +265,6 @@ func (s *Server) provider(id string) *upstream.Provider {
 }
 
 func (s *Server) callbackURL(p *upstream.Provider) string { return s.baseURL + "/callback/" + p.ID }
-
-// checkAdmitted returns why a grant may no longer be used, as far as that can be told without asking the provider.
-func (s *Server) checkAdmitted(g *Grant) error {
-	if err := s.checkPlace(g); err != nil {
-		return err
-	}
-	if err := s.rules.Admit(g.User.Identity); !errors.Is(err, upstream.ErrUndecided) {
-		return err
-	}
-	return nil // a rule is new, and the next refresh will ask
-}
-
-// checkPlace returns why a grant is not one of this server as it is configured now.
-func (s *Server) checkPlace(g *Grant) error {
-	switch p := s.provider(g.User.Provider); {
-	case g.User.UserID() != g.User.ID:
-		return errForged
-	case p == nil || p.IdentityIssuer != g.User.Issuer:
-		return errors.New("provider is not configured any more")
-	case !g.DeadAt.IsZero():
-		return errUpstreamDead
-	case g.Audience != s.resource:
-		return errors.New("granted for another address of this server")
-	}
-	return nil
-}
 
 const (
 	sweepEvery = time.Minute

@@ -59,7 +59,8 @@ func (s *Server) tryRefresh(ctx context.Context, client *requester, hash Hash, s
 			return nil, err
 		}
 		// After minutes it may have been stolen. After days it is a client that never stored the newer one.
-		if err := s.endGrant(ctx, g, "spent refresh token presented again after "+age.Round(time.Second).String()); err != nil {
+		why := "spent refresh token presented again after " + age.Round(time.Second).String()
+		if err := s.endGrant(ctx, g, why); err != nil {
 			return nil, err
 		}
 		return nil, errInvalidRefresh

@@ -89,10 +89,10 @@ type Store interface {
 	// KeysInUse returns the names of the ring keys that rows still alive at that time need.
 	KeysInUse(ctx context.Context, at time.Time) ([]string, error)
 
-	// Purge removes what no request can need any more, at most limit rows of a kind, and returns how many rows it
-	// changed: expired grants, access tokens, codes and assertions, refresh tokens spent before spentBefore,
-	// credentials without a grant, users (but for pinned ones) and clients without a grant that were last seen before
-	// seenBefore; and it erases the wraps of tokens spent before eraseBefore.
+	// Purge removes what no request can need any more, and returns how many rows it changed: expired grants, access
+	// tokens, codes and assertions; refresh tokens that were spent long ago; credentials without a grant; and, of those
+	// long not seen, clients without a grant, and users without one who are not pinned. It also erases the wraps of
+	// spent tokens.
 	Purge(ctx context.Context, p PurgeLimits) (int, error)
 
 	// User returns a person as they were last described.
@@ -119,7 +119,8 @@ var (
 // MaxGrants is how many live grants a person can have. One more makes the least recently used one end.
 const MaxGrants = 50
 
-// A Hash stands for a secret in the store: the SHA-256 of a token, a code, a flow id or a client_id.
+// A Hash stands in the store for what is secret or long: it is the SHA-256 of a token, a code, a flow id, a client_id
+// or an assertion, or of who a user is.
 type Hash [sha256.Size]byte
 
 // HashOf returns the SHA-256 of s.
@@ -141,10 +142,11 @@ type User struct {
 	UnknownSince time.Time // when it first could not, since then; zero: it could
 }
 
-// A Client is an MCP client as it registered. Whether its values may be used is judged at each use.
+// A Client is an MCP client as it registered, as its metadata document describes it, or as the operator registered it.
+// Whether its values may be used is judged at each use.
 type Client struct {
 	ID           string
-	Name         string // unverified: anybody may register any name
+	Name         string // unverified, unless the operator registered it: anybody may take any name
 	RedirectURIs []string
 	AuthMethod   string    // of token_endpoint_auth_method: none, client_secret_basic, client_secret_post, private_key_jwt
 	SecretHash   []byte    // SHA-256 of the client_secret; empty: it has none
@@ -254,9 +256,9 @@ type Pair struct {
 
 // PurgeLimits says what [Store.Purge] may remove.
 type PurgeLimits struct {
-	At          time.Time // what expired before is removed
-	SpentBefore time.Time
-	EraseBefore time.Time
-	SeenBefore  time.Time
-	Limit       int // rows of each kind
+	At          time.Time // what has expired by then
+	SpentBefore time.Time // refresh tokens
+	EraseBefore time.Time // the wraps of refresh tokens that were spent before
+	SeenBefore  time.Time // users and clients without a grant
+	Limit       int       // rows of each kind
 }

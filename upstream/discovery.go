@@ -161,8 +161,11 @@ func (p *Provider) discover(ctx context.Context) (*metadata, error) {
 // secure reports whether an address is https, or on this machine if the issuer is.
 func (p *Provider) secure(address string) bool {
 	u, err := url.Parse(address)
+	if err != nil || u.Hostname() == "" {
+		return false
+	}
 	local := strings.HasPrefix(p.IdentityIssuer, "http://")
-	return err == nil && u.Hostname() != "" && (u.Scheme == "https" || local && u.Scheme == "http" && isLoopback(u.Hostname()))
+	return u.Scheme == "https" || local && u.Scheme == "http" && isLoopback(u.Hostname())
 }
 
 var algorithms = []string{oidc.RS256, oidc.RS384, oidc.RS512, oidc.PS256, oidc.PS384, oidc.PS512,

@@ -29,8 +29,8 @@ var (
 )
 
 // An Error is a failure at an identity provider. Match its kind with errors.Is and [ErrUnavailable],
-// [ErrMisconfigured], [ErrBadAnswer] or [ErrDead]; if it is none, this one sign-in failed. It never holds a token, a code, a
-// secret or a body.
+// [ErrMisconfigured], [ErrBadAnswer] or [ErrDead]; if it is none, this one sign-in failed. It never holds a token, a
+// code, a secret or a body.
 type Error struct {
 	Provider string // Provider.ID
 	Op       string // what was attempted: "exchanging the code"

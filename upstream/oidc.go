@@ -141,8 +141,8 @@ func identifyOIDCAgain(ctx context.Context, p *Provider, t *Token, was Identity,
 	if err != nil {
 		return Identity{}, err
 	}
-	if len(was.Emails) > 0 && (c["email"] == nil || c["email_verified"] == nil) || was.HostedDomain != "" && c[domainClaim] == nil ||
-		len(was.Groups) > 0 && c[groupsClaim] == nil {
+	if len(was.Emails) > 0 && (c["email"] == nil || c["email_verified"] == nil) ||
+		was.HostedDomain != "" && c[domainClaim] == nil || len(was.Groups) > 0 && c[groupsClaim] == nil {
 		return Identity{}, ErrOnlyAtSignIn
 	}
 	id := p.identity(c, was.Subject, groupsClaim, domainClaim)

@@ -10,8 +10,8 @@ import (
 )
 
 // deadCodes are the ways in which providers say that only the person can help: GitHub's, that of all others (RFC 6749
-// section 5.2), and those of OpenID Connect Core 1.0 section 3.1.2.6. The status does not tell: GitHub says it with 200,
-// Auth0 with 403. But a server in trouble, with 5xx, is not believed.
+// section 5.2), and those of OpenID Connect Core 1.0 section 3.1.2.6. The status does not tell: GitHub says it with
+// 200, Auth0 with 403. But a server in trouble, with 5xx, is not believed.
 var deadCodes = []string{"bad_refresh_token", "invalid_grant", "unauthorized_client", "interaction_required",
 	"login_required", "consent_required"}
 
