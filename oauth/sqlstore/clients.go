@@ -3,7 +3,6 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"time"
 
 	"example.com/mcp-federated-login/oauth"
@@ -39,16 +38,7 @@ func putClient(ctx context.Context, tx *sql.Tx, in oauth.SignIn) error {
 
 // UseAssertion implements [oauth.Store].
 func (s *Store) UseAssertion(ctx context.Context, assertion oauth.Hash, expiresAt time.Time) error {
-	inserted, err := s.write.ExecContext(ctx, `
+	return s.changeOne(ctx, "note an assertion", `
 		INSERT INTO assertions (hash, expires_at) VALUES ($1, $2) ON CONFLICT (hash) DO NOTHING`,
 		assertion[:], millis(expiresAt))
-	if err != nil {
-		return fmt.Errorf("note an assertion: %w", err)
-	}
-	if n, err := inserted.RowsAffected(); err != nil {
-		return fmt.Errorf("note an assertion: %w", err)
-	} else if n == 0 {
-		return oauth.ErrConflict
-	}
-	return nil
 }

@@ -38,8 +38,8 @@ func (s *Store) JudgeCredential(ctx context.Context, credential oauth.ID, versio
 		credential[:], version, millis(deadAt))
 }
 
-// changeOne runs a statement that changes one row, or none because somebody else was first. It takes no lock besides
-// that of its row.
+// changeOne runs a statement that changes or adds one row, or none because somebody else was first. It takes no lock
+// besides that of its row.
 func (s *Store) changeOne(ctx context.Context, name, statement string, args ...any) error {
 	result, err := s.write.ExecContext(ctx, statement, args...)
 	if err != nil {
@@ -55,15 +55,8 @@ func (s *Store) changeOne(ctx context.Context, name, statement string, args ...a
 
 // SuspectCredentials implements [oauth.Store].
 func (s *Store) SuspectCredentials(ctx context.Context, user oauth.Hash, at time.Time) error {
-	return s.tx(ctx, "suspect a user's credentials", func(tx *sql.Tx) error {
-		_, err := lockUser(ctx, tx, `$1`, user[:])
-		if errors.Is(err, sql.ErrNoRows) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, `UPDATE credentials SET suspect_at = $2 WHERE user_id = $1`, user[:], millis(at))
+	return s.userTx(ctx, "suspect a user's credentials", `$1`, user[:], func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE credentials SET suspect_at = $2 WHERE user_id = $1`, user[:], millis(at))
 		return err
 	})
 }

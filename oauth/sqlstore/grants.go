@@ -79,38 +79,39 @@ func (s *Store) EndGrant(ctx context.Context, grant oauth.ID) error {
 
 // EndGrants implements [oauth.Store].
 func (s *Store) EndGrants(ctx context.Context, user oauth.Hash) error {
-	return s.tx(ctx, "end a user's grants", func(tx *sql.Tx) error {
-		_, err := lockUser(ctx, tx, `$1`, user[:])
-		if errors.Is(err, sql.ErrNoRows) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	return s.userTx(ctx, "end a user's grants", `$1`, user[:], func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM grants WHERE user_id = $1`, user[:]); err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `DELETE FROM credentials WHERE user_id = $1`, user[:])
+		_, err := tx.ExecContext(ctx, `DELETE FROM credentials WHERE user_id = $1`, user[:])
 		return err
 	})
 }
 
 // endGrant removes a grant that had expired at that time, with what hangs on it, and reports whether it did.
 func (s *Store) endGrant(ctx context.Context, grant []byte, at int64) (ended bool, err error) {
-	err = s.tx(ctx, "end a grant", func(tx *sql.Tx) error {
-		// If there is nobody to lock, the grant is not there. Should it appear a moment later, it must be left alone,
-		// because we do not hold the lock.
-		_, err := lockUser(ctx, tx, `SELECT user_id FROM grants WHERE id = $1`, grant)
+	// If there is nobody to lock, the grant is not there.
+	err = s.userTx(ctx, "end a grant", `SELECT user_id FROM grants WHERE id = $1`, grant, func(tx *sql.Tx) error {
+		var err error
+		ended, err = removeGrant(ctx, tx, grant, at)
+		return err
+	})
+	return ended, err
+}
+
+// userTx runs do in a transaction that holds the row of the user whose id the query yields. If there is none it does
+// nothing: what appears a moment later must be left alone, because we do not hold the lock.
+func (s *Store) userTx(ctx context.Context, name, query string, arg []byte, do func(*sql.Tx) error) error {
+	return s.tx(ctx, name, func(tx *sql.Tx) error {
+		_, err := lockUser(ctx, tx, query, arg)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		ended, err = removeGrant(ctx, tx, grant, at)
-		return err
+		return do(tx)
 	})
-	return ended, err
 }
 
 // lockUser locks the row of the user whose id the query yields, and returns the id; see the package's second rule. An
