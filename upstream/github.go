@@ -144,7 +144,7 @@ func identifyGitHub(ctx context.Context, p *Provider, t *Token, _ string) (Ident
 		Name  string `json:"name"`
 	}
 	const op = "asking who signed in"
-	if _, err := p.getGitHub(ctx, t, op, p.APIURL+"/user", &user); err != nil {
+	if _, err := p.get(ctx, t, op, p.APIURL+"/user", &user); err != nil {
 		return Identity{}, err
 	}
 	if user.ID <= 0 || user.Login == "" {
@@ -177,7 +177,7 @@ func githubEmails(ctx context.Context, p *Provider, t *Token) ([]string, error) 
 			Primary  bool   `json:"primary"`
 			Verified bool   `json:"verified"`
 		}
-		header, err := p.getGitHub(ctx, t, op, next, &page)
+		header, err := p.get(ctx, t, op, next, &page)
 		var e *Error
 		withheld := errors.As(err, &e) && !errors.Is(err, ErrUnavailable) &&
 			(e.Status == http.StatusForbidden || e.Status == http.StatusNotFound)
@@ -258,18 +258,6 @@ func (p *Provider) deleteGitHub(ctx context.Context, t *Token, what, op string) 
 	}
 	req.SetBasicAuth(p.clientID, p.clientSecret)
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("X-GitHub-Api-Version", "2022-11-28")
 	_, err = p.call(req, op, nil)
 	return err
-}
-
-// getGitHub reads an API resource into v as the person, and returns the answer's header.
-func (p *Provider) getGitHub(ctx context.Context, t *Token, op, address string, v any) (http.Header, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Authorization", "Bearer "+t.Access)
-	req.Header.Set("X-GitHub-Api-Version", "2022-11-28")
-	return p.call(req, op, v)
 }

@@ -56,12 +56,7 @@ func Google(c GoogleConfig) (*Provider, error) {
 	p := newOIDC(c.Issuer, c.ClientID, c.ClientSecret, oauth2.AuthStyleInParams)
 	p.ID, p.Name, p.Scopes, p.APIURL = googleID, "Google", signInScopes, c.APIURL
 	p.grantsAll = func(string, any) bool { return false } // Google always says what was granted
-	p.identify = func(ctx context.Context, p *Provider, t *Token, nonce string) (Identity, error) {
-		return identifyOIDC(ctx, p, t, nonce, "", "hd")
-	}
-	p.identifyAgain = func(ctx context.Context, p *Provider, t *Token, was Identity) (Identity, error) {
-		return identifyOIDCAgain(ctx, p, t, was, "", "hd")
-	}
+	p.domainClaim = "hd"
 	p.offline = func(scopes []string) bool { return !slices.Equal(scopes, p.askFor(nil)) }
 	p.revoke = revokeGoogle
 	// Asked for the short names, Google answers with the long ones.

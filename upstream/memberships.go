@@ -80,7 +80,7 @@ func (p *Provider) membership(ctx context.Context, t *Token, id Identity, r rule
 		address = p.APIURL + "/orgs/" + org + "/teams/" + team + "/memberships/" + url.PathEscape(id.Login)
 	}
 	var answer struct{ State string }
-	_, err := p.getGitHub(ctx, t, "asking for a membership", address, &answer)
+	_, err := p.get(ctx, t, "asking for a membership", address, &answer)
 	var e *Error
 	switch {
 	case err == nil && answer.State == "active":

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"time"
 
@@ -59,13 +58,7 @@ func OIDC(c OIDCConfig) (*Provider, error) {
 		return nil, errors.Join(errs...)
 	}
 	p := newOIDC(c.Issuer, c.ClientID, c.ClientSecret, style)
-	p.ID, p.Name, p.Scopes = oidcID, cmp.Or(c.Name, issuer.Hostname()), c.Scopes
-	p.identify = func(ctx context.Context, p *Provider, t *Token, nonce string) (Identity, error) {
-		return identifyOIDC(ctx, p, t, nonce, c.GroupsClaim, "")
-	}
-	p.identifyAgain = func(ctx context.Context, p *Provider, t *Token, was Identity) (Identity, error) {
-		return identifyOIDCAgain(ctx, p, t, was, c.GroupsClaim, "")
-	}
+	p.ID, p.Name, p.Scopes, p.groupsClaim = oidcID, cmp.Or(c.Name, issuer.Hostname()), c.Scopes, c.GroupsClaim
 	return p, nil
 }
 
@@ -88,8 +81,10 @@ func newOIDC(issuer, clientID, clientSecret string, style oauth2.AuthStyle) *Pro
 			}
 			return m.UserinfoURL, nil
 		},
-		client:  newClient(),
-		timeout: timeout,
+		client:        newClient(),
+		timeout:       timeout,
+		identify:      identifyOIDC,
+		identifyAgain: identifyOIDCAgain,
 		// "If identical to the scope requested by the client", the answer may leave the scope out (RFC 6749 section 5.1).
 		grantsAll: func(_ string, scope any) bool { return scope == nil },
 	}
@@ -97,8 +92,7 @@ func newOIDC(issuer, clientID, clientSecret string, style oauth2.AuthStyle) *Pro
 
 // identifyOIDC reads the person from the ID token. What a thin one lacks comes from the userinfo endpoint: Okta and
 // others put little into ID tokens where there is also an access token.
-func identifyOIDC(ctx context.Context, p *Provider, t *Token, nonce, groupsClaim, domainClaim string) (
-	Identity, error) {
+func identifyOIDC(ctx context.Context, p *Provider, t *Token, nonce string) (Identity, error) {
 	m, err := p.metadata(ctx)
 	if err != nil {
 		return Identity{}, err
@@ -108,7 +102,7 @@ func identifyOIDC(ctx context.Context, p *Provider, t *Token, nonce, groupsClaim
 		return Identity{}, err
 	}
 	noEmail := slices.Contains(t.Scopes, "email") && (c.text("email") == "" || c["email_verified"] == nil)
-	noGroups := groupsClaim != "" && c[groupsClaim] == nil
+	noGroups := p.groupsClaim != "" && c[p.groupsClaim] == nil
 	if m.UserinfoURL != "" && (noEmail || noGroups) {
 		more, err := p.userinfo(ctx, m.UserinfoURL, t, id.Subject)
 		if err != nil {
@@ -117,19 +111,18 @@ func identifyOIDC(ctx context.Context, p *Provider, t *Token, nonce, groupsClaim
 		if noEmail { // the address and what is said of it belong together
 			c["email"], c["email_verified"] = more["email"], more["email_verified"]
 		}
-		for _, name := range []string{"name", "preferred_username", groupsClaim} {
+		for _, name := range []string{"name", "preferred_username", p.groupsClaim} {
 			if c[name] == nil {
 				c[name] = more[name]
 			}
 		}
 	}
-	return p.identity(c, id.Subject, groupsClaim, domainClaim), nil
+	return p.identity(c, id.Subject), nil
 }
 
 // identifyOIDCAgain reads the person from the userinfo endpoint. A claim that was there at the sign-in and is not any
 // more may have changed, or stand nowhere but in ID tokens, as Entra's and Okta's groups do: that cannot be told apart.
-func identifyOIDCAgain(ctx context.Context, p *Provider, t *Token, was Identity, groupsClaim, domainClaim string) (
-	Identity, error) {
+func identifyOIDCAgain(ctx context.Context, p *Provider, t *Token, was Identity) (Identity, error) {
 	m, err := p.metadata(ctx)
 	if err != nil {
 		return Identity{}, err
@@ -142,10 +135,10 @@ func identifyOIDCAgain(ctx context.Context, p *Provider, t *Token, was Identity,
 		return Identity{}, err
 	}
 	if len(was.Emails) > 0 && (c["email"] == nil || c["email_verified"] == nil) ||
-		was.HostedDomain != "" && c[domainClaim] == nil || len(was.Groups) > 0 && c[groupsClaim] == nil {
+		was.HostedDomain != "" && c[p.domainClaim] == nil || len(was.Groups) > 0 && c[p.groupsClaim] == nil {
 		return Identity{}, ErrOnlyAtSignIn
 	}
-	id := p.identity(c, was.Subject, groupsClaim, domainClaim)
+	id := p.identity(c, was.Subject)
 	if c.text("preferred_username") == "" {
 		id.Login = was.Login
 	}
@@ -154,7 +147,7 @@ func identifyOIDCAgain(ctx context.Context, p *Provider, t *Token, was Identity,
 }
 
 // identity returns the person whom the claims describe.
-func (p *Provider) identity(c claims, subject, groupsClaim, domainClaim string) Identity {
+func (p *Provider) identity(c claims, subject string) Identity {
 	email := lowerASCII(c.text("email"))
 	identity := Identity{
 		Provider: p.ID,
@@ -166,11 +159,11 @@ func (p *Provider) identity(c claims, subject, groupsClaim, domainClaim string) 
 	if c.truth("email_verified") && isAddress(email) {
 		identity.Emails = []string{email}
 	}
-	if groupsClaim != "" {
-		identity.Groups = c.list(groupsClaim)
+	if p.groupsClaim != "" {
+		identity.Groups = c.list(p.groupsClaim)
 	}
-	if domainClaim != "" {
-		identity.HostedDomain = c.text(domainClaim)
+	if p.domainClaim != "" {
+		identity.HostedDomain = c.text(p.domainClaim)
 	}
 	return identity
 }
@@ -179,13 +172,8 @@ func (p *Provider) identity(c claims, subject, groupsClaim, domainClaim string) 
 // UserInfo Response MUST be verified to exactly match the sub Claim in the ID Token" (section 5.3.2).
 func (p *Provider) userinfo(ctx context.Context, address string, t *Token, subject string) (claims, error) {
 	const op = "asking for userinfo"
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Authorization", "Bearer "+t.Access)
 	var c claims
-	if _, err := p.call(req, op, &c); err != nil {
+	if _, err := p.get(ctx, t, op, address, &c); err != nil {
 		return nil, err
 	}
 	if c.text("sub") != subject {

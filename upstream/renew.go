@@ -58,12 +58,7 @@ func (p *Provider) Check(ctx context.Context, t *Token) error {
 	if err != nil || address == "" {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Authorization", "Bearer "+t.Access)
-	_, err = p.call(req, "asking whether the token is alive", nil)
+	_, err = p.get(ctx, t, "asking whether the token is alive", address, nil)
 	if e := new(Error); errors.As(err, &e) && e.Status == http.StatusUnauthorized {
 		e.kind = ErrDead
 	}

@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -22,9 +23,22 @@ func newClient() *http.Client {
 	return &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }
 
+// get reads the JSON at an address into v as the person, unless v is nil. It returns the answer's header.
+func (p *Provider) get(ctx context.Context, t *Token, op, address string, v any) (http.Header, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", "Bearer "+t.Access)
+	return p.call(req, op, v)
+}
+
 // call sends one request and reads the JSON answer into v, unless that is nil. It returns the answer's header.
 func (p *Provider) call(req *http.Request, op string, v any) (http.Header, error) {
 	req.Header.Set("Accept", "application/json")
+	if p.ID == githubID {
+		req.Header.Set("X-GitHub-Api-Version", "2022-11-28")
+	}
 	fail := &Error{Provider: p.ID, Op: op, kind: ErrUnavailable}
 	res, err := p.client.Do(req)
 	if err != nil {

@@ -57,6 +57,9 @@ type Provider struct {
 	// grantsAll reports whether an answer without scopes, be its scope member missing (nil) or empty, means that all
 	// were granted that had been asked for.
 	grantsAll func(access string, scope any) bool
+	// groupsClaim and domainClaim are claims of an OpenID Connect provider: the one that lists a person's groups, and the
+	// one that says which organization the account belongs to. Empty: it has none.
+	groupsClaim, domainClaim string
 	// aliases are the provider's other names for scopes, and what we call them.
 	aliases map[string]string
 	// implied names the scopes that a granted scope includes: GitHub leaves those out of its answer.
