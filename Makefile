@@ -26,7 +26,7 @@ FUZZ = go test -run '^$$' -fuzz "^$${name\#func }\$$" -fuzztime $(FUZZTIME) "$$(
 fuzz: ## Run every fuzz target for FUZZTIME
 	grep -ro --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' . | while IFS=: read -r file name; do $(FUZZ) || $(FUZZ) || exit 1; done
 
-build: ## Make the binary: static, for any Linux of this architecture
+build: ## Make the binary: static, for this system, or for GOOS and GOARCH
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o mcp-federated-login .
 
 fork: ## Make it your module: make fork MODULE=github.com/you/your-server
