@@ -1,7 +1,6 @@
 package oauth
 
 import (
-	"encoding/json"
 	"net/http"
 
 	"github.com/go-jose/go-jose/v4"
@@ -90,15 +89,10 @@ func (s *Server) handleServerMetadata() http.HandlerFunc {
 	})
 }
 
-// serveMetadata serves v, encoded once.
+// serveMetadata serves a document that changes only with the configuration.
 func serveMetadata(v any) http.HandlerFunc {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // only for a type that is not JSON
-	}
-	return func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
+	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Cache-Control", "public, max-age=300")
-		w.Write(b)
+		writeJSON(w, http.StatusOK, v)
 	}
 }
