@@ -193,12 +193,10 @@ func (s *Server) authorizeError(w http.ResponseWriter, r *http.Request, req *aut
 	page := errorPage{Code: e.Code, Reference: reference(r.Context())}
 	switch {
 	case errors.Is(err, errNotFetched) && e.Status >= 500:
-		w.Header().Set("Retry-After", retryAfter)
 		page.Title = "This application could not be verified"
 		page.Message = "Its maker describes it at an address that this server cannot read right now. Nothing was changed."
 		page.Next = []string{"Wait a few seconds and reload this page."}
 	case e.Status >= 500:
-		w.Header().Set("Retry-After", retryAfter)
 		page.Title = "This server cannot answer right now"
 		page.Message = "Something went wrong on our side. Nothing was changed."
 		page.Next = []string{"Wait a few seconds and reload this page."}

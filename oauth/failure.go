@@ -106,8 +106,5 @@ func (s *Server) signInError(w http.ResponseWriter, r *http.Request, req *authRe
 	if req != nil && f.Code != "" {
 		s.wayBack(&page, req, f.Code, f.Title)
 	}
-	if f.status == http.StatusServiceUnavailable {
-		w.Header().Set("Retry-After", retryAfter)
-	}
 	s.pages.error(w, f.status, page)
 }

@@ -82,6 +82,9 @@ type errorPage struct {
 }
 
 func (p *pages) error(w http.ResponseWriter, status int, d errorPage) {
+	if status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", retryAfter)
+	}
 	p.write(w, status, p.errorTemplate, d)
 }
 
