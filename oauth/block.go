@@ -38,8 +38,8 @@ func (c *Client) ShortID() ID {
 	return ID(hash[:len(ID{})])
 }
 
-// Hosts are those that the client can be blocked by: of its metadata document and its keys, if it has a document, and of
-// its redirect URIs.
+// Hosts are those that the client can be blocked by: of its metadata document and its keys, if it has a document, and
+// of its redirect URIs.
 func (c *Client) Hosts() []string {
 	addresses := c.RedirectURIs
 	if namesDocument(c.ID) {
@@ -55,8 +55,8 @@ func (c *Client) Hosts() []string {
 	return slices.Compact(hosts)
 }
 
-// BlockedBy reports whether one of these, as [BlockName] spells them, blocks the client: its short ID; the client_id that
-// an operator gave it; or one of its hosts, or a domain above that.
+// BlockedBy reports whether one of these, as [BlockName] spells them, blocks the client: its short ID; the client_id
+// that an operator gave it; or one of its hosts, or a domain above that.
 func (c *Client) BlockedBy(blocks []string) bool {
 	if slices.Contains(blocks, c.ShortID().String()) || slices.Contains(blocks, hostName(c.ID)) {
 		return true

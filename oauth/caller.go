@@ -33,8 +33,8 @@ func CallerFrom(ctx context.Context) *Caller {
 	return ctx.Value(callerKey{}).(*Caller)
 }
 
-// WithoutChallenge returns a context for one of several calls in a request. Such a call cannot turn the request's answer
-// into a challenge: the client would send the others again as well, although they have been done.
+// WithoutChallenge returns a context for one of several calls in a request. Such a call cannot turn the request's
+// answer into a challenge: the client would send the others again as well, although they have been done.
 func WithoutChallenge(ctx context.Context) context.Context {
 	c := CallerFrom(ctx)
 	return context.WithValue(ctx, callerKey{}, &Caller{server: c.server, session: c.session})

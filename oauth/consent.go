@@ -47,8 +47,8 @@ func (s *Server) handleConsent(w http.ResponseWriter, r *http.Request) {
 		s.logError(r, &Error{Code: "temporarily_unavailable", Description: "no way to the provider's sign-in page",
 			Status: http.StatusServiceUnavailable, Err: err})
 		w.Header().Set("Retry-After", retryAfter)
-		s.askConsent(w, r, req, http.StatusServiceUnavailable, "Signing in with "+p.Name+" does not work right now. Try again in a minute, "+
-			"or continue in another way if there is one.")
+		s.askConsent(w, r, req, http.StatusServiceUnavailable, "Signing in with "+p.Name+" does not work right now. "+
+			"Try again in a minute, or continue in another way if there is one.")
 	} else {
 		s.log.InfoContext(r.Context(), "consent given", "provider", p.ID)
 	}

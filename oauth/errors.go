@@ -85,7 +85,8 @@ func (s *Server) logError(r *http.Request, e *Error) {
 	log(r.Context(), "refused", args...)
 }
 
-// writeJSON writes v. Answers of an authorization server are not cached (RFC 6749 section 5.1), unless the caller says so.
+// writeJSON writes v. Answers of an authorization server are not cached (RFC 6749 section 5.1), unless the caller says
+// so.
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	b, err := json.Marshal(v)
 	if err != nil {

@@ -35,8 +35,8 @@ func newPages(server string) *pages {
 }
 
 // consentPage is the data of consent.html, which asks the person, and is where they choose a provider. Its form posts
-// to /authorize: request and document, and then provider or another (the ID of a provider, to choose an account there), or
-// decision=cancel.
+// to /authorize: request and document, and then provider or another (the ID of a provider, to choose an account there),
+// or decision=cancel.
 type consentPage struct {
 	Notice       string // why the person is asked again; empty the first time
 	ClientName   string // as registered

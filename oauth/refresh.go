@@ -36,7 +36,8 @@ func (s *Server) refresh(ctx context.Context, client *requester, token string) (
 	return nil, errors.New("refresh lost against another one again and again")
 }
 
-func (s *Server) tryRefresh(ctx context.Context, client *requester, hash Hash, secret secret32) (*tokenResponse, error) {
+func (s *Server) tryRefresh(ctx context.Context, client *requester, hash Hash, secret secret32) (
+	*tokenResponse, error) {
 	t, err := s.store.Token(ctx, hash)
 	if errors.Is(err, ErrNotFound) {
 		return nil, errInvalidRefresh
