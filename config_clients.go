@@ -12,10 +12,10 @@ import (
 
 // clientsConfig is how clients come to be known here, as it was written.
 type clientsConfig struct {
-	ClientRegistration string `name:"client-registration" default:"on" help:"on or off: clients may register themselves."`
-	ClientMetadata     string `name:"client-metadata" default:"on" help:"on, off or loopback: client metadata documents."`
-	ClientsFile        string `name:"clients" help:"Path of a JSON file with the clients that you register yourself."`
-	RedirectSchemes    string `name:"redirect-schemes" default:"cursor,vscode,vscode-insiders" help:"Schemes of apps."`
+	Registration string `name:"client-registration" default:"on" help:"on or off: clients may register themselves."`
+	Metadata     string `name:"client-metadata" default:"on" help:"on, off or loopback: client metadata documents."`
+	File         string `name:"clients" help:"Path of a JSON file with the clients that you register yourself."`
+	Schemes      string `name:"redirect-schemes" default:"cursor,vscode,vscode-insiders" help:"Private schemes to use."`
 }
 
 // clientSettings is that without mistakes.
@@ -27,16 +27,16 @@ type clientSettings struct {
 }
 
 func (c clientsConfig) clientSettings(loopback bool, wrong *mistakes) (s clientSettings) {
-	s.Registration = c.ClientRegistration == "on"
-	if !s.Registration && c.ClientRegistration != "off" {
+	s.Registration = c.Registration == "on"
+	if !s.Registration && c.Registration != "off" {
 		wrong.add("CLIENT_REGISTRATION", "must be on or off", "on")
 	}
 
-	switch c.ClientMetadata {
+	switch c.Metadata {
 	case "on":
 		s.Documents = oauth.DocumentsOn
 	case "off":
-		if !s.Registration && c.ClientsFile == "" {
+		if !s.Registration && c.File == "" {
 			wrong.add("CLIENTS", "is needed while CLIENT_REGISTRATION and CLIENT_METADATA are off, or nobody can connect",
 				"clients.json")
 		}
@@ -49,15 +49,15 @@ func (c clientsConfig) clientSettings(loopback bool, wrong *mistakes) (s clientS
 		wrong.add("CLIENT_METADATA", "must be on, off or loopback", "on")
 	}
 
-	s.RedirectSchemes = list(c.RedirectSchemes)
+	s.RedirectSchemes = list(c.Schemes)
 	if slices.ContainsFunc(s.RedirectSchemes, func(v string) bool { return oauth.CheckRedirectScheme(v) != nil }) {
 		wrong.add("REDIRECT_SCHEMES", "must list private URI schemes in lower case, without the colon, that open an "+
 			"application", "cursor,vscode")
 	}
 
-	if c.ClientsFile != "" {
+	if c.File != "" {
 		var err error
-		if s.Registered, err = readClients(c.ClientsFile, s.RedirectSchemes); err != nil {
+		if s.Registered, err = readClients(c.File, s.RedirectSchemes); err != nil {
 			*wrong = append(*wrong, err)
 		}
 	}

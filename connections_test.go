@@ -79,7 +79,7 @@ func TestConnections(t *testing.T) {
 			words += sc.Sentence + " "
 		}
 	}
-	for _, want := range []string{"signed in as octocat with GitHub", "no name is verified",
+	for _, want := range []string{"signed in as octocat with GitHub", "not verified",
 		"Test client " + words + "Sends you to your own computer Connected " + day(0) + " Last renewed not yet",
 		"Second client " + words + "Sends you to your own computer Connected " + day(time.Hour) + " Last renewed " +
 			minute(0),

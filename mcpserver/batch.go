@@ -34,7 +34,7 @@ func splitBatches(next http.Handler) http.Handler {
 		}
 		messages, failure := readBatch(body, r.Header.Get(mcp.HeaderProtocolVersion))
 		if failure != nil {
-			write(w, http.StatusBadRequest, failure)
+			writeJSON(w, http.StatusBadRequest, failure)
 			return
 		}
 		r = r.WithContext(oauth.WithoutChallenge(r.Context()))
@@ -51,7 +51,7 @@ func splitBatches(next http.Handler) http.Handler {
 			w.WriteHeader(http.StatusAccepted)
 			return
 		}
-		write(w, http.StatusOK, answers)
+		writeJSON(w, http.StatusOK, answers)
 	})
 }
 
@@ -114,7 +114,7 @@ func answerOne(next http.Handler, r *http.Request, message json.RawMessage) json
 	}
 	one := r.Clone(r.Context())
 	one.Body, one.ContentLength = io.NopCloser(bytes.NewReader(message)), int64(len(message))
-	a := answer{header: http.Header{}}
+	a := batchAnswer{header: http.Header{}}
 	next.ServeHTTP(&a, one)
 	if a.header.Get("Content-Type") != "application/json" { // a notification's, or a response's to nothing we asked
 		return nil
@@ -122,28 +122,28 @@ func answerOne(next http.Handler, r *http.Request, message json.RawMessage) json
 	return a.body.Bytes()
 }
 
-// An answer collects what a message is answered. It cannot be flushed, so mcp-go does not make a stream of it.
-type answer struct {
+// A batchAnswer collects what a message is answered. It cannot be flushed, so mcp-go does not make a stream of it.
+type batchAnswer struct {
 	header http.Header
 	body   bytes.Buffer
 }
 
-func (a *answer) Header() http.Header         { return a.header }
-func (a *answer) WriteHeader(int)             {}
-func (a *answer) Write(p []byte) (int, error) { return a.body.Write(p) }
+func (a *batchAnswer) Header() http.Header         { return a.header }
+func (a *batchAnswer) WriteHeader(int)             {}
+func (a *batchAnswer) Write(p []byte) (int, error) { return a.body.Write(p) }
 
 // newError returns a JSON-RPC error for the request with that id; nil: the id is not known.
 func newError(id json.RawMessage, code int, message string) json.RawMessage {
-	return encode(mcp.NewJSONRPCError(mcp.NewRequestId(id), code, message, nil))
+	return mustJSON(mcp.NewJSONRPCError(mcp.NewRequestId(id), code, message, nil))
 }
 
-func write(w http.ResponseWriter, status int, v any) {
+func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	w.Write(encode(v))
+	w.Write(mustJSON(v))
 }
 
-func encode(v any) json.RawMessage {
+func mustJSON(v any) json.RawMessage {
 	b, err := json.Marshal(v)
 	if err != nil {
 		panic(err) // what mcp-go or we have written is JSON

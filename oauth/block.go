@@ -38,12 +38,11 @@ func (c *Client) ShortID() ID {
 	return ID(hash[:len(ID{})])
 }
 
-// Hosts are those that the client can be blocked by: of its metadata document and its keys, if it has a document, and
-// of its redirect URIs.
+// Hosts are those that the client can be blocked by: of its metadata document, if it has one, and of its redirect URIs.
 func (c *Client) Hosts() []string {
 	addresses := c.RedirectURIs
 	if namesDocument(c.ID) {
-		addresses = append([]string{c.ID, c.KeysURI}, addresses...)
+		addresses = append([]string{c.ID}, addresses...)
 	}
 	var hosts []string
 	for _, raw := range addresses {

@@ -31,11 +31,8 @@ const (
 	DocumentsLoopback                // these, and those on this computer, also without TLS: for writing a client
 )
 
-const (
-	maxDocument = 5 << 10 // bytes
-	maxKeySet   = 32 << 10
-	maxKeys     = 16 // of which each may have to be tried
-)
+// maxKeys is how many keys a client can have, each of which may have to be tried.
+const maxKeys = 16
 
 // clientDocument is what we use of a metadata document. The members are those of RFC 7591 section 2.
 type clientDocument struct {
@@ -73,8 +70,8 @@ func (c *Client) documentMark() string {
 }
 
 // parseDocumentURL checks the address of a document, or of a key set that one names: https, with a path, without dot
-// segments, fragment and user (Client ID Metadata Document, Client Identifier). As with redirect URIs, it must survive a
-// round trip byte for byte, so that what was checked is what is fetched.
+// segments, fragment and user (Client ID Metadata Document, Client Identifier). As with redirect URIs, it must survive
+// a round trip byte for byte, so that what was checked is what is fetched.
 func (p DocumentPolicy) parseDocumentURL(raw string) (*url.URL, error) {
 	bad := func(problem string) (*url.URL, error) { return nil, badDocument("its address " + problem) }
 	u, err := url.Parse(raw)
@@ -190,7 +187,7 @@ func (s *Server) fetchDocument(ctx context.Context, id string, after time.Time) 
 	if err != nil {
 		return nil, fetched{}, err
 	}
-	found, err := s.documents.get(ctx, u, maxDocument, after, func(raw []byte) error {
+	found, err := s.documents.get(ctx, documentKind, u, after, func(raw []byte) error {
 		_, err := policy.parseDocument(id, raw)
 		return err
 	})
@@ -276,7 +273,7 @@ func (s *Server) keySet(ctx context.Context, address string, after time.Time) (f
 	if err != nil {
 		return fetched{}, err
 	}
-	return s.documents.get(ctx, u, maxKeySet, after, func(raw []byte) error {
+	return s.documents.get(ctx, keySetKind, u, after, func(raw []byte) error {
 		_, err := parseKeySet(raw)
 		return err
 	})

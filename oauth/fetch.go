@@ -53,8 +53,9 @@ type fetcher struct {
 	once   singleflight.Group // one at a time for an address
 
 	mu      sync.Mutex         // guards the fields below
-	copies  map[string]fetched // keyed by limit and address
-	running map[string]int     // keyed by host; "" counts all
+	copies  map[string]fetched // keyed by kind and address
+	running map[string]int     // keyed by host
+	total   int                // of those that are running
 }
 
 // fetched is a copy of what was found at an address.
@@ -87,19 +88,30 @@ func newFetcher(policy DocumentPolicy, now func() time.Time) *fetcher {
 		}}
 }
 
+// A kind is something that can be fetched. What was found to be good as one kind is not taken for another.
+type kind struct {
+	name  string
+	limit int64 // bytes
+}
+
+var (
+	documentKind = kind{"document", 5 << 10}
+	keySetKind   = kind{"keys", 32 << 10}
+)
+
 // get returns what is at the address: a fresh copy fetched after that time, or what is there now, if it is good. If it
 // cannot be fetched the last good copy serves, which is stale then. It returns [errNotFetched] if there is none, and
 // another error if what is there is no good.
-func (f *fetcher) get(ctx context.Context, u *url.URL, limit int64, after time.Time, good func([]byte) error) (
+func (f *fetcher) get(ctx context.Context, k kind, u *url.URL, after time.Time, good func([]byte) error) (
 	fetched, error) {
-	key := fmt.Sprint(limit, " ", u) // one kind must not be taken for the other
+	key := k.name + " " + u.String()
 	last, ok := f.copyOf(key)
 	if ok && f.now().Before(last.until) && last.at.After(after) {
 		return last, nil
 	}
 	// Whoever waits may leave; the others go on waiting.
 	flight := f.once.DoChan(key, func() (any, error) {
-		body, until, err := f.fetch(u, limit)
+		body, until, err := f.fetch(u, k.limit)
 		if err == nil {
 			err = good(body)
 		}
@@ -206,15 +218,15 @@ func (f *fetcher) fetch(u *url.URL, limit int64) ([]byte, time.Time, error) {
 func (f *fetcher) begin(host string) (done func(), err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.running[""] >= maxFetches || f.running[host] >= maxPerHost {
+	if f.total >= maxFetches || f.running[host] >= maxPerHost {
 		return nil, errTooMany
 	}
-	f.running[""]++
+	f.total++
 	f.running[host]++
 	return func() {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		f.running[""]--
+		f.total--
 		if f.running[host]--; f.running[host] == 0 {
 			delete(f.running, host)
 		}

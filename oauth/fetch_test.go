@@ -110,7 +110,7 @@ func newProbe(policy DocumentPolicy) *probe {
 func (p *probe) try(address string) error {
 	u, err := p.policy.parseDocumentURL(address)
 	if err == nil {
-		_, err = p.get(context.Background(), u, maxDocument, time.Time{}, func([]byte) error { return nil })
+		_, err = p.get(context.Background(), documentKind, u, time.Time{}, func([]byte) error { return nil })
 	}
 	return err
 }
@@ -288,7 +288,7 @@ func (f *fetcher) try(t *testing.T, address string) (string, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := f.get(t.Context(), u, maxDocument, time.Time{}, func(b []byte) error {
+	got, err := f.get(t.Context(), documentKind, u, time.Time{}, func(b []byte) error {
 		if strings.HasPrefix(string(b), "bad") {
 			return badDocument("it says so itself")
 		}
@@ -310,11 +310,11 @@ func TestFetchAnswers(t *testing.T) {
 		}, ""},
 		{"control: C11: 5 KB", func(w http.ResponseWriter, r *http.Request) {
 			asJSON(w)
-			io.WriteString(w, strings.Repeat("x", maxDocument))
+			io.WriteString(w, strings.Repeat("x", int(documentKind.limit)))
 		}, ""},
 		{"C11: 5 KB and a byte", func(w http.ResponseWriter, r *http.Request) {
 			asJSON(w)
-			io.WriteString(w, strings.Repeat("x", maxDocument+1))
+			io.WriteString(w, strings.Repeat("x", int(documentKind.limit)+1))
 		}, "document"},
 		{"C11: without end", func(w http.ResponseWriter, r *http.Request) {
 			asJSON(w)
@@ -533,7 +533,7 @@ func TestFetchRemembers(t *testing.T) {
 		set(200, "old")
 		u, _ := url.Parse(h.URL + "/keys")
 		get := func(after time.Time) string {
-			got, err := f.get(t.Context(), u, maxKeySet, after, func([]byte) error { return nil })
+			got, err := f.get(t.Context(), keySetKind, u, after, func([]byte) error { return nil })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -553,10 +553,10 @@ func TestFetchRemembers(t *testing.T) {
 		h, f, _ := newHost(t, answer)
 		set(200, "good as a key set")
 		u, _ := url.Parse(h.URL + "/client.json")
-		if _, err := f.get(t.Context(), u, maxKeySet, time.Time{}, func([]byte) error { return nil }); err != nil {
+		if _, err := f.get(t.Context(), keySetKind, u, time.Time{}, func([]byte) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
-		_, err := f.get(t.Context(), u, maxDocument, time.Time{}, func([]byte) error { return badDocument("not one") })
+		_, err := f.get(t.Context(), documentKind, u, time.Time{}, func([]byte) error { return badDocument("not one") })
 		assertFetchError(t, err, "document")
 	})
 	t.Run("so many, and no more", func(t *testing.T) {
@@ -604,21 +604,21 @@ func TestFetchesAtOnce(t *testing.T) {
 	} else {
 		done()
 	}
-	for f.running[""] < maxFetches { // as if at many other hosts
-		f.running[""]++
-	}
+	f.mu.Lock()
+	f.total = maxFetches // as if at many other hosts
+	f.mu.Unlock()
 	if _, err := f.begin("another.example"); !errors.Is(err, errTooMany) {
 		t.Errorf("one fetch too many in all: got %v, want %v", err, errTooMany)
 	}
 	f.mu.Lock()
-	f.running[""] = 2
+	f.total = 2
 	f.mu.Unlock()
 
 	// Whoever goes away does not take the fetch with them.
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	u, _ := url.Parse(h.URL + "/one")
-	if _, err := f.get(gone, u, maxDocument, time.Time{}, nil); !errors.Is(err, context.Canceled) {
+	if _, err := f.get(gone, documentKind, u, time.Time{}, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("a caller who has gone: got %v", err)
 	}
 	close(release)
@@ -626,7 +626,7 @@ func TestFetchesAtOnce(t *testing.T) {
 	if n := h.hits.Load(); n != 2 {
 		t.Errorf("the host was asked %d times, want 2", n)
 	}
-	if len(f.running) != 1 || f.running[""] != 0 {
-		t.Errorf("places still taken: %v", f.running)
+	if len(f.running) != 0 || f.total != 0 {
+		t.Errorf("places still taken: %v, %d in all", f.running, f.total)
 	}
 }

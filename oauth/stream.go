@@ -15,7 +15,8 @@ import (
 // The gate looks at a token when a request begins; an answer can outlive that by far. So every MCP request is a stream
 // here for as long as it is answered, and ends with its token: at once if this instance ends the token, and when Watch
 // finds out if another one does, or if the token ended while the request was on its way here. A token that merely
-// expires ends what has no end of its own: a tool call that is under way may finish, because half an issue helps nobody.
+// expires ends what has no end of its own: a tool call that is under way may finish, because half an issue helps
+// nobody.
 
 const (
 	// watchEvery is how often the store is asked about the tokens of open streams. With the time that asking takes, a
