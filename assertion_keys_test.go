@@ -173,6 +173,7 @@ func TestClientHostDown(t *testing.T) {
 				t.Error("no Retry-After")
 			}
 			host.setDown(false)
+			w.clock.advance(time.Minute) // for which it is left alone
 			assertJSONError(t, c.present(test.signer, jti), http.StatusOK, "")
 		})
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,6 +39,18 @@ func TestClientChangesItsDocument(t *testing.T) {
 			},
 			func(h *documentHost) map[string]any {
 				h.handle("/keys", http.NotFound)
+				return map[string]any{"jwks_uri": h.put("/new-keys", keySet(next))}
+			}},
+		{"its keys moved, and the old ones stand where they were",
+			func(h *documentHost) map[string]any {
+				h.handle("/keys", func(w http.ResponseWriter, _ *http.Request) {
+					w.Header().Set("Cache-Control", "max-age=1")
+					w.Header().Set("Content-Type", "application/json")
+					json.NewEncoder(w).Encode(keySet(old))
+				})
+				return map[string]any{"jwks_uri": h.url + "/keys"}
+			},
+			func(h *documentHost) map[string]any {
 				return map[string]any{"jwks_uri": h.put("/new-keys", keySet(next))}
 			}},
 		{"its keys moved out of it",
@@ -77,10 +90,45 @@ func TestWithdrawnKeyDoesNotLiveOn(t *testing.T) {
 		}
 		w.clock.advance(6 * 24 * time.Hour)
 		assertJSONError(t, c.present(key, nil), http.StatusOK, "") // the control
+		// A sign-in that learns nothing new does not lengthen it.
+		w.code(c.id)
 		w.clock.advance(2 * 24 * time.Hour)
 		assertJSONError(t, c.present(key, nil), http.StatusServiceUnavailable, "temporarily_unavailable")
 		host.setDown(false)
+		w.clock.advance(time.Minute)
 		assertJSONError(t, c.present(key, nil), http.StatusOK, "")
+	}
+}
+
+// TestMovedKeysWhileTheDocumentIsOutOfReach: what is signed with a key that we cannot know of is not said to be forged.
+func TestMovedKeysWhileTheDocumentIsOutOfReach(t *testing.T) {
+	w, host, keyHost := newWorld(t, loopbackDocuments), newDocumentHost(t), newDocumentHost(t)
+	old, next := newSigner(t, jose.ES256, "old"), newSigner(t, jose.ES256, "next")
+	c := w.signInKeyed(host, "/client", keyHost.put("/keys", keySet(old)), old)
+	host.setDown(true)
+	w.clock.advance(2 * time.Hour)
+	assertJSONError(t, c.present(next, nil), http.StatusServiceUnavailable, "temporarily_unavailable")
+	assertJSONError(t, c.present(old, nil), http.StatusOK, "") // the control
+}
+
+// TestJunkAtAHostThatFails: it is asked once a minute, whatever strangers send; and that is no trouble of ours.
+func TestJunkAtAHostThatFails(t *testing.T) {
+	w, host, key := newWorld(t, loopbackDocuments), newDocumentHost(t), newSigner(t, jose.ES256, "1")
+	c := w.signInKeyed(host, "/client", host.put("/keys", keySet(key)), key)
+	host.setDown(true)
+	w.clock.advance(2 * time.Hour)
+	for minute := range 3 {
+		before := host.requests("/client") + host.requests("/keys")
+		for range 5 {
+			assertJSONError(t, c.present(newSigner(t, jose.ES256, "x"), nil), 503, "temporarily_unavailable")
+		}
+		if n := host.requests("/client") + host.requests("/keys") - before; n != 2 {
+			t.Errorf("minute %d: the host was asked %d times, want twice: for the document, and for the keys", minute, n)
+		}
+		w.clock.advance(time.Minute)
+	}
+	if strings.Contains(w.logs.String(), "level=ERROR") {
+		t.Errorf("the log calls it an error:\n%s", w.logs.String())
 	}
 }
 

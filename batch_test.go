@@ -93,6 +93,24 @@ func TestBatches(t *testing.T) {
 			t.Errorf("control: the message by itself: got status %d, want 403", a.status)
 		}
 	})
+	t.Run("the token is revoked while it runs", func(t *testing.T) {
+		victim, api := w.signIn(), newSlowAPI(t)
+		address := w.serve(newStreamServer())
+		header := w.as(legacyHeader(victim.access))
+		header.Del("Mcp-Protocol-Version")
+		slow := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"fetch","arguments":{"url":"` + api.URL + `"}}}`
+		ping := `{"jsonrpc":"2.0","id":"done","method":"ping"}`
+		answered := make(chan answer, 1)
+		go func() {
+			answered <- fetch(t, http.MethodPost, address+"/mcp", header, strings.NewReader("["+ping+","+slow+","+ping+"]"))
+		}()
+		<-api.arrived
+		w.post("/revoke", url.Values{"client_id": {victim.clientID}, "token": {victim.refresh}})
+		<-api.abandoned
+		if a := <-answered; a.status != http.StatusOK || strings.Count(string(a.body), `"done"`) != 1 {
+			t.Errorf("got %d %s, want what was done until then", a.status, a.body)
+		}
+	})
 	t.Run("5 MB", func(t *testing.T) {
 		header := legacyHeader(access)
 		header.Del("Mcp-Protocol-Version")

@@ -159,6 +159,16 @@ func TestProtocolDocumentClients(t *testing.T) {
 			t.Errorf("control: with the question asked anew it ends at %s", p.url.Path)
 		}
 	})
+	t.Run("C14: but not for what the page does not show", func(t *testing.T) {
+		w, h := newDocumentWorld(t)
+		id := h.putClient("/client", nil)
+		p := w.browser().open(w.authorizeURL(id, nil))
+		h.putClient("/client", map[string]any{"logo_uri": "https://client.example/logo.png"})
+		w.restart() // as if on another instance, whose copy is newer
+		if p = p.press("Continue with GitHub", nil); !strings.HasPrefix(p.url.String(), w.app.devidp.URL()) {
+			t.Errorf("it ends at %s with status %d", p.url.Path, p.status)
+		}
+	})
 
 	t.Run("C15, C16, C17: what the page says", func(t *testing.T) {
 		w, h := newDocumentWorld(t)

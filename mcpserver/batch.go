@@ -44,7 +44,7 @@ func splitBatches(next http.Handler) http.Handler {
 				answers = append(answers, a)
 			}
 			if r.Context().Err() != nil {
-				return // nobody is waiting any more
+				break // what has been done is said: on a challenge it would be sent again
 			}
 		}
 		if answers == nil {

@@ -77,9 +77,9 @@ func (s *Server) checkAssertion(ctx context.Context, client *Client, a *assertio
 	return s.checkSignature(ctx, client, a)
 }
 
-// useUp makes sure that the requester's assertion was not used before, and is not used again. It is called when a code
-// or token has turned out to be the requester's, and before anything is done with it: a request that fails for another
-// reason can be sent again as it was, and who has no grant writes nothing.
+// useUp makes sure that the requester's assertion was not used before, and is not used again. It is called last, right
+// before something is done with a code or token of the requester's: a request that fails on anything else can be sent
+// again as it was, and who has no grant writes nothing.
 func (s *Server) useUp(ctx context.Context, r *requester) error {
 	if r.assertion == nil {
 		return nil
@@ -144,7 +144,7 @@ func (s *Server) checkSignature(ctx context.Context, client *Client, a *assertio
 		return bad
 	}
 	// It may be signed with a key that is newer than our copy, which is too new to be fetched again, or cannot be.
-	return errors.New("the client's newest keys are not known")
+	return fmt.Errorf("the client's newest keys %w", errNotFetched)
 }
 
 // signedBy reports whether the assertion says that it is signed with a key that is in the set, and whether it is signed

@@ -51,12 +51,12 @@ func (s *Server) redeem(ctx context.Context, client *requester, form url.Values)
 	case to != "" && to != c.RedirectURI:
 		return nil, errInvalidCode.because(g, "the redirect_uri is not that of the sign-in")
 	}
-	if err := s.useUp(ctx, client); err != nil {
-		return nil, err
-	}
 	now := s.now()
 	if !c.RedeemedAt.IsZero() {
 		if now.Sub(c.RedeemedAt) > replayGrace {
+			if err := s.useUp(ctx, client); err != nil {
+				return nil, err
+			}
 			if err := s.endGrant(ctx, g, "code redeemed twice"); err != nil {
 				return nil, err
 			}
@@ -77,6 +77,9 @@ func (s *Server) redeem(ctx context.Context, client *requester, form url.Values)
 	if err := s.checkAdmitted(g); err != nil { // the configuration changed since the callback
 		s.log.WarnContext(ctx, "code refused", "grant", g.ID, "cause", err)
 		return nil, errInvalidCode
+	}
+	if err := s.useUp(ctx, client); err != nil {
+		return nil, err
 	}
 	pair := s.ring.newPair(g, seed, 1, now.Add(s.accessTTL), now.Add(s.refreshTTL))
 	ended, err := s.store.RedeemCode(ctx, hash, now, pair, client.registered())

@@ -20,7 +20,8 @@ import (
 // A client may bring its metadata along instead of registering: its client_id is the https address of a JSON document
 // that describes it (OAuth Client ID Metadata Document, as MCP 2025-11-25 and later demand it). Whoever can publish
 // there is the client; so one document serves every installation of a program. The document is fetched when the client
-// asks for a sign-in. What it said then is stored with the grant: at /token nothing hangs on the client's host.
+// asks for a sign-in. What it said then is stored with the grant, and /token goes by that; only of the keys of a client
+// that has any does /token ask for newer ones, and it goes by the stored ones while the client's host does not answer.
 
 // DocumentPolicy says which clients may bring a metadata document.
 type DocumentPolicy int
@@ -60,12 +61,13 @@ func (c *Client) publisher() string {
 	return ""
 }
 
-// documentMark tells one state of a client's metadata document from another; it is empty for a client without one.
+// documentMark tells what the consent page says by a client's metadata document; it is empty for a client without one.
+// What else is in the document may differ between two instances' copies, and is not what the person is asked about.
 func (c *Client) documentMark() string {
 	if c.Document == nil {
 		return ""
 	}
-	hash := HashOf(string(c.Document))
+	hash := HashOf(displayName(c.Name))
 	return hex.EncodeToString(hash[:8])
 }
 
@@ -207,7 +209,7 @@ func (s *Server) clientByDocument(ctx context.Context, id string) (*Client, erro
 	if err := s.checkBlocked(ctx, &Client{ID: id}); err != nil {
 		return nil, err
 	}
-	c, _, err := s.fetchDocument(ctx, id, time.Time{})
+	c, found, err := s.fetchDocument(ctx, id, time.Time{})
 	if errors.Is(err, errNotFetched) {
 		s.log.InfoContext(ctx, "metadata document not fetched", "host", (&Client{ID: id}).publisher(), "cause", err)
 		stored, storeErr := s.storedDocument(ctx, id)
@@ -215,7 +217,11 @@ func (s *Server) clientByDocument(ctx context.Context, id string) (*Client, erro
 			return stored, nil
 		}
 	}
-	return c, err
+	if err != nil {
+		return nil, err
+	}
+	c.IssuedAt = found.at
+	return c, nil
 }
 
 // storedDocument returns the client as its document described it at the newest sign-in: what /token goes by.
@@ -239,11 +245,10 @@ func (s *Server) storedDocument(ctx context.Context, id string) (*Client, error)
 // keepDocument completes a client with what is stored of it: its keys as they are now, for the time when they cannot be
 // fetched, and the proof that what is stored comes from here.
 func (s *Server) keepDocument(ctx context.Context, c *Client) {
-	c.IssuedAt = s.now()
 	if c.KeysURI != "" {
 		keys, err := s.keySet(ctx, c.KeysURI, time.Time{})
 		if err == nil {
-			c.Keys = keys.body
+			c.Keys, c.IssuedAt = keys.body, earlier(c.IssuedAt, keys.at)
 		} else if stored, storeErr := s.storedDocument(ctx, c.ID); storeErr == nil && stored.KeysURI == c.KeysURI {
 			c.Keys, c.IssuedAt = stored.Keys, stored.IssuedAt // other grants may live by them
 		}
@@ -279,29 +284,41 @@ func (s *Server) keySet(ctx context.Context, address string, after time.Time) (f
 	})
 }
 
-// currentKeys returns the key set of a client that was read by [Server.storedDocument], as it was after that time, and
-// when it was fetched. The client may have put newer keys into its document, or moved them elsewhere. The error is
-// [errNotFetched] if that could not be learnt: then the keys are the last ones that we know, if they are not too old.
+// currentKeys returns the key set of a client that was read by [Server.storedDocument], and since when it is known to be
+// the client's: after that time, or before if that cannot be learnt now. Then the error is [errNotFetched], and the keys
+// are the last ones that we know, if they are not too old. The client may have put newer keys into its document, or
+// moved them elsewhere.
 func (s *Server) currentKeys(ctx context.Context, stored *Client, after time.Time) ([]byte, time.Time, error) {
 	if s.documents.policy == DocumentsOff {
 		return stored.Keys, s.now(), nil
 	}
 	latest, found, err := s.fetchDocument(ctx, stored.ID, after)
-	if errors.Is(err, errNotFetched) {
-		latest = stored
+	if errors.Is(err, errNotFetched) && s.documents.serves(stored.IssuedAt) {
+		latest, found = stored, fetched{at: stored.IssuedAt, stale: true}
 	} else if err != nil {
 		return nil, time.Time{}, err
-	} else {
-		found.body = latest.Keys
 	}
+	keys, at, stale := latest.Keys, found.at, found.stale
 	if latest.KeysURI != "" {
-		found, err = s.keySet(ctx, latest.KeysURI, after)
+		set, err := s.keySet(ctx, latest.KeysURI, after)
+		if err == nil {
+			keys, at, stale = set.body, earlier(at, set.at), stale || set.stale
+		} else if errors.Is(err, errNotFetched) && latest.KeysURI == stored.KeysURI && s.documents.serves(stored.IssuedAt) {
+			keys, at, stale = stored.Keys, stored.IssuedAt, true
+		} else {
+			return nil, time.Time{}, err
+		}
 	}
-	if errors.Is(err, errNotFetched) && latest.KeysURI == stored.KeysURI && s.documents.serves(stored.IssuedAt) {
-		return stored.Keys, stored.IssuedAt, err
+	if stale {
+		return keys, at, errNotFetched
 	}
-	if err == nil && found.stale {
-		err = errNotFetched
+	return keys, at, nil
+}
+
+// earlier returns the first of two times.
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
 	}
-	return found.body, found.at, err
+	return a
 }

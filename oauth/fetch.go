@@ -106,11 +106,12 @@ func (f *fetcher) get(ctx context.Context, k kind, u *url.URL, after time.Time, 
 	fetched, error) {
 	key := k.name + " " + u.String()
 	last, ok := f.copyOf(key)
-	if ok && f.now().Before(last.until) && last.at.After(after) {
+	if ok && f.now().Before(last.until) && (last.stale || last.at.After(after)) {
 		return last, nil
 	}
 	// Whoever waits may leave; the others go on waiting.
 	flight := f.once.DoChan(key, func() (any, error) {
+		asked := f.now()
 		body, until, err := f.fetch(u, k.limit)
 		if err == nil {
 			err = good(body)
@@ -118,7 +119,7 @@ func (f *fetcher) get(ctx context.Context, k kind, u *url.URL, after time.Time, 
 		if err != nil {
 			return fetched{}, err
 		}
-		return f.keep(key, body, until), nil
+		return f.keep(key, body, asked, until), nil
 	})
 	select {
 	case <-ctx.Done():
@@ -157,7 +158,7 @@ func (f *fetcher) leave(key string, last fetched) fetched {
 }
 
 // keep remembers a copy, in the place of the one that was not used for longest.
-func (f *fetcher) keep(key string, body []byte, until time.Time) fetched {
+func (f *fetcher) keep(key string, body []byte, at, until time.Time) fetched {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(f.copies) >= maxCopies {
@@ -166,7 +167,7 @@ func (f *fetcher) keep(key string, body []byte, until time.Time) fetched {
 		})
 		delete(f.copies, oldest)
 	}
-	c := fetched{body: body, at: f.now(), until: until, used: f.now()}
+	c := fetched{body: body, at: at, until: until, used: f.now()}
 	f.copies[key] = c
 	return c
 }

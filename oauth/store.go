@@ -150,7 +150,7 @@ type Client struct {
 	RedirectURIs []string
 	AuthMethod   string    // of token_endpoint_auth_method: none, client_secret_basic, client_secret_post, private_key_jwt
 	SecretHash   []byte    // SHA-256 of the client_secret; empty: it has none
-	IssuedAt     time.Time // of a client by metadata document: when its keys were last fetched
+	IssuedAt     time.Time // of a client by metadata document: when what is stored of it was fetched
 
 	// Of a client by metadata document, and read by [Store.Client] alone:
 	Document []byte // as last fetched
