@@ -284,10 +284,10 @@ func (s *Server) keySet(ctx context.Context, address string, after time.Time) (f
 	})
 }
 
-// currentKeys returns the key set of a client that was read by [Server.storedDocument], and since when it is known to be
-// the client's: after that time, or before if that cannot be learnt now. Then the error is [errNotFetched], and the keys
-// are the last ones that we know, if they are not too old. The client may have put newer keys into its document, or
-// moved them elsewhere.
+// currentKeys returns the key set of a client that was read by [Server.storedDocument], and when it was known to be the
+// client's: after that time, or before if it cannot be learnt now. Then the error is [errNotFetched], and the keys are
+// the last ones that we know, if they are not too old. The client may have put newer keys into its document, or moved
+// them elsewhere.
 func (s *Server) currentKeys(ctx context.Context, stored *Client, after time.Time) ([]byte, time.Time, error) {
 	if s.documents.policy == DocumentsOff {
 		return stored.Keys, s.now(), nil
