@@ -15,6 +15,15 @@ import (
 // TestClientChangesItsDocument: a client's keys are those of its document, as it is by now.
 func TestClientChangesItsDocument(t *testing.T) {
 	old, next := newSigner(t, jose.ES256, "old"), newSigner(t, jose.ES256, "next")
+	// briefly publishes the old key, in a set whose copies run out before those of the document.
+	briefly := func(h *documentHost) map[string]any {
+		h.handle("/keys", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Cache-Control", "max-age=1")
+			w.Header().Set("Content-Type", "application/json")
+			json.NewEncoder(w).Encode(keySet(old))
+		})
+		return map[string]any{"jwks_uri": h.url + "/keys"}
+	}
 	for _, tt := range []struct {
 		name          string
 		before, after func(h *documentHost) map[string]any
@@ -29,27 +38,13 @@ func TestClientChangesItsDocument(t *testing.T) {
 				return map[string]any{"jwks_uri": h.put("/new-keys", keySet(next))}
 			}},
 		{"its keys moved, and the old address is the first to be looked at again",
-			func(h *documentHost) map[string]any {
-				h.handle("/keys", func(w http.ResponseWriter, _ *http.Request) {
-					w.Header().Set("Cache-Control", "max-age=1")
-					w.Header().Set("Content-Type", "application/json")
-					json.NewEncoder(w).Encode(keySet(old))
-				})
-				return map[string]any{"jwks_uri": h.url + "/keys"}
-			},
+			briefly,
 			func(h *documentHost) map[string]any {
 				h.handle("/keys", http.NotFound)
 				return map[string]any{"jwks_uri": h.put("/new-keys", keySet(next))}
 			}},
 		{"its keys moved, and the old ones stand where they were",
-			func(h *documentHost) map[string]any {
-				h.handle("/keys", func(w http.ResponseWriter, _ *http.Request) {
-					w.Header().Set("Cache-Control", "max-age=1")
-					w.Header().Set("Content-Type", "application/json")
-					json.NewEncoder(w).Encode(keySet(old))
-				})
-				return map[string]any{"jwks_uri": h.url + "/keys"}
-			},
+			briefly,
 			func(h *documentHost) map[string]any {
 				return map[string]any{"jwks_uri": h.put("/new-keys", keySet(next))}
 			}},
