@@ -96,6 +96,7 @@ func TestNoSecretReachesTheLog(t *testing.T) {
 		w.tool(secrets["second access token"], "list_repositories")
 	}
 	failing := w.atCallback(id)
+	send(url.Values{"grant_type": {"refresh_token"}, "refresh_token": {secrets["second refresh token"]}})
 	w.clock.advance(3 * time.Minute)
 	send(url.Values{"grant_type": {"refresh_token"}, "refresh_token": {secrets["refresh token"]}}) // ends the grant
 	w.app.store.Close()

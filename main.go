@@ -82,6 +82,10 @@ type app struct {
 	oauth    *oauth.Server
 	handler  http.Handler
 	draining atomic.Bool
+
+	probing  sync.Mutex // guards the fields below
+	probedAt time.Time
+	probed   error
 }
 
 // open puts the parts together.
@@ -175,13 +179,38 @@ func (a *app) routes(mcp http.Handler) http.Handler {
 	return r
 }
 
-// handleReady handles GET /readyz: whether a load balancer should send requests here.
+const (
+	probeEvery   = time.Second
+	probeTimeout = 2 * time.Second
+)
+
+// probe returns why a sign-in could not be stored now. The answer is up to a second old, so that nobody can keep the
+// database busy by asking.
+func (a *app) probe(ctx context.Context) error {
+	a.probing.Lock()
+	defer a.probing.Unlock()
+	if time.Since(a.probedAt) < probeEvery {
+		return a.probed
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
+	defer cancel()
+	was := a.probed
+	a.probed = a.store.Probe(ctx, time.Now())
+	a.probedAt = time.Now()
+	if a.probed != nil && was == nil {
+		a.log.Error("not ready", "cause", a.probed)
+	}
+	return a.probed
+}
+
+// handleReady handles GET /readyz: whether a person can sign in here now, so that a load balancer knows where to send
+// requests.
 func (a *app) handleReady(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case a.draining.Load():
 		http.Error(w, "shutting down", http.StatusServiceUnavailable)
-	case a.store.Ping(r.Context()) != nil:
-		http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
+	case a.probe(r.Context()) != nil:
+		http.Error(w, "the database does not take a sign-in", http.StatusServiceUnavailable)
 	default:
 		fmt.Fprintln(w, "ready")
 	}

@@ -89,16 +89,20 @@ func TestProtocolRefresh(t *testing.T) {
 	w := newWorld(t, map[string]string{"TOKEN_CACHE": "0"})
 	stranger := w.register(callbackURI)
 	for _, test := range []struct {
-		name  string
-		after time.Duration // between the first and the second use of the token
-		as    string        // client_id of the second use; empty: its own
-		same  bool          // the second use gets what the first got
-		ends  bool          // the grant
+		name    string
+		after   time.Duration // between the first and the second use of the token
+		retired bool          // its successor was presented in between
+		as      string        // client_id of the second use; empty: its own
+		same    bool          // the second use gets the newest refresh token
+		ends    bool          // the grant
 	}{
-		{"K6 overruled: a retry within two minutes gets the same pair", 2 * time.Minute, "", true, false},
-		{"K6: reuse after two minutes ends the grant", 2*time.Minute + time.Millisecond, "", false, true},
-		{"K6: reuse after six days ends the grant", 6 * 24 * time.Hour, "", false, true},
-		{"K7: reuse by another client ends nothing", 3 * time.Minute, stranger, false, false},
+		{"K6 overruled: a retry within two minutes gets the same pair", 2 * time.Minute, false, "", true, false},
+		{"K6 overruled: a retry gets the pair after that", 2 * time.Minute, true, "", true, false},
+		{"K6 overruled: reuse before the successor is presented", 2*time.Minute + time.Millisecond, false, "", true, false},
+		{"K6 overruled: the same after 80 days", 80 * 24 * time.Hour, false, "", true, false},
+		{"K6: reuse after two minutes ends the grant", 2*time.Minute + time.Millisecond, true, "", false, true},
+		{"K6: reuse after six days ends the grant", 6 * 24 * time.Hour, true, "", false, true},
+		{"K7: reuse by another client ends nothing", 3 * time.Minute, true, stranger, false, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			mine := w.signIn()
@@ -106,6 +110,10 @@ func TestProtocolRefresh(t *testing.T) {
 			assertJSONError(t, first, http.StatusOK, "")
 			if first.str("refresh_token") == mine.refresh || first.str("access_token") == mine.access {
 				t.Fatal("the pair was not rotated")
+			}
+			if test.retired {
+				first = w.refresh(mine.clientID, first.str("refresh_token"))
+				assertJSONError(t, first, http.StatusOK, "")
 			}
 			w.clock.advance(test.after)
 			as := mine.clientID
@@ -120,6 +128,9 @@ func TestProtocolRefresh(t *testing.T) {
 			}
 			if same := second.str("refresh_token") == first.str("refresh_token"); same != test.same {
 				t.Errorf("the same refresh token came: %t, want %t", same, test.same)
+			}
+			if alive := w.tool(second.str("access_token"), "whoami").status == http.StatusOK; alive != test.same {
+				t.Errorf("the access token that came works: %t, want %t", alive, test.same)
 			}
 			// The newest pair tells whether the grant goes on; after hours its access token has expired by itself.
 			if got := w.tool(first.str("access_token"), "whoami").status; test.after < time.Hour && (got == 401) != test.ends {

@@ -214,8 +214,8 @@ func TestProviderIsNotAskedMoreThanNeeded(t *testing.T) {
 	w.restart()
 	w.clock.advance(time.Hour)
 	w.refreshed(&one)
-	if got := len(w.app.devidp.Calls()); got != 0 {
-		t.Errorf("for an account that ALLOW names the provider was called %d times", got)
+	if got := w.asked(); got != 0 {
+		t.Errorf("for an account that ALLOW names the provider was asked about the membership %d times", got)
 	}
 }
 

@@ -134,16 +134,26 @@ func TestStory(t *testing.T) {
 			save(t, store, again)
 			story.person.assert(t, c) // Google's token has expired as well, and was renewed
 
-			// A copy of the spent token that comes back later ends the grant.
-			w.clock.advance(time.Minute + time.Millisecond)
+			// The answer was lost, and the client was away for a night: the spent token still works.
+			w.clock.advance(9 * time.Hour)
+			awake := w.refresh(id, old.RefreshToken)
+			if awake.status != http.StatusOK || awake.str("refresh_token") != first.str("refresh_token") {
+				t.Errorf("the spent token after a night: got status %d, want 200 with the newest refresh token", awake.status)
+			}
+			save(t, store, awake)
+			story.person.assert(t, c)
+
+			// Once its successor has been presented, a copy of it that comes back ends the grant.
+			newest := w.refresh(id, first.str("refresh_token"))
+			w.clock.advance(time.Millisecond)
 			late := w.refresh(id, old.RefreshToken)
 			if late.status != http.StatusBadRequest || late.str("error") != "invalid_grant" {
 				t.Errorf("late reuse: got %d %s, want 400 invalid_grant", late.status, late.str("error"))
 			}
-			if got := w.tool(first.str("access_token"), "whoami").status; got != http.StatusUnauthorized {
+			if got := w.tool(newest.str("access_token"), "whoami").status; got != http.StatusUnauthorized {
 				t.Errorf("access token of an ended grant: got status %d, want 401", got)
 			}
-			if got := w.refresh(id, first.str("refresh_token")).str("error"); got != "invalid_grant" {
+			if got := w.refresh(id, newest.str("refresh_token")).str("error"); got != "invalid_grant" {
 				t.Errorf("newest refresh token of an ended grant: got %q, want invalid_grant", got)
 			}
 

@@ -160,8 +160,8 @@ func TestRevokedStreams(t *testing.T) {
 		"the client signed in again": {end: func(w *world, victim tokens, _ string) {
 			w.redeem(victim.clientID, w.code(victim.clientID))
 		}},
-		"spent refresh token came back": {end: func(w *world, victim tokens, _ string) {
-			w.refresh(victim.clientID, victim.refresh)
+		"retired refresh token came back": {end: func(w *world, victim tokens, _ string) {
+			w.refresh(victim.clientID, w.refresh(victim.clientID, victim.refresh).str("refresh_token"))
 			w.clock.advance(3 * time.Minute)
 			w.refresh(victim.clientID, victim.refresh)
 		}},

@@ -184,12 +184,17 @@ func (s *Server) bind(ctx context.Context, f *flow, p *upstream.Provider, req *a
 			PublicKey: privateKey(seed).PublicKey().Bytes(),
 			CreatedAt: now,
 		},
-		Code:           Code{Challenge: req.challenge, RedirectURI: req.redirect.uri.String(), ExpiresAt: now.Add(codeLife)},
+		Code: Code{Hash: HashOf(code.format(codePrefix)), Challenge: req.challenge,
+			RedirectURI: req.redirect.uri.String(), ExpiresAt: now.Add(codeLife)},
 		UpstreamScopes: token.Scopes,
 		At:             now,
 	}
-	s.ring.wrapCode(&in.Code, &in.Grant, code, seed)
-	err := s.store.SignIn(ctx, in, s.ring.sealCredential(in.Grant.User.ID, token))
+	in.WrapCode = func(credential ID) Wrap {
+		g := in.Grant
+		g.Credential = credential
+		return s.ring.wrapCode(&in.Code, &g, code, seed)
+	}
+	err := s.store.SignIn(ctx, in, s.ring.sealCredential(in.Grant.User.ID, token, anyRecipient))
 	if errors.Is(err, ErrConflict) {
 		return "", errFlowUsed
 	}

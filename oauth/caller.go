@@ -44,7 +44,7 @@ func WithoutChallenge(ctx context.Context) context.Context {
 func (c *Caller) Identity() upstream.Identity {
 	id := c.session.grant.User.Identity
 	id.Emails, id.Groups = slices.Clone(id.Emails), slices.Clone(id.Groups)
-	id.Memberships = maps.Clone(id.Memberships)
+	id.FormerLogins, id.Memberships = slices.Clone(id.FormerLogins), maps.Clone(id.Memberships)
 	return id
 }
 
@@ -95,20 +95,20 @@ func (c asUser) RoundTrip(r *http.Request) (*http.Response, error) {
 	if !c.provider().ServesAPI(r.URL) {
 		return http.DefaultTransport.RoundTrip(r)
 	}
-	token, version, err := c.upstreamToken(r.Context(), 0)
+	credential, err := c.upstreamToken(r.Context(), 0)
 	if err != nil {
 		if r.Body != nil {
 			r.Body.Close() // as http.RoundTripper demands
 		}
 		return nil, err
 	}
-	resp, err := send(r, r.Body, token)
+	resp, err := send(r, r.Body, &credential.Token)
 	if err != nil || resp.StatusCode != http.StatusUnauthorized {
 		return resp, err
 	}
 	// Either the token is dead, or another instance has renewed it in between, or it is so new that not all of the
 	// provider knows it yet.
-	token = c.tokenAfter401(r.Context(), token, version)
+	token := c.tokenAfter401(r.Context(), &credential.Token, credential.Version)
 	if token == nil || r.Body != nil && r.GetBody == nil {
 		return resp, nil
 	}
@@ -138,13 +138,13 @@ var replicaLag = []time.Duration{100 * time.Millisecond, 200 * time.Millisecond,
 func (c *Caller) tokenAfter401(ctx context.Context, t *upstream.Token, version int64) *upstream.Token {
 	s, g, lag := c.server, &c.session.grant, replicaLag
 	for {
-		credential, current, err := s.openUpstream(ctx, g, c.session.private)
+		credential, err := s.openUpstream(ctx, g, c.session.private)
 		if err != nil {
 			c.explain(ctx, err)
 			return nil
 		}
 		if credential.Version != version {
-			return current
+			return &credential.Token
 		}
 		// Many calls find out at once. One asks for all.
 		_, err, _ = s.renewals.Do(fmt.Sprint("check", credential.ID, version), func() (any, error) {
@@ -170,17 +170,17 @@ func (c *Caller) tokenAfter401(ctx context.Context, t *upstream.Token, version i
 			}
 			continue // with the version that somebody has written
 		}
-		if current, _, err = c.upstreamToken(ctx, version); err != nil {
+		if credential, err = c.upstreamToken(ctx, version); err != nil {
 			return nil
 		}
-		return current
+		return &credential.Token
 	}
 }
 
 // upstreamToken returns the person's token. Its errors are for a tool to show; what is behind them is for the log.
-func (c *Caller) upstreamToken(ctx context.Context, broken int64) (*upstream.Token, int64, error) {
-	t, version, err := c.server.upstreamToken(ctx, &c.session.grant, c.session.private, broken)
-	return t, version, c.explain(ctx, err)
+func (c *Caller) upstreamToken(ctx context.Context, broken int64) (*openCredential, error) {
+	credential, err := c.server.upstreamToken(ctx, &c.session.grant, c.session.private, broken)
+	return credential, c.explain(ctx, err)
 }
 
 // explain turns what is wrong with the upstream credential into what a tool may show. If the person has to sign in

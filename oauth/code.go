@@ -66,7 +66,7 @@ func (s *Server) redeem(ctx context.Context, client *requester, form url.Values)
 	if !now.Before(c.ExpiresAt) {
 		return nil, errInvalidCode.because(g, "the code has expired")
 	}
-	seed, err := s.ring.unwrap(code, c.Wrap, codeContext(&c, g))
+	seed, err := s.ring.openCode(code, &c)
 	if errors.Is(err, errForged) {
 		s.log.ErrorContext(ctx, "code refused", "grant", g.ID, "cause", err)
 		return nil, errInvalidCode
@@ -94,7 +94,7 @@ func (s *Server) redeem(ctx context.Context, client *requester, form url.Values)
 		s.log.InfoContext(ctx, "grant ended", "grant", id, "reason", "replaced, or one too many", "by", g.ID)
 	}
 	s.log.InfoContext(ctx, "code redeemed", "grant", g.ID)
-	return s.respond(g, seed, 1, pair.Access.ExpiresAt), nil
+	return s.respond(g, seed, 1, 0, pair.Access.ExpiresAt), nil
 }
 
 // verifies reports whether the verifier is the one behind an S256 challenge (RFC 7636 section 4.6).

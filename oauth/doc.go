@@ -45,7 +45,7 @@
 //     SHA-256. Upstream tokens are sealed to keys that exist only inside live MCP tokens (seal.go), so a stolen
 //     database opens nothing, not even together with the server's secret.
 //   - Everything is checked before anything is consumed. Codes and refresh tokens are consumed by one
-//     compare-and-swap. A refresh that is repeated within two minutes gets the same answer (refresh.go).
+//     compare-and-swap. A refresh that is repeated gets the same answer (refresh.go).
 //   - A browser is redirected only to a redirect URI that is known to be the client's: the type redirect has one
 //     constructor. An error goes back to the client only after the person has been asked.
 //   - invalid_grant, invalid_client and 401 are said only when they are true, because clients throw credentials away

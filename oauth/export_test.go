@@ -11,11 +11,6 @@ import (
 
 // Windows into the package for tests that need a real store, which this package cannot import.
 
-var (
-	CodeContext  = codeContext
-	TokenContext = tokenContext
-)
-
 // TestVerifier and its S256 challenge are RFC 7636 appendix B.
 const (
 	TestVerifier  = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
@@ -68,8 +63,11 @@ func (s *Server) UpstreamToken(ctx context.Context, access string) (*upstream.To
 	if err != nil {
 		return nil, err
 	}
-	t, _, err := (&Caller{server: s, session: found}).upstreamToken(ctx, 0)
-	return t, err
+	c, err := (&Caller{server: s, session: found}).upstreamToken(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &c.Token, nil
 }
 
 // SweepOnce removes what can be removed.
@@ -122,25 +120,36 @@ func (r Ring) Derived() (keys [][32]byte) {
 func FromSeed(seed [32]byte, n int64) (keys [][32]byte) {
 	keys = append(keys, [32]byte(privateKey(seed).Bytes()))
 	for i := range n + 1 {
-		keys = append(keys, accessSecret(seed, i), refreshSecret(seed, i))
+		keys = append(keys, accessSecret(seed, i, 0), accessSecret(seed, i, 1), refreshSecret(seed, i))
 	}
 	return keys
 }
 
-// Unwrap opens a wrap, if secret is the token's.
-func (r Ring) Unwrap(secret [32]byte, w Wrap, context []byte) ([32]byte, bool) {
-	got, err := r.ring.unwrap(secret, w, context)
+// OpenCode opens a code's wrap, if secret is the code's.
+func (r Ring) OpenCode(secret [32]byte, c *Code) ([32]byte, bool) {
+	got, err := r.ring.openCode(secret, c)
+	return got, err == nil
+}
+
+// OpenToken opens a token's wrap, if secret is the token's.
+func (r Ring) OpenToken(secret [32]byte, t *Token) ([32]byte, bool) {
+	got, err := r.ring.openToken(secret, t)
 	return got, err == nil
 }
 
 // Open opens a credential, if private is the grant's key.
 func (r Ring) Open(private [32]byte, g *Grant, c *Credential) (*upstream.Token, bool) {
-	t, err := r.ring.openCredential(mustKey(private[:]), g, c)
-	return t, err == nil
+	content, err := r.ring.openCredential(mustKey(private[:]), g, c)
+	if err != nil {
+		return nil, false
+	}
+	return &content.Token, true
 }
 
 // Seal is the seal function of somebody with this ring.
-func (r Ring) Seal(user Hash, t *upstream.Token) SealFunc { return r.ring.sealCredential(user, t) }
+func (r Ring) Seal(user Hash, t *upstream.Token) SealFunc {
+	return r.ring.sealCredential(user, t, anyRecipient)
+}
 
 // NewKeyPair returns an X25519 key pair of an attacker's own.
 func NewKeyPair() (private, public []byte) {

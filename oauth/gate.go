@@ -136,7 +136,7 @@ func (s *Server) lookUp(ctx context.Context, hash Hash, secret secret32) (*sessi
 	if !s.now().Before(t.ExpiresAt) {
 		return nil, errInvalidToken.because(&t.Grant, "the access token has expired")
 	}
-	key, err := s.ring.unwrap(secret, t.Wrap, tokenContext(&t, &t.Grant))
+	key, err := s.ring.openToken(secret, &t)
 	if err == nil {
 		err = s.checkAdmitted(&t.Grant)
 	}

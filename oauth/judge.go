@@ -30,8 +30,12 @@ var errSignInAgain = errors.New("the provider has to be asked by a sign-in")
 
 // admit judges somebody who has just signed in, and completes their identity with what the verdict hangs on.
 func (s *Server) admit(ctx context.Context, p *upstream.Provider, t *upstream.Token, id *upstream.Identity) error {
-	var err error
-	if id.Pinned, err = s.pin(ctx, *id); err != nil {
+	was, err := s.store.User(ctx, id.UserID())
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("looking up user: %w", err)
+	}
+	id.Remember(was.Identity)
+	if err := s.pin(ctx, id); err != nil {
 		return err
 	}
 	err = p.Admit(ctx, t, id, s.rules)
@@ -42,31 +46,23 @@ func (s *Server) admit(ctx context.Context, p *upstream.Provider, t *upstream.To
 	return err
 }
 
-// pin returns the login that rules know an account by: see [upstream.Identity.Pinned]. What the account was called when
-// it last came in counts as much as what it is called now, so that a rename gets nobody past DENY.
-func (s *Server) pin(ctx context.Context, id upstream.Identity) (string, error) {
-	was, err := s.store.User(ctx, id.UserID())
-	if err != nil && !errors.Is(err, ErrNotFound) {
-		return "", fmt.Errorf("looking up user: %w", err)
+// pin pins an account that the provider has just described, if a rule names its login: see [upstream.Identity.Pinned].
+func (s *Server) pin(ctx context.Context, id *upstream.Identity) error {
+	login := s.rules.Pin(*id)
+	if login == "" {
+		return nil
 	}
-	if was.Pinned != "" {
-		return was.Pinned, nil
+	taken, err := s.store.PinTaken(ctx, id.Issuer, login)
+	if err != nil {
+		return fmt.Errorf("looking up login: %w", err)
 	}
-	for _, known := range []upstream.Identity{was.Identity, id} {
-		login := s.rules.Pin(known)
-		if login == "" {
-			continue
-		}
-		switch taken, err := s.store.PinTaken(ctx, id.Issuer, login); {
-		case err != nil:
-			return "", fmt.Errorf("looking up login: %w", err)
-		case !taken:
-			return login, nil
-		}
+	if taken {
 		s.log.WarnContext(ctx, "a rule names a login that has changed hands, and goes on to mean its former owner",
 			"login", login, "subject", id.Subject)
+		return nil
 	}
-	return "", nil
+	id.Pinned = login
+	return nil
 }
 
 // checkAdmitted returns why a grant may no longer be used, as far as that can be told without asking the provider.
@@ -120,16 +116,15 @@ func (s *Server) readmit(ctx context.Context, g *Grant, private *ecdh.PrivateKey
 // judgeAgain judges by what is known if that is recent enough, or cannot change; else it asks the provider.
 func (s *Server) judgeAgain(ctx context.Context, g *Grant, private *ecdh.PrivateKey) error {
 	u, now := &g.User, s.now()
-	if u.Pinned == "" && s.rules.Pin(u.Identity) != "" { // the rule is new
-		var err error
-		if u.Pinned, err = s.pin(ctx, u.Identity); err != nil {
-			return err
-		}
-		if err := s.store.SaveUser(ctx, *u, u.FactsAt); err != nil {
-			return fmt.Errorf("saving user: %w", err)
+	known, age := s.rules.Admit(u.Identity), now.Sub(u.FactsAt)
+	if login := s.rules.Pin(u.Identity); login != "" {
+		// The rule is new. The login may be somebody else's by now, so the provider has to say it again.
+		pinned, refusal := u.Identity, new(upstream.Refusal)
+		pinned.Pinned = login
+		if !errors.As(s.rules.Admit(pinned), &refusal) {
+			known = upstream.ErrUndecided
 		}
 	}
-	known, age := s.rules.Admit(u.Identity), now.Sub(u.FactsAt)
 	// What comes from a clock that was far ahead is not recent.
 	if recent := age > -time.Minute && age < factsFresh; recent || !s.rules.HangOnFacts(u.Identity) {
 		if !errors.Is(known, upstream.ErrUndecided) {
@@ -138,14 +133,14 @@ func (s *Server) judgeAgain(ctx context.Context, g *Grant, private *ecdh.Private
 	}
 	tokenCtx, cancel := context.WithTimeout(ctx, judgeTimeout)
 	defer cancel()
-	token, version, err := s.upstreamToken(tokenCtx, g, private, 0)
+	credential, err := s.upstreamToken(tokenCtx, g, private, 0)
 	if err != nil && !errors.Is(err, errUpstreamExpired) {
 		return err
 	}
 	var fresh upstream.Identity
 	if err == nil {
 		c := &Caller{server: s, session: &session{grant: *g, private: private}}
-		fresh, err = c.askAgain(ctx, token, version)
+		fresh, err = c.askAgain(ctx, &credential.Token, credential.Version)
 	}
 	was := u.FactsAt
 	refusal, failed := new(upstream.Refusal), new(upstream.Error)
@@ -159,6 +154,11 @@ func (s *Server) judgeAgain(ctx context.Context, g *Grant, private *ecdh.Private
 			return fmt.Errorf("saving user: %w", err)
 		}
 		return err
+	case errors.Is(err, upstream.ErrDead):
+		if err := s.bury(ctx, g, credential, err); !errors.Is(err, ErrConflict) {
+			return err
+		}
+		return fmt.Errorf("%w: somebody has signed in at this moment", ErrConflict) // look again
 	case errors.Is(err, upstream.ErrOnlyAtSignIn), errors.Is(err, errUpstreamExpired):
 		if now.Sub(was) >= factsStand || errors.Is(known, upstream.ErrUndecided) {
 			return fmt.Errorf("%w: %w", errSignInAgain, err)
@@ -196,6 +196,9 @@ func (c *Caller) askAgain(ctx context.Context, t *upstream.Token, version int64)
 	p := c.server.provider(was.Provider)
 	ask := func() (upstream.Identity, error) {
 		id, err := p.IdentifyAgain(ctx, t, was)
+		if err == nil {
+			err = c.server.pin(ctx, &id)
+		}
 		if err != nil {
 			return upstream.Identity{}, err
 		}

@@ -269,8 +269,8 @@ func (s *Server) callbackURL(p *upstream.Provider) string { return s.baseURL + "
 const (
 	sweepEvery = time.Minute
 	sweepBatch = 500 // rows of a kind in one transaction, so that nobody waits for long
-	// spentMemory is how long a spent refresh token is remembered, so that its reuse is noticed.
-	spentMemory = 7 * 24 * time.Hour
+	// retiredMemory is how long a retired refresh token is remembered, so that its reuse is noticed.
+	retiredMemory = 7 * 24 * time.Hour
 	// forgetAfter is how long a person or client without a grant is remembered.
 	forgetAfter = 90 * 24 * time.Hour
 )
@@ -299,10 +299,10 @@ func (s *Server) sweep(ctx context.Context) (int, error) {
 	now := s.now()
 	s.cache.dropExpired(now)
 	return s.store.Purge(ctx, PurgeLimits{
-		At:          now,
-		SpentBefore: now.Add(-spentMemory),
-		EraseBefore: now.Add(-2 * refreshGrace), // another instance's clock may be behind
-		SeenBefore:  now.Add(-forgetAfter),
-		Limit:       sweepBatch,
+		At:            now,
+		RetiredBefore: now.Add(-retiredMemory),
+		EraseBefore:   now.Add(-2 * refreshGrace), // another instance's clock may be behind
+		SeenBefore:    now.Add(-forgetAfter),
+		Limit:         sweepBatch,
 	})
 }

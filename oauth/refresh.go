@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// refreshGrace is how long a spent refresh token still gets the grant's newest pair, from when it was first spent. It
-// covers lost answers, retries, and several processes that share one stored token.
+// refreshGrace is how long every spent refresh token still gets the grant's newest pair, from when it was first spent.
+// It covers retries, and several processes that share one stored token.
 const refreshGrace = 2 * time.Minute
 
 // errInvalidRefresh is the one answer to a refresh token that does not work.
@@ -18,9 +18,13 @@ var errInvalidRefresh = &Error{Code: "invalid_grant", Status: http.StatusBadRequ
 
 // refresh trades a refresh token for the next pair. The pair is derived from the grant's seed, which every refresh
 // token of the grant can open; so whoever presents a token that was spent in the last two minutes is given the newest
-// pair again, nothing is written, and the winner's tokens go on working. After that a spent token means that somebody
-// has an old copy of it, and the grant ends (RFC 9700 section 4.14.2). The scope parameter is ignored: a grant's
-// scopes do not change.
+// pair again, nothing is written, and the winner's tokens go on working.
+//
+// The newest spent token works for longer, until its successor is presented and it retires: the answer may have been
+// lost, or two sessions of one installation take turns with one stored token. A token that retired means that somebody
+// has an old copy of it, and the grant ends (RFC 9700 section 4.14.2).
+//
+// The scope parameter is ignored: a grant's scopes do not change.
 func (s *Server) refresh(ctx context.Context, client *requester, token string) (*tokenResponse, error) {
 	secret, ok := parseSecret(refreshPrefix, token)
 	if !ok {
@@ -46,16 +50,16 @@ func (s *Server) tryRefresh(ctx context.Context, client *requester, hash Hash, s
 		return nil, fmt.Errorf("looking up refresh token: %w", err)
 	}
 	g, now := &t.Grant, s.now()
+	spent, retired, age := !t.SpentAt.IsZero(), !t.RetiredAt.IsZero(), now.Sub(t.SpentAt)
 	switch {
 	case t.Kind != Refresh:
 		return nil, errInvalidRefresh
 	case g.Client.ID != client.ID:
 		return nil, errInvalidRefresh.because(g, "the refresh token is another client's")
-	case !now.Before(t.ExpiresAt):
+	case !now.Before(t.ExpiresAt) && (retired || !spent): // else its successor's life counts
 		return nil, errInvalidRefresh.because(g, "the refresh token has expired")
 	}
-	spent := !t.SpentAt.IsZero()
-	if age := now.Sub(t.SpentAt); spent && age > refreshGrace {
+	if retired && age > refreshGrace {
 		if err := s.useUp(ctx, client); err != nil {
 			return nil, err
 		}
@@ -66,7 +70,7 @@ func (s *Server) tryRefresh(ctx context.Context, client *requester, hash Hash, s
 		}
 		return nil, errInvalidRefresh
 	}
-	seed, err := s.ring.unwrap(secret, t.Wrap, tokenContext(&t, g))
+	seed, err := s.ring.openToken(secret, &t)
 	if errors.Is(err, errForged) {
 		s.log.ErrorContext(ctx, "refresh token refused", "grant", g.ID, "cause", err)
 		return nil, errInvalidRefresh
@@ -78,20 +82,19 @@ func (s *Server) tryRefresh(ctx context.Context, client *requester, hash Hash, s
 	if err := s.readmit(ctx, g, private); err != nil {
 		return nil, err
 	}
-	if spent {
-		if err := s.useUp(ctx, client); err != nil {
+	if !spent || age > refreshGrace {
+		if err := s.keepAlive(ctx, g, private); errors.Is(err, errUpstreamDead) {
+			s.log.WarnContext(ctx, "refresh token refused", "grant", g.ID, "cause", err)
+			return nil, errInvalidRefresh
+		} else if err != nil {
 			return nil, err
 		}
-		return s.repeat(ctx, g, seed)
-	}
-	if err := s.keepAlive(ctx, g, private); errors.Is(err, errUpstreamDead) {
-		s.log.WarnContext(ctx, "refresh token refused", "grant", g.ID, "cause", err)
-		return nil, errInvalidRefresh
-	} else if err != nil {
-		return nil, err
 	}
 	if err := s.useUp(ctx, client); err != nil {
 		return nil, err
+	}
+	if spent {
+		return s.newestPair(ctx, g, seed)
 	}
 	n := t.N + 1
 	pair := s.ring.newPair(g, seed, n, now.Add(s.accessTTL), now.Add(s.refreshTTL))
@@ -99,15 +102,36 @@ func (s *Server) tryRefresh(ctx context.Context, client *requester, hash Hash, s
 		return nil, fmt.Errorf("rotating refresh token: %w", err)
 	}
 	s.log.InfoContext(ctx, "refreshed", "grant", g.ID, "n", n)
-	return s.respond(g, seed, n, pair.Access.ExpiresAt), nil
+	return s.respond(g, seed, n, 0, pair.Access.ExpiresAt), nil
 }
 
-// repeat returns the grant's newest pair with the life that it has left. If its access token is gone the client is
-// told that it has expired, and refreshes again.
-func (s *Server) repeat(ctx context.Context, g *Grant, seed secret32) (*tokenResponse, error) {
-	access, err := s.store.Token(ctx, HashOf(accessSecret(seed, g.Counter).format(accessPrefix)))
+// newestPair returns the grant's newest pair, with a new access token if the last one is no longer alive. The refresh
+// token's life is not prolonged: a client that never stores it signs in again when it ends. It returns [ErrConflict] if
+// there is a newer pair by now.
+func (s *Server) newestPair(ctx context.Context, g *Grant, seed secret32) (*tokenResponse, error) {
+	n, reissued, now := g.Counter, g.Reissued, s.now()
+	refresh, err := s.store.Token(ctx, HashOf(refreshSecret(seed, n).format(refreshPrefix)))
+	switch {
+	case errors.Is(err, ErrNotFound): // the grant has ended
+		return nil, errInvalidRefresh
+	case err != nil:
+		return nil, fmt.Errorf("looking up newest refresh token: %w", err)
+	case !refresh.SpentAt.IsZero():
+		return nil, ErrConflict
+	case !now.Before(refresh.ExpiresAt):
+		return nil, errInvalidRefresh.because(g, "the newest refresh token has expired")
+	}
+	access, err := s.store.Token(ctx, HashOf(accessSecret(seed, n, reissued).format(accessPrefix)))
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return nil, fmt.Errorf("looking up newest access token: %w", err)
 	}
-	return s.respond(g, seed, g.Counter, access.ExpiresAt), nil
+	if err == nil && now.Before(access.ExpiresAt) {
+		return s.respond(g, seed, n, reissued, access.ExpiresAt), nil
+	}
+	access = s.ring.newAccess(g, seed, n, reissued+1, now.Add(s.accessTTL))
+	if err := s.store.Reissue(ctx, g.ID, n, reissued, now, access); err != nil {
+		return nil, fmt.Errorf("issuing an access token again: %w", err)
+	}
+	s.log.InfoContext(ctx, "access token issued again", "grant", g.ID, "n", n)
+	return s.respond(g, seed, n, reissued+1, access.ExpiresAt), nil
 }

@@ -20,6 +20,9 @@ const (
 	leaseLife    = 30 * time.Second // longer than renewTimeout, by what two instances' clocks may differ
 	leasePoll    = 50 * time.Millisecond
 	saveAgain    = time.Second // between attempts to save what has been renewed
+	// askAgainAfter is how long a token that works is not asked about. A person who revokes the app at the provider, or
+	// whose account is suspended there, is signed out after that at the latest, if their client refreshes.
+	askAgainAfter = time.Hour
 )
 
 var (
@@ -31,70 +34,76 @@ var (
 	errUpstreamExpired = errors.New("the provider's token has expired and cannot be renewed")
 )
 
-// upstreamToken returns the upstream token that a grant is bound to, and its version. A token that is about to expire,
-// or whose version is known not to work, is renewed first. Its errors are errUpstreamDead, errUpstreamExpired,
-// [ErrNotFound] for a grant that has ended, and those that are nobody's fault.
+// An openCredential is a credential with what is sealed in it.
+type openCredential struct {
+	*Credential
+	credentialContent
+}
+
+// upstreamToken returns the upstream token that a grant is bound to. A token that is about to expire, or whose version
+// is known not to work, is renewed first. Its errors are errUpstreamDead, errUpstreamExpired, [ErrNotFound] for a grant
+// that has ended, and those that are nobody's fault.
 func (s *Server) upstreamToken(ctx context.Context, g *Grant, private *ecdh.PrivateKey, broken int64) (
-	*upstream.Token, int64, error) {
+	*openCredential, error) {
 	for margin := renewMargin; ; margin = 0 { // a token may be made for less than the margin
-		c, t, err := s.openUpstream(ctx, g, private)
+		c, err := s.openUpstream(ctx, g, private)
 		if err != nil {
-			return nil, 0, err
+			return nil, err
 		}
 		now, works := s.now(), c.Version != broken && c.SuspectAt.IsZero() // renewing answers a suspicion as well
-		expired := !t.Expiry.IsZero() && !now.Before(t.Expiry)
+		expired := !c.Expiry.IsZero() && !now.Before(c.Expiry)
 		switch {
-		case works && (t.Expiry.IsZero() || now.Before(t.Expiry.Add(-margin))):
-			return t, c.Version, nil
-		case t.Refresh == "" && works && !expired:
-			return t, c.Version, nil
-		case t.Refresh == "":
-			return nil, 0, errUpstreamExpired
+		case works && (c.Expiry.IsZero() || now.Before(c.Expiry.Add(-margin))):
+			return c, nil
+		case c.Refresh == "" && works && !expired:
+			return c, nil
+		case c.Refresh == "":
+			return nil, errUpstreamExpired
 		}
-		if err := s.renew(ctx, g, c, t); err != nil {
+		if err := s.renew(ctx, g, c); err != nil {
 			if works && !expired && !errors.Is(err, errUpstreamDead) {
-				return t, c.Version, nil // the old one is good for a little longer
+				return c, nil // the old one is good for a little longer
 			}
-			return nil, 0, err
+			return nil, err
 		}
 		// Read what was saved, by whomever.
 	}
 }
 
 // openUpstream reads a grant's credential. One that is suspected is checked with the provider.
-func (s *Server) openUpstream(ctx context.Context, g *Grant, private *ecdh.PrivateKey) (*Credential, *upstream.Token,
-	error) {
-	c, err := s.store.Credential(ctx, g.ID)
+func (s *Server) openUpstream(ctx context.Context, g *Grant, private *ecdh.PrivateKey) (*openCredential, error) {
+	row, err := s.store.Credential(ctx, g.ID)
 	if err != nil {
-		return nil, nil, fmt.Errorf("looking up upstream credential: %w", err)
+		return nil, fmt.Errorf("looking up upstream credential: %w", err)
 	}
-	if !c.DeadAt.IsZero() {
-		return nil, nil, errUpstreamDead
+	if !row.DeadAt.IsZero() {
+		return nil, errUpstreamDead
 	}
-	t, err := s.ring.openCredential(private, g, &c)
+	content, err := s.ring.openCredential(private, g, &row)
 	if errors.Is(err, errForged) {
 		s.log.ErrorContext(ctx, "upstream credential refused", "grant", g.ID, "cause", err)
-		return nil, nil, errUpstreamDead // as good as: a sign-in writes a new one
+		return nil, errUpstreamDead // as good as: a sign-in writes a new one
 	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("opening upstream credential: %w", err)
+		return nil, fmt.Errorf("opening upstream credential: %w", err)
 	}
-	if !c.SuspectAt.IsZero() && t.Refresh == "" && (t.Expiry.IsZero() || s.now().Before(t.Expiry)) {
-		err := s.checkUpstream(ctx, g, &c, t)
+	c := &openCredential{&row, *content}
+	if !c.SuspectAt.IsZero() && c.Refresh == "" && (c.Expiry.IsZero() || s.now().Before(c.Expiry)) {
+		err := s.checkUpstream(ctx, g, c)
 		if errors.Is(err, ErrConflict) { // somebody has written another version
 			return s.openUpstream(ctx, g, private)
 		}
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
-	return &c, t, nil
+	return c, nil
 }
 
 // checkUpstream asks the provider whether it still accepts a token, and keeps the answer. It returns [ErrConflict] if
 // the credential has another version by then.
-func (s *Server) checkUpstream(ctx context.Context, g *Grant, c *Credential, t *upstream.Token) error {
-	err := s.provider(g.User.Provider).Check(ctx, t)
+func (s *Server) checkUpstream(ctx context.Context, g *Grant, c *openCredential) error {
+	err := s.provider(g.User.Provider).Check(ctx, &c.Token)
 	switch {
 	case err == nil:
 		c.SuspectAt = time.Time{}
@@ -107,7 +116,7 @@ func (s *Server) checkUpstream(ctx context.Context, g *Grant, c *Credential, t *
 
 // bury marks a version of a credential as dead, and returns errUpstreamDead. If somebody has written another version,
 // it was not the credential that was dead but our copy of it: [ErrConflict].
-func (s *Server) bury(ctx context.Context, g *Grant, c *Credential, cause error) error {
+func (s *Server) bury(ctx context.Context, g *Grant, c *openCredential, cause error) error {
 	err := s.store.JudgeCredential(ctx, c.ID, c.Version, s.now())
 	if err != nil {
 		return fmt.Errorf("marking upstream credential as dead: %w", err)
@@ -120,10 +129,10 @@ func (s *Server) bury(ctx context.Context, g *Grant, c *Credential, cause error)
 
 // renew sees to it that this version of a credential is renewed, by this caller or another one. After that the
 // credential has to be read again.
-func (s *Server) renew(ctx context.Context, g *Grant, c *Credential, t *upstream.Token) error {
+func (s *Server) renew(ctx context.Context, g *Grant, c *openCredential) error {
 	renewal := s.renewals.DoChan(fmt.Sprint(c.ID, c.Version), func() (any, error) {
 		// What the provider answers must be kept, whoever is still waiting for it.
-		return nil, s.renewOnce(context.WithoutCancel(ctx), g, c, t)
+		return nil, s.renewOnce(context.WithoutCancel(ctx), g, c)
 	})
 	select {
 	case r := <-renewal:
@@ -133,7 +142,7 @@ func (s *Server) renew(ctx context.Context, g *Grant, c *Credential, t *upstream
 	}
 }
 
-func (s *Server) renewOnce(ctx context.Context, g *Grant, c *Credential, t *upstream.Token) error {
+func (s *Server) renewOnce(ctx context.Context, g *Grant, c *openCredential) error {
 	owner, deadline := newID().String(), time.After(leaseLife)
 	for {
 		now := s.now()
@@ -163,7 +172,7 @@ func (s *Server) renewOnce(ctx context.Context, g *Grant, c *Credential, t *upst
 	}
 	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
 	defer cancel()
-	renewed, err := s.provider(g.User.Provider).Renew(ctx, t)
+	renewed, err := s.provider(g.User.Provider).Renew(ctx, &c.Token)
 	if errors.Is(err, upstream.ErrDead) {
 		if err = s.bury(ctx, g, c, err); errors.Is(err, ErrConflict) {
 			return nil
@@ -173,9 +182,16 @@ func (s *Server) renewOnce(ctx context.Context, g *Grant, c *Credential, t *upst
 	if err != nil {
 		return errors.Join(err, s.store.Unlease(ctx, c.ID, owner))
 	}
+	vouched := func(r Recipient) bool {
+		ok := c.vouchesFor(r)
+		if !ok {
+			s.log.ErrorContext(ctx, "renewed credential withheld from a grant", "grant", r.Grant, "cause", errForged)
+		}
+		return ok
+	}
 	// The old token is dead by now. To lose the new one because the store is restarting would sign the person out.
 	for {
-		err = s.store.SaveCredential(ctx, c.ID, c.Version, s.now(), s.ring.sealCredential(g.User.ID, renewed))
+		err = s.store.SaveCredential(ctx, c.ID, c.Version, s.now(), s.ring.sealCredential(g.User.ID, renewed, vouched))
 		if err == nil || errors.Is(err, ErrConflict) || ctx.Err() != nil {
 			break
 		}
@@ -193,11 +209,36 @@ func (s *Server) renewOnce(ctx context.Context, g *Grant, c *Credential, t *upst
 }
 
 // keepAlive renews an expired upstream credential when its MCP client refreshes, so that a client that is idle for long
-// does not lose it. It returns errUpstreamDead if the person has to sign in again.
+// does not lose it; and asks the provider about one that has not expired, because nobody else may do so. It returns
+// errUpstreamDead if the person has to sign in again.
 func (s *Server) keepAlive(ctx context.Context, g *Grant, private *ecdh.PrivateKey) error {
-	_, _, err := s.upstreamToken(ctx, g, private, 0)
+	c, err := s.upstreamToken(ctx, g, private, 0)
 	if errors.Is(err, errUpstreamExpired) {
 		return nil // only tools need it
 	}
-	return err
+	if err != nil || s.now().Sub(c.AskedAt) < askAgainAfter {
+		return err
+	}
+	// Noted first, so that many clients that refresh at once, or while the provider is down, ask it once.
+	err = s.store.MarkAsked(ctx, c.ID, c.Version, s.now(), s.now().Add(-askAgainAfter))
+	if errors.Is(err, ErrConflict) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("noting that the provider is asked: %w", err)
+	}
+	asking, cancel := context.WithTimeout(ctx, judgeTimeout)
+	defer cancel()
+	err = s.provider(g.User.Provider).Check(asking, &c.Token)
+	if errors.Is(err, upstream.ErrDead) {
+		if err = s.bury(ctx, g, c, err); errors.Is(err, ErrConflict) {
+			return nil
+		}
+		return err
+	}
+	if err != nil { // the provider's trouble, which says nothing of the person
+		s.log.WarnContext(ctx, "provider did not say whether it accepts a token", "provider", g.User.Provider,
+			"grant", g.ID, "cause", err)
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/ecdh"
@@ -9,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,12 +23,22 @@ import (
 //	wrap         the seed, encrypted under HKDF(code or refresh token, ring key); or the private key, encrypted under
 //	             HKDF(access token, ring key). One wrap is stored beside each token's hash. Tokens are not stored, so
 //	             neither the database nor the ring key nor both together open a wrap.
-//	credential   the upstream token, encrypted under HKDF(content key, ring key). The content key is new at each write.
+//	credential   the upstream token, and the fingerprints of the grants that it is sealed to, encrypted under
+//	             HKDF(content key, ring key). The content key is new at each write.
 //	sealed key   the content key, sealed with HPKE (RFC 9180, base mode) to the public key of each live grant.
 //
 // To read the upstream token takes a live MCP token and the ring key. To write one takes only public keys: a person
 // who signs in with one client moves all of their clients to the new upstream token, and a grant that has ended is
 // out at the next write.
+//
+// A renewal can read the version that it replaces, so it seals only to grants whose fingerprints are in there. A grant
+// that somebody invented in the database gets nothing, even if they know SECRET. A sign-in cannot read that version and
+// has to believe the rows; SECURITY.md says what follows.
+//
+// A grant keeps its key for as long as it lives. A new key at each refresh would help only against a thief of four
+// things: SECRET, the database, an older copy of it, and a token that was alive in the older copy. It would cost every
+// refresh an HPKE seal and the lock on the user's row, and every grant a second sealed key, for the access token that
+// is still alive.
 
 var (
 	// errRingKey: the value was made under a secret that this server no longer has. That is the operator's mistake,
@@ -64,16 +76,21 @@ func mustKey(b []byte) *ecdh.PrivateKey {
 
 // grantContext is what a wrap vouches for: whoever changes one of these in the database makes the wrap fail to open.
 func grantContext(g *Grant) []byte {
+	return join(oldGrantContext(g), g.Credential[:])
+}
+
+// oldGrantContext is what wraps vouch for that were made before release 0.2.
+func oldGrantContext(g *Grant) []byte {
 	return join(g.ID[:], g.User.ID[:], []byte(g.Client.ID), []byte(strings.Join(g.Scopes, " ")), []byte(g.Audience),
 		g.PublicKey)
 }
 
-func codeContext(c *Code, g *Grant) []byte {
-	return join([]byte("code"), grantContext(g), []byte(c.Challenge), []byte(c.RedirectURI), millis(c.ExpiresAt))
+func codeContext(c *Code, grant []byte) []byte {
+	return join([]byte("code"), grant, []byte(c.Challenge), []byte(c.RedirectURI), millis(c.ExpiresAt))
 }
 
-func tokenContext(t *Token, g *Grant) []byte {
-	return join([]byte(t.Kind), grantContext(g), binary.BigEndian.AppendUint64(nil, uint64(t.N)), millis(t.ExpiresAt))
+func tokenContext(t *Token, grant []byte) []byte {
+	return join([]byte(t.Kind), grant, binary.BigEndian.AppendUint64(nil, uint64(t.N)), millis(t.ExpiresAt))
 }
 
 // millis is how precisely a store keeps a time.
@@ -88,48 +105,83 @@ func (r keyRing) wrap(token secret32, plain, context []byte) Wrap {
 }
 
 // unwrap is the inverse of wrap. Both kinds of wrap hold 32 bytes.
-func (r keyRing) unwrap(token secret32, w Wrap, context []byte) (secret32, error) {
+func (r keyRing) unwrap(token secret32, w Wrap, g *Grant, context func(grant []byte) []byte) (secret32, error) {
 	k, ok := r.named(w.RingKey)
 	if !ok {
 		return secret32{}, errRingKey
 	}
-	plain, err := aead(token[:], k, "wrap").Open(nil, nil, w.Bytes, context)
-	if err != nil || len(plain) != 32 {
-		return secret32{}, errForged
+	for _, grant := range []func(*Grant) []byte{grantContext, oldGrantContext} {
+		plain, err := aead(token[:], k, "wrap").Open(nil, nil, w.Bytes, context(grant(g)))
+		if err == nil && len(plain) == 32 {
+			return secret32(plain), nil
+		}
 	}
-	return secret32(plain), nil
+	return secret32{}, errForged
 }
 
-// wrapCode completes a new code: its hash and the wrap of the grant's seed.
-func (r keyRing) wrapCode(c *Code, g *Grant, code, seed secret32) {
-	c.Hash = HashOf(code.format(codePrefix))
-	c.Wrap = r.wrap(code, seed[:], codeContext(c, g))
+// wrapCode returns the wrap of the grant's seed that is stored beside a new code.
+func (r keyRing) wrapCode(c *Code, g *Grant, code, seed secret32) Wrap {
+	return r.wrap(code, seed[:], codeContext(c, grantContext(g)))
+}
+
+// openCode returns the seed of the code's grant.
+func (r keyRing) openCode(code secret32, c *Code) (seed secret32, err error) {
+	return r.unwrap(code, c.Wrap, &c.Grant, func(grant []byte) []byte { return codeContext(c, grant) })
 }
 
 // newPair derives the grant's n-th pair of tokens, and the rows that are stored for it.
 func (r keyRing) newPair(g *Grant, seed secret32, n int64, accessExpiry, refreshExpiry time.Time) Pair {
-	access, refresh := accessSecret(seed, n), refreshSecret(seed, n)
-	p := Pair{
-		Access:  Token{Hash: HashOf(access.format(accessPrefix)), Kind: Access, N: n, ExpiresAt: accessExpiry},
-		Refresh: Token{Hash: HashOf(refresh.format(refreshPrefix)), Kind: Refresh, N: n, ExpiresAt: refreshExpiry},
-	}
-	p.Access.Wrap = r.wrap(access, privateKey(seed).Bytes(), tokenContext(&p.Access, g))
-	p.Refresh.Wrap = r.wrap(refresh, seed[:], tokenContext(&p.Refresh, g))
-	return p
+	refresh := refreshSecret(seed, n)
+	t := Token{Hash: HashOf(refresh.format(refreshPrefix)), Kind: Refresh, N: n, ExpiresAt: refreshExpiry}
+	t.Wrap = r.wrap(refresh, seed[:], tokenContext(&t, grantContext(g)))
+	return Pair{Access: r.newAccess(g, seed, n, 0, accessExpiry), Refresh: t}
 }
 
-// sealCredential is the one way to write an upstream token.
-func (r keyRing) sealCredential(user Hash, t *upstream.Token) SealFunc {
+// newAccess derives an access token of the grant, and the row that is stored for it.
+func (r keyRing) newAccess(g *Grant, seed secret32, n, reissued int64, expiry time.Time) Token {
+	access := accessSecret(seed, n, reissued)
+	t := Token{Hash: HashOf(access.format(accessPrefix)), Kind: Access, N: n, ExpiresAt: expiry}
+	t.Wrap = r.wrap(access, privateKey(seed).Bytes(), tokenContext(&t, grantContext(g)))
+	return t
+}
+
+// openToken returns what the token wraps: the private key of its grant, or of a refresh token the grant's seed.
+func (r keyRing) openToken(token secret32, t *Token) (secret32, error) {
+	return r.unwrap(token, t.Wrap, &t.Grant, func(grant []byte) []byte { return tokenContext(t, grant) })
+}
+
+// credentialContent is what a credential's ciphertext holds, as JSON.
+type credentialContent struct {
+	upstream.Token
+	// SealedTo are the fingerprints of the grants that can read this version. Nil means that a release before 0.2 wrote it.
+	SealedTo [][]byte `json:"sealed_to"`
+}
+
+// vouchesFor reports whether the grant was among those that could read this version of a credential.
+func (c *credentialContent) vouchesFor(r Recipient) bool {
+	return c.SealedTo == nil ||
+		slices.ContainsFunc(c.SealedTo, func(f []byte) bool { return bytes.Equal(f, r.fingerprint()) })
+}
+
+// fingerprint names a grant and its key in 16 bytes.
+func (r Recipient) fingerprint() []byte {
+	h := HashOf(string(join(r.Grant[:], r.PublicKey)))
+	return h[:16]
+}
+
+// sealCredential is the one way to write an upstream token. It seals to those recipients that are vouched for. The
+// others get an empty key, which opens nothing.
+func (r keyRing) sealCredential(user Hash, t *upstream.Token, vouched func(Recipient) bool) SealFunc {
 	return func(credential ID, version int64, to []Recipient) (Sealed, error) {
-		plain, err := json.Marshal(t)
-		if err != nil {
-			return Sealed{}, err
-		}
-		content, k := newSecret(), r.seals()
+		content := credentialContent{Token: *t, SealedTo: [][]byte{}}
+		contentKey, k := newSecret(), r.seals()
 		s := Sealed{RingKey: k.name}
-		s.Ciphertext = aead(content[:], k, "credential").Seal(nil, nil, plain,
-			credentialContext(user, credential, version))
 		for _, recipient := range to {
+			if !vouched(recipient) {
+				s.Keys = append(s.Keys, []byte{})
+				continue
+			}
+			content.SealedTo = append(content.SealedTo, recipient.fingerprint())
 			public, err := ecdh.X25519().NewPublicKey(recipient.PublicKey)
 			if err != nil {
 				return Sealed{}, fmt.Errorf("public key of grant %s: %w", recipient.Grant, err)
@@ -139,18 +191,27 @@ func (r keyRing) sealCredential(user Hash, t *upstream.Token) SealFunc {
 				return Sealed{}, err
 			}
 			key, err := hpke.Seal(pk, hpke.HKDFSHA256(), hpke.AES256GCM(),
-				recipientInfo(recipient.Grant, credential, version), content[:])
+				recipientInfo(recipient.Grant, credential, version), contentKey[:])
 			if err != nil {
 				return Sealed{}, fmt.Errorf("sealing to grant %s: %w", recipient.Grant, err)
 			}
 			s.Keys = append(s.Keys, key)
 		}
+		plain, err := json.Marshal(content)
+		if err != nil {
+			return Sealed{}, err
+		}
+		s.Ciphertext = aead(contentKey[:], k, "credential").Seal(nil, nil, plain,
+			credentialContext(user, credential, version))
 		return s, nil
 	}
 }
 
+// anyRecipient is the vouching of a sign-in.
+func anyRecipient(Recipient) bool { return true }
+
 // openCredential returns the upstream token that the grant with this private key is bound to.
-func (r keyRing) openCredential(private *ecdh.PrivateKey, g *Grant, c *Credential) (*upstream.Token, error) {
+func (r keyRing) openCredential(private *ecdh.PrivateKey, g *Grant, c *Credential) (*credentialContent, error) {
 	k, ok := r.named(c.RingKey)
 	if !ok {
 		return nil, errRingKey
@@ -159,20 +220,20 @@ func (r keyRing) openCredential(private *ecdh.PrivateKey, g *Grant, c *Credentia
 	if err != nil {
 		return nil, err
 	}
-	content, err := hpke.Open(sk, hpke.HKDFSHA256(), hpke.AES256GCM(), recipientInfo(g.ID, c.ID, c.Version), c.Key)
+	contentKey, err := hpke.Open(sk, hpke.HKDFSHA256(), hpke.AES256GCM(), recipientInfo(g.ID, c.ID, c.Version), c.Key)
 	if err != nil {
 		return nil, errForged
 	}
-	plain, err := aead(content, k, "credential").Open(nil, nil, c.Ciphertext,
+	plain, err := aead(contentKey, k, "credential").Open(nil, nil, c.Ciphertext,
 		credentialContext(g.User.ID, c.ID, c.Version))
 	if err != nil {
 		return nil, errForged
 	}
-	var t upstream.Token
-	if err := json.Unmarshal(plain, &t); err != nil {
+	var content credentialContent
+	if err := json.Unmarshal(plain, &content); err != nil {
 		return nil, errForged // without the cause: it would quote the plain text
 	}
-	return &t, nil
+	return &content, nil
 }
 
 func credentialContext(user Hash, credential ID, version int64) []byte {

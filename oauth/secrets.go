@@ -53,8 +53,14 @@ func parseSecret(prefix, token string) (s secret32, ok bool) {
 // The tokens of a grant are derived from its seed, so that everybody who holds the seed (that is, a code or any
 // refresh token of the grant) arrives at the same pair n. This is what makes a refresh idempotent.
 
-func accessSecret(seed secret32, n int64) secret32 {
-	return secret32(derive(seed[:], nil, "access", strconv.FormatInt(n, 10)))
+// accessSecret returns the access token of pair n, or, if reissued is not 0, the one that was issued after it with the
+// same pair. A token that has expired must not come to life again: a copy of it may have been left lying about.
+func accessSecret(seed secret32, n, reissued int64) secret32 {
+	info := []string{"access", strconv.FormatInt(n, 10)}
+	if reissued > 0 {
+		info = append(info, strconv.FormatInt(reissued, 10))
+	}
+	return secret32(derive(seed[:], nil, info...))
 }
 
 func refreshSecret(seed secret32, n int64) secret32 {

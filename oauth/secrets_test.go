@@ -46,7 +46,8 @@ func TestEveryPairOfAGrantIsDifferent(t *testing.T) {
 	seed, other := newSecret(), newSecret()
 	seen := map[secret32]bool{seed: true, secret32(privateKey(seed).Bytes()): true}
 	for n := range int64(100) {
-		for _, s := range []secret32{accessSecret(seed, n), refreshSecret(seed, n), accessSecret(other, n)} {
+		for _, s := range []secret32{accessSecret(seed, n, 0), accessSecret(seed, n, 1), accessSecret(seed, n, 11),
+			refreshSecret(seed, n), accessSecret(other, n, 0)} {
 			if seen[s] {
 				t.Fatalf("pair %d repeats an earlier secret", n)
 			}

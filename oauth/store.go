@@ -41,9 +41,14 @@ type Store interface {
 	// Token returns an access or refresh token with its grant, spent or not, expired or not.
 	Token(ctx context.Context, token Hash) (Token, error)
 
-	// Rotate spends a refresh token: if the grant's counter is still n it becomes n+1, the token is stamped as spent
-	// at that time, and the pair is stored. Otherwise nothing changes and it returns [ErrConflict].
+	// Rotate spends the refresh token of pair n: if the grant's counter is still n it becomes n+1, the token is stamped
+	// as spent at that time, that of pair n-1 as retired, and the new pair is stored. Otherwise nothing changes and it
+	// returns [ErrConflict].
 	Rotate(ctx context.Context, refresh Hash, n int64, at time.Time, pair Pair) error
+
+	// Reissue adds an access token to pair n and increments [Grant.Reissued], if the grant's counter is still n and
+	// Reissued what the caller saw. Otherwise nothing changes and it returns [ErrConflict].
+	Reissue(ctx context.Context, grant ID, n, reissued int64, at time.Time, access Token) error
 
 	// UserGrants returns a person's grants that are alive at that time, redeemed or not, the newest first.
 	UserGrants(ctx context.Context, user Hash, at time.Time) ([]Grant, error)
@@ -79,6 +84,10 @@ type Store interface {
 	// credential's.
 	JudgeCredential(ctx context.Context, credential ID, version int64, deadAt time.Time) error
 
+	// MarkAsked notes that the provider is asked at that time whether it accepts this version of a credential. It returns
+	// [ErrConflict] if that has been noted for a time after before, or if the version is no longer the credential's.
+	MarkAsked(ctx context.Context, credential ID, version int64, at, before time.Time) error
+
 	// SuspectCredentials notes of all upstream credentials of a user that the provider must be asked before they are
 	// used, since that time. A user who is not there has none.
 	SuspectCredentials(ctx context.Context, user Hash, at time.Time) error
@@ -90,9 +99,9 @@ type Store interface {
 	KeysInUse(ctx context.Context, at time.Time) ([]string, error)
 
 	// Purge removes what no request can need any more, and returns how many rows it changed: expired grants, access
-	// tokens, codes and assertions; refresh tokens that were spent long ago; credentials without a grant; and, of those
+	// tokens, codes and assertions; refresh tokens that retired long ago; credentials without a grant; and, of those
 	// long not seen, clients without a grant, and users without one who are not pinned. It also erases the wraps of
-	// spent tokens.
+	// retired tokens.
 	Purge(ctx context.Context, p PurgeLimits) (int, error)
 
 	// User returns a person as they were last described.
@@ -170,6 +179,7 @@ type Grant struct {
 	Audience   string
 	PublicKey  []byte // X25519; the private half exists only wrapped, see seal.go
 	Counter    int64  // number of the newest token pair; 0 until the code is redeemed
+	Reissued   int64  // how many more access tokens were issued with that pair
 	CreatedAt  time.Time
 	LastUsedAt time.Time // of the code's redemption or the newest refresh
 	DeadAt     time.Time // when the provider refused its credential; zero: it did not
@@ -178,8 +188,9 @@ type Grant struct {
 // A SignIn is what the callback stores.
 type SignIn struct {
 	Flow           Hash
-	Grant          Grant // Credential is ignored: the store finds or makes it
-	Code           Code  // Grant is ignored
+	Grant          Grant                    // Credential is ignored: the store finds or makes it
+	Code           Code                     // Grant and Wrap are ignored
+	WrapCode       func(credential ID) Wrap // returns the code's Wrap, which vouches for the credential
 	UpstreamScopes []string
 	At             time.Time
 }
@@ -195,7 +206,7 @@ type Recipient struct {
 }
 
 // Sealed is a credential's new content: the ciphertext, the ring key that it needs, and the content key sealed to
-// each recipient, in their order.
+// each recipient, in their order. The key is empty for a recipient that is not vouched for.
 type Sealed struct {
 	RingKey    string
 	Ciphertext []byte
@@ -208,6 +219,7 @@ type Credential struct {
 	Version    int64
 	DeadAt     time.Time // when the provider refused it; zero: it did not
 	SuspectAt  time.Time // since when the provider must be asked before it is used; zero: it need not
+	AskedAt    time.Time // when the provider issued this version, or was last asked about it
 	RingKey    string
 	Ciphertext []byte
 	Key        []byte // the content key, sealed to the grant
@@ -246,7 +258,8 @@ type Token struct {
 	N         int64 // the pair it belongs to
 	Wrap      Wrap
 	ExpiresAt time.Time
-	SpentAt   time.Time // of a refresh token; zero: not yet
+	SpentAt   time.Time // of a refresh token: when it was first presented; zero: not yet
+	RetiredAt time.Time // of a refresh token: when its successor was first presented; zero: not yet
 }
 
 // A Pair is the access and the refresh token that are issued together. Their Grant is ignored.
@@ -256,9 +269,9 @@ type Pair struct {
 
 // PurgeLimits says what [Store.Purge] may remove.
 type PurgeLimits struct {
-	At          time.Time // what has expired by then
-	SpentBefore time.Time // refresh tokens
-	EraseBefore time.Time // the wraps of refresh tokens that were spent before
-	SeenBefore  time.Time // users and clients without a grant
-	Limit       int       // rows of each kind
+	At            time.Time // what has expired by then
+	RetiredBefore time.Time // refresh tokens
+	EraseBefore   time.Time // the wraps of refresh tokens that retired before
+	SeenBefore    time.Time // users and clients without a grant
+	Limit         int       // rows of each kind
 }

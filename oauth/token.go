@@ -144,10 +144,10 @@ func (s *Server) authenticateClient(w http.ResponseWriter, r *http.Request, form
 	return by, nil
 }
 
-// respond returns the answer that hands out a grant's n-th pair.
-func (s *Server) respond(g *Grant, seed secret32, n int64, expiresAt time.Time) *tokenResponse {
+// respond returns the answer that hands out a grant's n-th pair, with an access token that expires then.
+func (s *Server) respond(g *Grant, seed secret32, n, reissued int64, expiresAt time.Time) *tokenResponse {
 	return &tokenResponse{
-		AccessToken:  accessSecret(seed, n).format(accessPrefix),
+		AccessToken:  accessSecret(seed, n, reissued).format(accessPrefix),
 		TokenType:    "Bearer",
 		ExpiresIn:    max(0, int64(expiresAt.Sub(s.now()).Seconds())),
 		RefreshToken: refreshSecret(seed, n).format(refreshPrefix),

@@ -54,8 +54,10 @@ func (r rule) matches(id Identity) (is, known bool) {
 	case "anyone":
 		is = true
 	case "github":
-		// Who took over a login that DENY names is turned away as well: it cannot be told from here that they are new.
-		is = id.Pinned == r.value || r.deny && lowerASCII(id.Login) == r.value
+		// DENY means whoever has the login, and whoever had it: a rename gets nobody past it, and it cannot be told from
+		// here whether somebody else took the login since.
+		is = id.Pinned == r.value ||
+			r.deny && (lowerASCII(id.Login) == r.value || slices.Contains(id.FormerLogins, r.value))
 	case "google-domain":
 		is = lowerASCII(id.HostedDomain) == r.value
 	case "email":
@@ -77,11 +79,14 @@ func (r rule) matches(id Identity) (is, known bool) {
 	return is, true
 }
 
-// Pin returns the login that a rule knows this account by today, in lower case, or "": see [Identity.Pinned].
+// Pin returns the login to pin an account to, in lower case, if an ALLOW rule names the login that the account has today
+// and none names its present pin; else "". See [Identity.Pinned].
 func (r Rules) Pin(id Identity) string {
+	names := func(login string) bool {
+		return slices.Contains(r, rule{kind: "github", value: login})
+	}
 	login := lowerASCII(id.Login)
-	named := func(rule rule) bool { return rule.kind == "github" && rule.value == login }
-	if id.Provider != githubID || !slices.ContainsFunc(r, named) {
+	if id.Provider != githubID || !names(login) || names(id.Pinned) {
 		return ""
 	}
 	return login

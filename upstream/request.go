@@ -1,6 +1,7 @@
 package upstream
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -54,6 +55,10 @@ func (p *Provider) call(req *http.Request, op string, v any) (http.Header, error
 	fail.Status = res.StatusCode
 	if res.StatusCode < 200 || res.StatusCode > 299 {
 		fail.Reason, fail.kind = kindOf(res.StatusCode, res.Header, body)
+		if fail.kind == nil && p.ID == githubID && res.StatusCode == http.StatusForbidden &&
+			bytes.Contains(bytes.ToLower(body), []byte("account was suspended")) {
+			fail.Reason, fail.kind = "the person's account is suspended", ErrDead
+		}
 		fail.standing = p.standingOf(res.StatusCode, res.Header, body)
 		if fail.kind == nil && req.Header.Get("Authorization") == "" {
 			fail.kind = ErrUnavailable // nobody was refused, because nobody said who they are

@@ -241,7 +241,7 @@ func TestRulesThatCannotMatch(t *testing.T) {
 }
 
 func TestWhatTheRulesAskFor(t *testing.T) {
-	octocat := upstream.Identity{Provider: "github", Login: "Octocat", Pinned: "octocat"}
+	octocat := upstream.Identity{Provider: "github", Login: "Octocat", Pinned: "former"}
 	type asks struct {
 		Anyone, Nobody, GitHub, Facts bool
 		Pin                           string
@@ -251,10 +251,11 @@ func TestWhatTheRulesAskFor(t *testing.T) {
 		want        asks
 	}{
 		{"", "github:hubot", asks{Nobody: true}},
-		{"anyone", "github:octocat", asks{Anyone: true, Pin: "octocat"}},
+		{"anyone", "github:octocat", asks{Anyone: true}},                // DENY remembers all logins
+		{"anyone,github:octocat,github:former", "", asks{Anyone: true}}, // a pin stays while a rule names it
 		{"github:anyone", "", asks{}},
 		{"github:hubot,github:octocat", "", asks{Pin: "octocat"}},
-		{"github:octocat,email:a@a.example,github-org:acme", "", asks{Pin: "octocat", GitHub: true}},
+		{"github:octocat,email:a@a.example,github-org:acme", "", asks{Pin: "octocat", GitHub: true, Facts: true}},
 		{"github:hubot,email:a@a.example", "", asks{Facts: true}},
 		{"github:hubot,google-domain:a.example", "oidc-group:a", asks{}},
 		{"anyone", "github-team:acme/devs", asks{Anyone: true, GitHub: true, Facts: true}},

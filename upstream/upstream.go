@@ -81,10 +81,28 @@ type Identity struct {
 	// Memberships are what GitHub answered about the organizations and teams that rules name, keyed by "github-org:acme".
 	// What nobody had to ask for is not there.
 	Memberships map[string]Standing
-	// Pinned is the login that access rules know the account by, whatever it is called today. It is set once, when
-	// the account first comes in under a login that a rule names; so a rule goes on to mean that account after it was
-	// renamed, and does not mean whoever takes the login next. In lower case; empty: no rule names the account.
+	// Pinned is the login that ALLOW knows the account by, in lower case. It is set when the provider says that the account
+	// has a login that an ALLOW rule names, and stays while a rule names it. So the rule goes on to mean that account after
+	// a rename, and does not mean whoever takes the login next. Empty if no rule names the account.
 	Pinned string
+	// FormerLogins are the logins that the account had here before, in lower case. Only DENY goes by them.
+	FormerLogins []string
+}
+
+// maxFormerLogins is how many logins of an account are remembered.
+const maxFormerLogins = 50
+
+// Remember adds to what the provider says of an account what this server knows of it: its pin, and what it was called.
+func (i *Identity) Remember(was Identity) {
+	i.Pinned, i.FormerLogins = was.Pinned, was.FormerLogins
+	login := lowerASCII(was.Login)
+	if login == "" || login == lowerASCII(i.Login) || slices.Contains(was.FormerLogins, login) {
+		return
+	}
+	i.FormerLogins = append(slices.Clone(was.FormerLogins), login)
+	if extra := len(i.FormerLogins) - maxFormerLogins; extra > 0 {
+		i.FormerLogins = i.FormerLogins[extra:]
+	}
 }
 
 // UserID is the SHA-256 of (issuer, subject). Whoever rewrites the stored issuer or subject of a user is found out,
@@ -259,7 +277,7 @@ func (p *Provider) IdentifyAgain(ctx context.Context, t *Token, was Identity) (I
 	if err != nil {
 		return Identity{}, err
 	}
-	id.Pinned = was.Pinned
+	id.Remember(was)
 	return id, nil
 }
 

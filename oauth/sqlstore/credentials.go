@@ -38,6 +38,13 @@ func (s *Store) JudgeCredential(ctx context.Context, credential oauth.ID, versio
 		credential[:], version, millis(deadAt))
 }
 
+// MarkAsked implements [oauth.Store].
+func (s *Store) MarkAsked(ctx context.Context, credential oauth.ID, version int64, at, before time.Time) error {
+	return s.changeOne(ctx, "note that a credential is asked about", `
+		UPDATE credentials SET asked_at = $3 WHERE id = $1 AND version = $2 AND asked_at <= $4`,
+		credential[:], version, millis(at), millis(before))
+}
+
 // changeOne runs a statement that changes or adds one row, or none because somebody else was first. It takes no lock
 // besides that of its row.
 func (s *Store) changeOne(ctx context.Context, name, statement string, args ...any) error {
@@ -99,8 +106,8 @@ func writeCredential(ctx context.Context, tx *sql.Tx, credential oauth.ID, versi
 	}
 	_, err = tx.ExecContext(ctx, `
 		UPDATE credentials SET version = $2, ciphertext = $3, ring_key = $4, lease_owner = '', lease_until = 0,
-			dead_at = 0, suspect_at = 0
-		WHERE id = $1`, credential[:], version, sealed.Ciphertext, sealed.RingKey)
+			dead_at = 0, suspect_at = 0, asked_at = $5
+		WHERE id = $1`, credential[:], version, sealed.Ciphertext, sealed.RingKey, at)
 	if err != nil {
 		return fmt.Errorf("write the credential: %w", err)
 	}

@@ -32,7 +32,8 @@ func signIn(person, client, grant string, at time.Time) oauth.SignIn {
 		// A local part may be quoted and hold a space. Split at spaces, this one would hold somebody else's address.
 		Emails:       []string{person + "@example.com", `"a admin@example.com b"@example.net`},
 		HostedDomain: "example.com", Groups: []string{"Group of " + person, "a, b"},
-		Memberships: map[string]upstream.Standing{"github-org:acme": "member"},
+		Memberships:  map[string]upstream.Standing{"github-org:acme": "member"},
+		FormerLogins: []string{"former-" + person},
 	}
 	return oauth.SignIn{
 		Flow: oauth.HashOf("flow of " + grant),
@@ -49,11 +50,16 @@ func signIn(person, client, grant string, at time.Time) oauth.SignIn {
 		},
 		Code: oauth.Code{
 			Hash: oauth.HashOf("code of " + grant), Challenge: grant, RedirectURI: "http://127.0.0.1:1234/callback",
-			Wrap: oauth.Wrap{RingKey: "k1", Bytes: []byte("seed")}, ExpiresAt: at.Add(codeLife),
+			ExpiresAt: at.Add(codeLife),
 		},
+		WrapCode:       codeWrap("k1"),
 		UpstreamScopes: []string{"read:user", "user:email"},
 		At:             at,
 	}
+}
+
+func codeWrap(ringKey string) func(oauth.ID) oauth.Wrap {
+	return func(oauth.ID) oauth.Wrap { return oauth.Wrap{RingKey: ringKey, Bytes: []byte("seed")} }
 }
 
 // seal makes sealed keys that say what they open, and for whom.

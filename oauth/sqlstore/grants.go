@@ -16,9 +16,9 @@ import (
 // three. It is joined to its code or token x. The columns are in the order in which the scan functions want them.
 const (
 	userColumns = `u.id, u.provider, u.issuer, u.subject, u.login, u.name, u.emails, u.hosted_domain, u.group_names,
-		u.memberships, u.pinned, u.facts_at, u.unknown_since`
+		u.memberships, u.pinned, u.former_logins, u.facts_at, u.unknown_since`
 	clientColumns = `c.client_id, c.name, c.redirect_uris, c.auth_method, c.secret_hash, c.issued_at`
-	grantColumns  = `g.id, g.credential_id, g.scopes, g.audience, g.public_key, g.counter, g.created_at,
+	grantColumns  = `g.id, g.credential_id, g.scopes, g.audience, g.public_key, g.counter, g.reissued, g.created_at,
 		g.last_used_at, (SELECT dead_at FROM credentials WHERE id = g.credential_id), ` + userColumns + `,
 		` + clientColumns
 	ownerJoins = `JOIN users u ON u.id = g.user_id JOIN clients c ON c.hash = g.client_hash`
@@ -32,14 +32,15 @@ func scanClient(c *oauth.Client) []any {
 func scanUser(u *oauth.User) []any {
 	return []any{
 		scanBytes{u.ID[:]}, &u.Provider, &u.Issuer, &u.Subject, &u.Login, &u.Name, scanJSON{&u.Emails}, &u.HostedDomain,
-		scanJSON{&u.Groups}, scanJSON{&u.Memberships}, &u.Pinned, scanMillis{&u.FactsAt}, scanMillis{&u.UnknownSince},
+		scanJSON{&u.Groups}, scanJSON{&u.Memberships}, &u.Pinned, scanJSON{&u.FormerLogins},
+		scanMillis{&u.FactsAt}, scanMillis{&u.UnknownSince},
 	}
 }
 
 func scanGrant(g *oauth.Grant) []any {
 	return slices.Concat([]any{
 		scanBytes{g.ID[:]}, scanBytes{g.Credential[:]}, scanWords{&g.Scopes}, &g.Audience, &g.PublicKey, &g.Counter,
-		scanMillis{&g.CreatedAt}, scanMillis{&g.LastUsedAt}, scanMillis{&g.DeadAt},
+		&g.Reissued, scanMillis{&g.CreatedAt}, scanMillis{&g.LastUsedAt}, scanMillis{&g.DeadAt},
 	}, scanUser(&g.User), scanClient(&g.Client))
 }
 
@@ -64,10 +65,10 @@ func (s *Store) UserGrants(ctx context.Context, user oauth.Hash, at time.Time) (
 func (s *Store) Credential(ctx context.Context, grant oauth.ID) (oauth.Credential, error) {
 	var c oauth.Credential
 	err := s.read.QueryRowContext(ctx, `
-		SELECT c.id, c.version, c.dead_at, c.suspect_at, c.ring_key, c.ciphertext, g.sealed_key
+		SELECT c.id, c.version, c.dead_at, c.suspect_at, c.asked_at, c.ring_key, c.ciphertext, g.sealed_key
 		FROM grants g JOIN credentials c ON c.id = g.credential_id WHERE g.id = $1`, grant[:]).
-		Scan(scanBytes{c.ID[:]}, &c.Version, scanMillis{&c.DeadAt}, scanMillis{&c.SuspectAt}, &c.RingKey, &c.Ciphertext,
-			&c.Key)
+		Scan(scanBytes{c.ID[:]}, &c.Version, scanMillis{&c.DeadAt}, scanMillis{&c.SuspectAt}, scanMillis{&c.AskedAt},
+			&c.RingKey, &c.Ciphertext, &c.Key)
 	return c, found("read a credential", err)
 }
 

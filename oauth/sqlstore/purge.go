@@ -16,7 +16,7 @@ type sweep struct {
 }
 
 func expired(p oauth.PurgeLimits) []any { return []any{millis(p.At), p.Limit} }
-func spent(p oauth.PurgeLimits) []any   { return []any{millis(p.SpentBefore), p.Limit} }
+func retired(p oauth.PurgeLimits) []any { return []any{millis(p.RetiredBefore), p.Limit} }
 func erased(p oauth.PurgeLimits) []any  { return []any{millis(p.EraseBefore), p.Limit} }
 func unseen(p oauth.PurgeLimits) []any  { return []any{millis(p.SeenBefore), p.Limit} }
 func seen(p oauth.PurgeLimits) []any    { return []any{millis(p.SeenBefore), p.Limit, millis(p.At)} }
@@ -31,13 +31,13 @@ var sweeps = []sweep{
 	{"remove expired assertions", `
 		DELETE FROM assertions WHERE hash IN (
 			SELECT hash FROM assertions WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2`, expired},
-	{"remove spent refresh tokens", `
+	{"remove retired refresh tokens", `
 		DELETE FROM tokens WHERE hash IN (
-			SELECT hash FROM tokens WHERE spent_at > 0 AND spent_at < $1 ORDER BY spent_at LIMIT $2`, spent},
-	{"erase the wraps of spent refresh tokens", `
+			SELECT hash FROM tokens WHERE retired_at > 0 AND retired_at < $1 ORDER BY retired_at LIMIT $2`, retired},
+	{"erase the wraps of retired refresh tokens", `
 		UPDATE tokens SET wrap = substr(wrap, 1, 0), ring_key = '' WHERE hash IN (
-			SELECT hash FROM tokens WHERE spent_at > 0 AND ring_key <> '' AND spent_at < $1
-			ORDER BY spent_at LIMIT $2`, erased},
+			SELECT hash FROM tokens WHERE retired_at > 0 AND ring_key <> '' AND retired_at < $1
+			ORDER BY retired_at LIMIT $2`, erased},
 
 	// Users and clients that still have a grant count as seen. Otherwise every pass would have to walk past all those
 	// who signed in long ago and are connected to this day. A pinned login stays taken for good.

@@ -3,6 +3,7 @@ package sqlstore_test
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,7 +22,12 @@ func TestPurge(t *testing.T) {
 		rotated  = t0.Add(10 * time.Minute)
 		idle     = rotated.Add(refreshLife)
 		later    = t0.Add(30 * 24 * time.Hour)
+		retired  = t0.Add(20 * time.Minute)
 	)
+	retire := func(t *testing.T, url string) {
+		_, err := database(t, url).Exec(`UPDATE tokens SET retired_at = $1 WHERE spent_at > 0`, retired.UnixMilli())
+		must(t, err)
+	}
 	all := []string{
 		"client a", "client b", "code abandoned", "code live erased",
 		"credential read:user user:email v1", "credential read:user user:email v1",
@@ -57,10 +63,11 @@ func TestPurge(t *testing.T) {
 			without(append(abandoned, "code live erased")...), 2},
 		{"an access token expires", oauth.PurgeLimits{At: redeemed.Add(accessLife)},
 			without(append(abandoned, "code live erased", "token live access1")...), 3},
-		{"spent just now", oauth.PurgeLimits{SpentBefore: rotated, EraseBefore: rotated}, all, 0},
-		{"a spent token's window is over", oauth.PurgeLimits{EraseBefore: rotated.Add(tick)},
+		{"spent, but its successor was never presented", oauth.PurgeLimits{RetiredBefore: later, EraseBefore: later}, all, 0},
+		{"retired just now", oauth.PurgeLimits{RetiredBefore: retired, EraseBefore: retired}, all, 0},
+		{"a retired token's window is over", oauth.PurgeLimits{EraseBefore: retired.Add(tick)},
 			replaced(without(), "token live refresh1 spent", "token live refresh1 spent erased"), 1},
-		{"a spent token is forgotten", oauth.PurgeLimits{SpentBefore: rotated.Add(tick)},
+		{"a retired token is forgotten", oauth.PurgeLimits{RetiredBefore: retired.Add(tick)},
 			without("token live refresh1 spent"), 1},
 		{"last seen long ago, but connected", oauth.PurgeLimits{At: redeemed, SeenBefore: redeemed}, all, 4},
 		{"last seen long ago, and one is not connected", oauth.PurgeLimits{At: later, SeenBefore: later},
@@ -75,6 +82,9 @@ func TestPurge(t *testing.T) {
 				s := connected(t, url, signIn("octocat", "a", "live", t0))
 				must(t, s.Rotate(ctx, pair("live", 1, "", t0).Refresh.Hash, 1, rotated, pair("live", 2, "", rotated)))
 				must(t, s.SignIn(ctx, signIn("hubot", "b", "abandoned", t0), seal))
+				if strings.Contains(tt.name, "retired") {
+					retire(t, url)
+				}
 				tt.limits.Limit = 100
 				changed, err := s.Purge(ctx, tt.limits)
 				must(t, err)

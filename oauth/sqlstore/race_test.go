@@ -73,7 +73,7 @@ func racingStores(t *testing.T, url string) func(i int) *sqlstore.Store {
 	t.Helper()
 	stores := []*sqlstore.Store{open(t, url), open(t, url)}
 	store := func(i int) *sqlstore.Store { return stores[i%2] }
-	for _, err := range atOnce(100, func(i int) error { return store(i).Ping(ctx) }) {
+	for _, err := range atOnce(100, func(i int) error { return store(i).Probe(ctx, t0) }) {
 		must(t, err)
 	}
 	return store
@@ -261,7 +261,7 @@ func TestEverythingAtOnce(t *testing.T) {
 				)
 				// Everything that was spent until now, and what only expires later, as if on a clock that is ahead. But
 				// nobody is forgotten who is signing in at this moment: that takes a clock that is ahead by months.
-				_, purgeErr := s.Purge(ctx, oauth.PurgeLimits{At: at.Add(codeLife), SpentBefore: at.Add(time.Hour),
+				_, purgeErr := s.Purge(ctx, oauth.PurgeLimits{At: at.Add(codeLife), RetiredBefore: at.Add(time.Hour),
 					EraseBefore: at.Add(time.Hour), SeenBefore: t0, Limit: 10})
 				if err := errors.Join(err, purgeErr); err != nil {
 					return err

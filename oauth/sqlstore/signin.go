@@ -34,15 +34,16 @@ func putUser(ctx context.Context, tx *sql.Tx, in oauth.SignIn) error {
 	u := in.Grant.User
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO users (id, provider, issuer, subject, login, name, emails, created_at, seen_at, hosted_domain,
-			group_names, memberships, pinned, facts_at, unknown_since)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10, $11, $12, $8, 0)
+			group_names, memberships, pinned, former_logins, facts_at, unknown_since)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9, $10, $11, $12, $13, $8, 0)
 		ON CONFLICT (id) DO UPDATE SET provider = excluded.provider, login = excluded.login,
 			name = excluded.name, emails = excluded.emails, seen_at = excluded.seen_at,
 			hosted_domain = excluded.hosted_domain, group_names = excluded.group_names,
-			memberships = excluded.memberships, pinned = excluded.pinned, facts_at = excluded.facts_at,
-			unknown_since = excluded.unknown_since`,
+			memberships = excluded.memberships, pinned = excluded.pinned, former_logins = excluded.former_logins,
+			facts_at = excluded.facts_at, unknown_since = excluded.unknown_since`,
 		u.ID[:], u.Provider, u.Issuer, u.Subject, u.Login, u.Name, toJSON(u.Emails), millis(in.At),
-		u.HostedDomain, toJSON(u.Groups), toJSON(u.Memberships), u.Pinned)
+		u.HostedDomain, toJSON(u.Groups), toJSON(u.Memberships), u.Pinned,
+		toJSON(u.FormerLogins))
 	return err
 }
 
@@ -61,7 +62,7 @@ func putCredential(ctx context.Context, tx *sql.Tx, in oauth.SignIn) (id oauth.I
 
 // addGrant inserts the grant with its code. The same flow a second time is [oauth.ErrConflict].
 func addGrant(ctx context.Context, tx *sql.Tx, in oauth.SignIn, credential oauth.ID) error {
-	g, c := in.Grant, in.Code
+	g, c, wrap := in.Grant, in.Code, in.WrapCode(credential)
 	client := oauth.HashOf(g.Client.ID)
 	inserted, err := tx.ExecContext(ctx, `
 		INSERT INTO grants (id, user_id, client_hash, credential_id, flow_hash, scopes, audience, public_key,
@@ -81,6 +82,6 @@ func addGrant(ctx context.Context, tx *sql.Tx, in oauth.SignIn, credential oauth
 	_, err = tx.ExecContext(ctx, `
 		INSERT INTO codes (hash, grant_id, challenge, redirect_uri, wrap, ring_key, expires_at, redeemed_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, 0)`,
-		c.Hash[:], g.ID[:], c.Challenge, c.RedirectURI, c.Wrap.Bytes, c.Wrap.RingKey, millis(c.ExpiresAt))
+		c.Hash[:], g.ID[:], c.Challenge, c.RedirectURI, wrap.Bytes, wrap.RingKey, millis(c.ExpiresAt))
 	return err
 }

@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"example.com/mcp-federated-login/oauth"
 )
@@ -72,8 +73,17 @@ func (s *Store) Close() error {
 	return errors.Join(s.read.Close(), s.write.Close())
 }
 
-// Ping reports whether the database can be reached.
-func (s *Store) Ping(ctx context.Context) error { return s.read.PingContext(ctx) }
+// Probe writes to the database, and returns why that does not work: it cannot be reached, its disk is full, or it only
+// reads.
+func (s *Store) Probe(ctx context.Context, at time.Time) error {
+	_, err := s.write.ExecContext(ctx, `
+		INSERT INTO probes (id, probed_at) VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET probed_at = excluded.probed_at`,
+		millis(at))
+	if err != nil {
+		return fmt.Errorf("write a probe: %w", err)
+	}
+	return nil
+}
 
 // tx runs do in a transaction and commits it if do returns nil. The name says what was attempted.
 func (s *Store) tx(ctx context.Context, name string, do func(*sql.Tx) error) error {

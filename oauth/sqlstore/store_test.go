@@ -18,7 +18,7 @@ func TestEverythingComesBackAsItWasStored(t *testing.T) {
 		s := open(t, url)
 		in := signIn("octocat", "client", "grant", t0)
 		must(t, s.SignIn(ctx, in, seal))
-		in.Code.Grant = in.Grant
+		in.Code.Grant, in.Code.Wrap = in.Grant, in.WrapCode(in.Grant.Credential)
 
 		check := func(what string, want any, read func() (any, error)) {
 			t.Helper()
@@ -45,10 +45,16 @@ func TestEverythingComesBackAsItWasStored(t *testing.T) {
 		in.Grant.Counter, in.Grant.LastUsedAt = 2, rotated
 		first.Refresh.SpentAt = rotated
 
+		again := pair("grant", 2, " again", rotated.Add(time.Minute)).Access
+		must(t, s.Reissue(ctx, in.Grant.ID, 2, 0, rotated.Add(time.Minute), again))
+		wantError(t, s.Reissue(ctx, in.Grant.ID, 2, 0, rotated, again), oauth.ErrConflict)
+		wantError(t, s.Reissue(ctx, in.Grant.ID, 1, 1, rotated, again), oauth.ErrConflict)
+		in.Grant.Reissued, in.Grant.LastUsedAt = 1, rotated.Add(time.Minute)
+
 		// Nothing that was answered may depend on this process.
 		must(t, s.Close())
 		s = open(t, url)
-		for _, token := range []oauth.Token{first.Access, first.Refresh, second.Access, second.Refresh} {
+		for _, token := range []oauth.Token{first.Access, first.Refresh, second.Access, second.Refresh, again} {
 			token.Grant = in.Grant
 			check("token", token, func() (any, error) { return s.Token(ctx, token.Hash) })
 		}
@@ -64,8 +70,36 @@ func TestEverythingComesBackAsItWasStored(t *testing.T) {
 		must(t, err)
 		check("credential", oauth.Credential{
 			ID: token.Grant.Credential, Version: 1, RingKey: "k1", Ciphertext: []byte("content 1"),
-			Key: keyFor(1, id("grant")),
+			Key: keyFor(1, id("grant")), AskedAt: t0,
 		}, func() (any, error) { return s.Credential(ctx, in.Grant.ID) })
+
+		third, then := pair("grant", 3, "", rotated.Add(time.Hour)), rotated.Add(time.Hour)
+		must(t, s.Rotate(ctx, second.Refresh.Hash, 2, then, third))
+		in.Grant.Counter, in.Grant.Reissued, in.Grant.LastUsedAt = 3, 0, then
+		first.Refresh.RetiredAt, second.Refresh.SpentAt = then, then
+		for _, token := range []oauth.Token{first.Refresh, second.Refresh, third.Access, third.Refresh, again} {
+			token.Grant = in.Grant
+			check("token after the next rotation", token, func() (any, error) { return s.Token(ctx, token.Hash) })
+		}
+	})
+}
+
+// TestAskedAboutOnce checks that of several callers who want to ask the provider about a credential one may.
+func TestAskedAboutOnce(t *testing.T) {
+	onEach(t, func(t *testing.T, url string) {
+		s := connected(t, url, signIn("octocat", "client", "grant", t0))
+		c, err := s.Credential(ctx, id("grant"))
+		must(t, err)
+		later := t0.Add(time.Hour)
+		wantError(t, s.MarkAsked(ctx, c.ID, 1, later, t0.Add(-1e6)), oauth.ErrConflict) // its sign-in was after that
+		wantError(t, s.MarkAsked(ctx, c.ID, 2, later, t0), oauth.ErrConflict)
+		must(t, s.MarkAsked(ctx, c.ID, 1, later, t0))
+		wantError(t, s.MarkAsked(ctx, c.ID, 1, later, t0), oauth.ErrConflict)
+		c, err = s.Credential(ctx, id("grant"))
+		must(t, err)
+		if !c.AskedAt.Equal(later) {
+			t.Errorf("asked at %v, want %v", c.AskedAt, later)
+		}
 	})
 }
 
@@ -96,6 +130,12 @@ var calls = map[string]struct {
 	}, oauth.ErrConflict},
 	"Rotate": {func(ctx context.Context, s *sqlstore.Store) error {
 		return s.Rotate(ctx, oauth.Hash{}, 1, t0, pair("none", 2, "", t0))
+	}, oauth.ErrConflict},
+	"Reissue": {func(ctx context.Context, s *sqlstore.Store) error {
+		return s.Reissue(ctx, oauth.ID{}, 1, 0, t0, pair("none", 1, "", t0).Access)
+	}, oauth.ErrConflict},
+	"MarkAsked": {func(ctx context.Context, s *sqlstore.Store) error {
+		return s.MarkAsked(ctx, oauth.ID{}, 1, t0, t0)
 	}, oauth.ErrConflict},
 	"EndGrant": {func(ctx context.Context, s *sqlstore.Store) error { return s.EndGrant(ctx, oauth.ID{}) }, nil},
 	"UserGrants": {func(ctx context.Context, s *sqlstore.Store) error {
@@ -138,7 +178,7 @@ var calls = map[string]struct {
 		_, err := s.Purge(ctx, oauth.PurgeLimits{At: t0, Limit: 10})
 		return err
 	}, nil},
-	"Ping": {func(ctx context.Context, s *sqlstore.Store) error { return s.Ping(ctx) }, nil},
+	"Probe": {func(ctx context.Context, s *sqlstore.Store) error { return s.Probe(ctx, t0) }, nil},
 	"SignIn": {func(ctx context.Context, s *sqlstore.Store) error {
 		return s.SignIn(ctx, signIn("octocat", "client", "grant", t0), seal)
 	}, nil},
@@ -230,7 +270,7 @@ func TestKeysInUse(t *testing.T) {
 			}
 		}
 		in := signIn("octocat", "client", "grant", t0)
-		in.Code.Wrap.RingKey = "redeemed code"
+		in.WrapCode = codeWrap("redeemed code")
 		must(t, s.SignIn(ctx, in, sealWith("credential")))
 		first, second := pair("grant", 1, "", t0), pair("grant", 2, "", t0.Add(time.Hour))
 		first.Access.Wrap.RingKey, first.Refresh.Wrap.RingKey = "access 1", "refresh 1"
@@ -238,7 +278,7 @@ func TestKeysInUse(t *testing.T) {
 		must(t, redeem(s, in.Code.Hash, t0, first))
 		must(t, s.Rotate(ctx, first.Refresh.Hash, 1, t0.Add(time.Hour), second))
 		unredeemed := signIn("hubot", "client", "unredeemed", t0)
-		unredeemed.Code.Wrap.RingKey = "code"
+		unredeemed.WrapCode = codeWrap("code")
 		must(t, s.SignIn(ctx, unredeemed, sealWith("credential of the unredeemed")))
 
 		all := []string{
@@ -262,13 +302,16 @@ func TestKeysInUse(t *testing.T) {
 				t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 			}
 		}
-		// A spent token needs its key for as long as a retry is answered, that is, until its wrap is erased.
+		// A spent token needs its key for as long as it may work, that is, until its wrap is erased.
+		third := pair("grant", 3, "", t0.Add(time.Hour))
+		third.Access.Wrap.RingKey, third.Refresh.Wrap.RingKey = "access 2", "refresh 2"
+		must(t, s.Rotate(ctx, second.Refresh.Hash, 2, t0.Add(time.Hour), third))
 		_, err := s.Purge(ctx, oauth.PurgeLimits{EraseBefore: t0.Add(time.Hour + 1e6), Limit: 10})
 		must(t, err)
 		got, err := s.KeysInUse(ctx, t0.Add(accessLife))
 		must(t, err)
 		if diff := cmp.Diff([]string{"access 2", "credential", "refresh 2"}, got); diff != "" {
-			t.Errorf("spent token erased (-want +got):\n%s", diff)
+			t.Errorf("retired token erased (-want +got):\n%s", diff)
 		}
 	})
 }

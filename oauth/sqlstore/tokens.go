@@ -22,7 +22,7 @@ func (s *Store) Code(ctx context.Context, code oauth.Hash) (oauth.Code, error) {
 }
 
 // selectToken is prepared once: the bearer gate waits for it, and SQLite takes as long to parse it as to run it.
-const selectToken = `SELECT x.kind, x.n, x.wrap, x.ring_key, x.expires_at, x.spent_at, ` + grantColumns + `
+const selectToken = `SELECT x.kind, x.n, x.wrap, x.ring_key, x.expires_at, x.spent_at, x.retired_at, ` + grantColumns + `
 	FROM tokens x ` + grantJoins + ` WHERE x.hash = $1`
 
 // Token implements [oauth.Store].
@@ -30,7 +30,7 @@ func (s *Store) Token(ctx context.Context, token oauth.Hash) (oauth.Token, error
 	t := oauth.Token{Hash: token}
 	err := s.token.QueryRowContext(ctx, token[:]).
 		Scan(append([]any{&t.Kind, &t.N, &t.Wrap.Bytes, &t.Wrap.RingKey,
-			scanMillis{&t.ExpiresAt}, scanMillis{&t.SpentAt}}, scanGrant(&t.Grant)...)...)
+			scanMillis{&t.ExpiresAt}, scanMillis{&t.SpentAt}, scanMillis{&t.RetiredAt}}, scanGrant(&t.Grant)...)...)
 	return t, found("read a token", err)
 }
 
@@ -75,7 +75,7 @@ func (s *Store) RedeemCode(ctx context.Context, code oauth.Hash, at time.Time, p
 func (s *Store) Rotate(ctx context.Context, refresh oauth.Hash, n int64, at time.Time, pair oauth.Pair) error {
 	return s.tx(ctx, "rotate a refresh token", func(tx *sql.Tx) error {
 		grant, err := advance(tx.QueryRowContext(ctx, `
-			UPDATE grants SET counter = counter + 1, last_used_at = $3, expires_at = $4
+			UPDATE grants SET counter = counter + 1, reissued = 0, last_used_at = $3, expires_at = $4
 			WHERE counter = $2 AND id = (
 				SELECT grant_id FROM tokens WHERE hash = $1 AND kind = 'refresh' AND n = $2 AND spent_at = 0)
 			RETURNING id`, refresh[:], n, millis(at), millis(pair.Refresh.ExpiresAt)))
@@ -86,7 +86,26 @@ func (s *Store) Rotate(ctx context.Context, refresh oauth.Hash, n int64, at time
 		if err != nil {
 			return fmt.Errorf("mark it spent: %w", err)
 		}
+		_, err = tx.ExecContext(ctx, `
+			UPDATE tokens SET retired_at = $3 WHERE grant_id = $1 AND kind = 'refresh' AND n = $2 AND retired_at = 0`,
+			grant, n-1, millis(at))
+		if err != nil {
+			return fmt.Errorf("retire the one before it: %w", err)
+		}
 		return addPair(ctx, tx, grant, n+1, pair)
+	})
+}
+
+// Reissue implements [oauth.Store].
+func (s *Store) Reissue(ctx context.Context, grant oauth.ID, n, reissued int64, at time.Time, access oauth.Token) error {
+	return s.tx(ctx, "issue an access token again", func(tx *sql.Tx) error {
+		_, err := advance(tx.QueryRowContext(ctx, `
+			UPDATE grants SET reissued = reissued + 1, last_used_at = $4 WHERE id = $1 AND counter = $2 AND reissued = $3
+			RETURNING id`, grant[:], n, reissued, millis(at)))
+		if err != nil {
+			return err
+		}
+		return addTokens(ctx, tx, grant[:], n, access)
 	})
 }
 
@@ -100,14 +119,19 @@ func advance(row *sql.Row) (grant []byte, err error) {
 }
 
 func addPair(ctx context.Context, tx *sql.Tx, grant []byte, n int64, pair oauth.Pair) error {
-	a, r := pair.Access, pair.Refresh
-	_, err := tx.ExecContext(ctx, `
-		INSERT INTO tokens (grant_id, n, kind, hash, wrap, ring_key, expires_at, spent_at)
-		VALUES ($1, $2, 'access', $3, $4, $5, $6, 0), ($1, $2, 'refresh', $7, $8, $9, $10, 0)`,
-		grant, n, a.Hash[:], a.Wrap.Bytes, a.Wrap.RingKey, millis(a.ExpiresAt),
-		r.Hash[:], r.Wrap.Bytes, r.Wrap.RingKey, millis(r.ExpiresAt))
-	if err != nil {
-		return fmt.Errorf("add the pair: %w", err)
+	pair.Access.Kind, pair.Refresh.Kind = oauth.Access, oauth.Refresh
+	return addTokens(ctx, tx, grant, n, pair.Access, pair.Refresh)
+}
+
+func addTokens(ctx context.Context, tx *sql.Tx, grant []byte, n int64, tokens ...oauth.Token) error {
+	for _, t := range tokens {
+		_, err := tx.ExecContext(ctx, `
+			INSERT INTO tokens (grant_id, n, kind, hash, wrap, ring_key, expires_at, spent_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, 0)`,
+			grant, n, t.Kind, t.Hash[:], t.Wrap.Bytes, t.Wrap.RingKey, millis(t.ExpiresAt))
+		if err != nil {
+			return fmt.Errorf("add a token: %w", err)
+		}
 	}
 	return nil
 }

@@ -28,10 +28,10 @@ func (s *Store) PinTaken(ctx context.Context, issuer, login string) (bool, error
 func (s *Store) SaveUser(ctx context.Context, u oauth.User, factsAt time.Time) error {
 	_, err := s.write.ExecContext(ctx, `
 		UPDATE users SET login = $3, name = $4, emails = $5, hosted_domain = $6, group_names = $7, memberships = $8,
-			pinned = $9, facts_at = $10, unknown_since = $11
+			pinned = $9, facts_at = $10, unknown_since = $11, former_logins = $12
 		WHERE id = $1 AND facts_at = $2`,
 		u.ID[:], millis(factsAt), u.Login, u.Name, toJSON(u.Emails), u.HostedDomain, toJSON(u.Groups),
-		toJSON(u.Memberships), u.Pinned, millis(u.FactsAt), millis(u.UnknownSince))
+		toJSON(u.Memberships), u.Pinned, millis(u.FactsAt), millis(u.UnknownSince), toJSON(u.FormerLogins))
 	if err != nil {
 		return fmt.Errorf("save a user: %w", err)
 	}

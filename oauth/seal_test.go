@@ -1,0 +1,25 @@
+package oauth
+
+import (
+	"encoding/json"
+	"testing"
+)
+
+// TestCredentialWithoutRecipientsVouchesForAll checks that a renewal seals to all grants if a release before 0.2 wrote
+// the credential, and to none that are not listed if a later one did.
+func TestCredentialWithoutRecipientsVouchesForAll(t *testing.T) {
+	someone := Recipient{Grant: newID(), PublicKey: []byte("a public key")}
+	for content, want := range map[string]bool{
+		`{"access":"gho_x","scopes":["user"]}`:                  true,
+		`{"access":"gho_x","scopes":["user"],"sealed_to":null}`: true,
+		`{"access":"gho_x","scopes":["user"],"sealed_to":[]}`:   false,
+	} {
+		var c credentialContent
+		if err := json.Unmarshal([]byte(content), &c); err != nil {
+			t.Fatal(err)
+		}
+		if c.Access == "" || c.vouchesFor(someone) != want {
+			t.Errorf("%s: vouches for a grant: %v, want %v", content, c.vouchesFor(someone), want)
+		}
+	}
+}
