@@ -71,6 +71,7 @@ type settings struct {
 	KeyRing         [][]byte             // SECRET; nil if it is kept in DataDir: see loadSecret
 	Providers       []*upstream.Provider // none: development sign-in, and both BaseURL and Listen are loopback
 	Rules           upstream.Rules
+	LocalOnly       bool // development sign-in, or no ALLOW: see [app.localOnly]
 	Clients         clientSettings
 	AllowedOrigins  []string
 	AccessTokenTTL  time.Duration
@@ -234,7 +235,10 @@ func (c config) settingsOfBase(s *settings, base *url.URL, wrong *mistakes) {
 	}
 
 	if c.Allow == "" && s.Loopback {
-		c.Allow = "anyone"
+		c.Allow, s.LocalOnly = "anyone", true
+		if slices.ContainsFunc(s.Listen, isPublic) {
+			wrong.add("ALLOW", "must say who may come in, because LISTEN lets other machines connect", "github:your-login")
+		}
 	}
 	s.Rules, err = upstream.ParseRules(c.Allow, c.Deny)
 	configured := c.providers(s, wrong)
@@ -249,7 +253,7 @@ func (c config) settingsOfBase(s *settings, base *url.URL, wrong *mistakes) {
 			"127.0.0.1:8080")
 	}
 	if len(configured) == 0 {
-		configured = []string{"github", "google"} // those of the development provider
+		configured, s.LocalOnly = []string{"github", "google"}, true // those of the development provider
 	}
 	switch {
 	case err != nil:

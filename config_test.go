@@ -47,7 +47,7 @@ func TestNothingSetIsDevelopment(t *testing.T) {
 	got.Rules, got.Clients = nil, clientSettings{} // whose defaults have a test of their own
 	want := settings{
 		BaseURL: "http://localhost:8080", Loopback: true, Listen: []string{"127.0.0.1:8080", "[::1]:8080"},
-		DataDir: "data", DatabaseURL: "sqlite:" + filepath.Join("data", "server.db"),
+		DataDir: "data", DatabaseURL: "sqlite:" + filepath.Join("data", "server.db"), LocalOnly: true,
 		AccessTokenTTL: time.Hour, RefreshTokenTTL: 90 * 24 * time.Hour, TokenCache: 5 * time.Second,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

@@ -86,6 +86,8 @@ type app struct {
 	probing  sync.Mutex // guards the fields below
 	probedAt time.Time
 	probed   error
+	// refusedOnce logs the first request that localOnly refuses.
+	refusedOnce sync.Once
 }
 
 // open puts the parts together.
@@ -164,8 +166,8 @@ func (a *app) close() {
 func (a *app) routes(mcp http.Handler) http.Handler {
 	site := chi.NewRouter()
 	site.Use(a.oauth.CheckHost)
-	if a.devidp != nil {
-		site.Use(devidp.LocalOnly) // whoever can sign in as anybody must be sitting at this machine
+	if a.settings.LocalOnly {
+		site.Use(a.localOnly)
 	}
 	site.Use(middleware.GetHead)
 	site.Get("/static/*", static.Handler().ServeHTTP)

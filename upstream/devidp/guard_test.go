@@ -34,6 +34,9 @@ func TestOnlyThisMachineDirectly(t *testing.T) {
 		{"X-Forwarded-Proto, empty", func(r *http.Request) { r.Header.Set("X-Forwarded-Proto", "") }, http.StatusForbidden},
 		{"X-Real-IP", func(r *http.Request) { r.Header.Set("X-Real-IP", "::1") }, http.StatusForbidden},
 		{"Via", func(r *http.Request) { r.Header.Set("Via", "1.1 tunnel") }, http.StatusForbidden},
+		{"Cloudflare", func(r *http.Request) { r.Header.Set("CF-Connecting-IP", "::1") }, http.StatusForbidden},
+		{"ngrok", func(r *http.Request) { r.Header.Set("ngrok-auth-user-id", "x") }, http.StatusForbidden},
+		{"an older proxy", func(r *http.Request) { r.Header.Set("X-Client-IP", "::1") }, http.StatusForbidden},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -274,7 +274,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		s.record(r)
 		s.serveFault(w, r, next)
 	})
-	local := LocalOnly(own)
+	local := localOnly(own)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Fake-IdP", "1")
 		w.Header().Set("Cache-Control", "no-store")
