@@ -173,10 +173,11 @@ func (c config) settings() (settings, error) {
 	base, err := oauth.ParseOrigin(c.BaseURL)
 	if err != nil {
 		wrong.add("BASE_URL", err.Error(), "https://mcp.example.com")
+		base = nil // not known: what is checked against it is taken to be right
 	} else {
 		s.BaseURL, s.Loopback = c.BaseURL, isLoopback(base.Hostname())
-		c.settingsOfBase(&s, base, &wrong)
 	}
+	c.access(&s, base, &wrong)
 
 	s.DatabaseURL = cmp.Or(c.DatabaseURL, "sqlite:"+filepath.Join(c.DataDir, "server.db"))
 	postgres := strings.HasPrefix(s.DatabaseURL, "postgres://") || strings.HasPrefix(s.DatabaseURL, "postgresql://")
@@ -191,7 +192,7 @@ func (c config) settings() (settings, error) {
 		wrong.add("SECRET", err.Error(), secretExample)
 	}
 
-	s.Clients = c.clientSettings(s.Loopback, &wrong)
+	s.Clients = c.clientSettings(s.Loopback || base == nil, &wrong)
 	for _, origin := range list(c.AllowedOrigins) {
 		if _, err := oauth.ParseOrigin(origin); err != nil {
 			wrong.add("ALLOWED_ORIGINS", err.Error(), "https://app.example.com,http://localhost:6274")
@@ -227,42 +228,44 @@ func (c config) settings() (settings, error) {
 	return s, nil
 }
 
-// settingsOfBase settles what depends on whether BASE_URL is loopback: the address, the provider and the rules.
-func (c config) settingsOfBase(s *settings, base *url.URL, wrong *mistakes) {
+// access settles who can connect and who may come in: the address, the providers and the rules. The base is nil if it
+// is not known.
+func (c config) access(s *settings, base *url.URL, wrong *mistakes) {
 	var err error
 	if s.Listen, err = listenAddresses(c.Listen, base); err != nil {
 		wrong.add("LISTEN", err.Error(), "127.0.0.1:8080")
 	}
+	public := slices.ContainsFunc(s.Listen, isPublic)
 
 	if c.Allow == "" && s.Loopback {
 		c.Allow, s.LocalOnly = "anyone", true
-		if slices.ContainsFunc(s.Listen, isPublic) {
+		if public {
 			wrong.add("ALLOW", "must say who may come in, because LISTEN lets other machines connect", "github:your-login")
 		}
 	}
-	s.Rules, err = upstream.ParseRules(c.Allow, c.Deny)
+	if strings.Trim(c.Allow, ", ") == "" && (base != nil || c.Allow != "") {
+		wrong.add("ALLOW", "must say who may sign in: ALLOW=anyone, or certain people", "github:your-login")
+	}
+	rules, err := upstream.ParseRules(c.Allow, c.Deny)
+	s.Rules = rules
 	configured := c.providers(s, wrong)
 	switch {
-	case len(configured) > 0:
+	case len(configured) > 0 || base == nil:
 	case !s.Loopback:
 		wrong.add("GITHUB_CLIENT_ID", fmt.Sprintf("and GITHUB_CLIENT_SECRET are needed on a public BASE_URL, unless "+
 			"GOOGLE_CLIENT_ID or OIDC_ISSUER is set: register an app at %s/settings/developers with the callback URL "+
 			"%s/callback/github and copy both from its page", c.GitHubURL, c.BaseURL), "Ov23liAbCdEfGhIjKlMn")
-	case slices.ContainsFunc(s.Listen, isPublic):
+	case public:
 		wrong.add("LISTEN", "must be loopback while no provider is set, because anybody may use the development sign-in",
 			"127.0.0.1:8080")
 	}
 	if len(configured) == 0 {
 		configured, s.LocalOnly = []string{"github", "google"}, true // those of the development provider
 	}
-	switch {
-	case err != nil:
-		*wrong = append(*wrong, err)
-	case s.Rules.AdmitNobody():
-		wrong.add("ALLOW", "must say who may sign in: ALLOW=anyone, or certain people", "github:your-login")
-	}
-	if err := s.Rules.Check(configured, c.OIDCGroupsClaim); err != nil {
-		*wrong = append(*wrong, err)
+	for _, err := range []error{err, rules.CheckTogether(), rules.Check(configured, c.OIDCGroupsClaim)} {
+		if err != nil {
+			*wrong = append(*wrong, err)
+		}
 	}
 }
 
@@ -286,14 +289,17 @@ func (c config) providers(s *settings, wrong *mistakes) (configured []string) {
 		configured = append(configured, "google")
 		add(upstream.Google(upstream.GoogleConfig{ClientID: c.GoogleClientID, ClientSecret: c.GoogleClientSecret}))
 	}
-	if c.OIDCIssuer+c.OIDCClientID+c.OIDCClientSecret+c.OIDCName+c.OIDCAuthMethod+c.OIDCGroupsClaim != "" {
+	if c.OIDCIssuer+c.OIDCClientID+c.OIDCClientSecret+c.OIDCName+c.OIDCAuthMethod+c.OIDCGroupsClaim != "" ||
+		c.OIDCScopes != "openid email profile" {
 		configured = append(configured, "oidc")
 		add(upstream.OIDC(upstream.OIDCConfig{Issuer: c.OIDCIssuer, ClientID: c.OIDCClientID,
 			ClientSecret: c.OIDCClientSecret, Name: c.OIDCName, AuthMethod: c.OIDCAuthMethod, GroupsClaim: c.OIDCGroupsClaim,
 			Scopes: strings.FieldsFunc(c.OIDCScopes, func(r rune) bool { return r == ' ' || r == ',' })}))
 	}
-	if c.GitHubWebhook != "" && c.GitHubClientID == "" && len(configured) > 0 {
-		wrong.add("GITHUB_CLIENT_ID", "is needed with GITHUB_WEBHOOK_SECRET", "Iv23liAbCdEfGhIjKlMn")
+	if c.GitHubWebhook != "" && !slices.Contains(configured, "github") { // the development provider delivers nothing
+		configured = append(configured, "github")
+		wrong.add("GITHUB_CLIENT_ID", "and GITHUB_CLIENT_SECRET are needed with GITHUB_WEBHOOK_SECRET",
+			"Iv23liAbCdEfGhIjKlMn")
 	}
 	return configured
 }
@@ -306,10 +312,13 @@ func isPublic(address string) bool {
 	return err != nil || !a.Addr().IsLoopback()
 }
 
-// listenAddresses returns the addresses to listen on. The name localhost stands for both families, because which of
-// them a client tries first, and whether it tries the other, differs.
+// listenAddresses returns the addresses to listen on, or none if they are the base's and that is not known. The name
+// localhost stands for both families, because which of them a client tries first, and whether it tries the other,
+// differs.
 func listenAddresses(listen string, base *url.URL) ([]string, error) {
 	switch {
+	case listen == "" && base == nil:
+		return nil, nil
 	case listen == "" && !isLoopback(base.Hostname()):
 		return []string{":8080"}, nil
 	case listen == "":

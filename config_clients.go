@@ -73,17 +73,14 @@ func readClients(path string, redirectSchemes []string) ([]oauth.Client, error) 
 		return nil, fmt.Errorf("CLIENTS must be the path of a file that can be read (%w), for example CLIENTS=clients.json",
 			errors.Unwrap(err))
 	}
-	clients, err := oauth.ParseClients(file, redirectSchemes)
-	if err != nil {
-		return nil, err
-	}
+	clients, wrong := oauth.ParseClients(file, redirectSchemes)
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(wrong, err)
 	}
 	secret := func(c oauth.Client) bool { return len(c.SecretHash) > 0 }
 	if info.Mode().Perm()&0o004 != 0 && runtime.GOOS != "windows" && slices.ContainsFunc(clients, secret) {
-		return nil, fmt.Errorf("CLIENTS holds secrets and can be read by other users: chmod 640 %s", path)
+		err = fmt.Errorf("CLIENTS holds secrets and can be read by other users: chmod 640 %s", path)
 	}
-	return clients, nil
+	return clients, errors.Join(wrong, err)
 }

@@ -370,7 +370,8 @@ func TestRenameAgainstDeny(t *testing.T) {
 
 // TestRulesChange: what the operator takes away holds from the restart on, and nobody else notices.
 func TestRulesChange(t *testing.T) {
-	w := newWorld(t, map[string]string{"ALLOW": "anyone,github-org:acme", "TOKEN_CACHE": "0"}) // asks for read:org
+	w := newWorld(t, map[string]string{"ALLOW": "github:octocat,github:mallory,github-org:acme", // asks for read:org
+		"TOKEN_CACHE": "0"})
 	octocat, mallory := w.signInWith("GitHub", "octocat"), w.signInWith("GitHub", "mallory")
 	for _, allow := range []string{"github-org:acme", "github:octocat", "email:octocat@example.com",
 		"github-team:acme/devs"} {

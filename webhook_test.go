@@ -6,10 +6,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	"example.com/mcp-federated-login/upstream/devidp"
 )
 
 const webhookSecret = "webhook-secret-that-is-easy-to-find"
@@ -28,6 +31,20 @@ func (w *world) deliver(event, signature, body string) (a answer, suspect string
 	suspect = query[string](w, `SELECT COALESCE(group_concat(login, ' '), '')
 		FROM (SELECT login FROM credentials c JOIN users u ON u.id = c.user_id WHERE suspect_at > 0 ORDER BY login)`)
 	return a, suspect
+}
+
+// newWebhookWorld starts a world that somebody configured for GitHub, with a webhook, and that GitHub's stand-in.
+func newWebhookWorld(t *testing.T) (*world, *devidp.Server) {
+	t.Helper()
+	w := newWorld(t, nil)
+	github, err := devidp.Start(devidp.Config{BaseURL: w.base, Log: slog.New(slog.DiscardHandler), Now: w.clock.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { github.Close() })
+	w.env["GITHUB_WEBHOOK_SECRET"] = webhookSecret
+	w.useGitHub(github.GitHub())
+	return w, github
 }
 
 func TestGitHubWebhook(t *testing.T) {
@@ -66,7 +83,7 @@ func TestGitHubWebhook(t *testing.T) {
 		{name: "5 MB", event: event, body: good + strings.Repeat(" ", 5<<20), status: 413},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := newWorld(t, map[string]string{"GITHUB_WEBHOOK_SECRET": webhookSecret})
+			w, _ := newWebhookWorld(t)
 			held := []tokens{w.signIn(), w.signInAs("mallory")}
 			switch test.signature {
 			case "":
@@ -95,7 +112,7 @@ func TestGitHubWebhook(t *testing.T) {
 
 // A delivery that is recorded and sent again long after does what it did: it has the person's credentials checked.
 func TestGitHubWebhookReplayed(t *testing.T) {
-	w := newWorld(t, map[string]string{"GITHUB_WEBHOOK_SECRET": webhookSecret})
+	w, github := newWebhookWorld(t)
 	body := `{"action":"revoked","sender":{"id":583231}}`
 	w.signIn()
 	if _, suspect := w.deliver("github_app_authorization", signature(webhookSecret, body), body); suspect != "octocat" {
@@ -119,7 +136,7 @@ func TestGitHubWebhookReplayed(t *testing.T) {
 	}
 
 	// The control: this time it is true.
-	if err := w.app.devidp.RevokeTokens("octocat"); err != nil {
+	if err := github.RevokeTokens("octocat"); err != nil {
 		t.Fatal(err)
 	}
 	w.deliver("github_app_authorization", signature(webhookSecret, body), body)
@@ -138,8 +155,10 @@ func TestGitHubWebhookIsOff(t *testing.T) {
 }
 
 func TestGitHubWebhookNeedsGitHub(t *testing.T) {
-	assertMistake(t, append(oidc, "GITHUB_WEBHOOK_SECRET=canary"),
-		[]string{"GITHUB_CLIENT_ID is needed with GITHUB_WEBHOOK_SECRET"})
+	for _, env := range [][]string{oidc, {}, {"BASE_URL=https://a.example", "ALLOW=anyone"}} {
+		assertMistake(t, append(env, "GITHUB_WEBHOOK_SECRET=canary"),
+			[]string{"GITHUB_CLIENT_ID and GITHUB_CLIENT_SECRET are needed with GITHUB_WEBHOOK_SECRET"})
+	}
 	if s := parse(t, append(public, "GITHUB_WEBHOOK_SECRET=s")...); s.WebhookSecret != "s" { // the control
 		t.Errorf("got %q", s.WebhookSecret)
 	}

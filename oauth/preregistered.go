@@ -29,7 +29,8 @@ var clientMembers = []string{"client_id", "client_name", "redirect_uris", "token
 // client_secret_basic with a secret, else none. A client_id may be the address of a client ID metadata document, which
 // is then not fetched. A redirect URI must be one that may be used while these private schemes are.
 //
-// The error says all that is wrong, one mistake a line, and holds no secret.
+// The error says all that is wrong, one mistake a line, and holds no secret. The clients beside an error are for
+// further checks, and not for use.
 func ParseClients(file []byte, redirectSchemes []string) ([]Client, error) {
 	var entries []json.RawMessage
 	if json.Unmarshal(file, &entries) != nil || len(entries) == 0 {
@@ -52,10 +53,7 @@ func ParseClients(file []byte, redirectSchemes []string) ([]Client, error) {
 		}
 		clients = append(clients, c)
 	}
-	if err := errors.Join(wrong...); err != nil {
-		return nil, err
-	}
-	return clients, nil
+	return clients, errors.Join(wrong...)
 }
 
 // parseClient reads a client. Its ID is empty if it cannot be one.
@@ -113,8 +111,10 @@ func parseClient(entry []byte, redirectSchemes []string) (c Client, mistakes []s
 			wrong(`needs a random client_secret of at least 32 characters, for example "client_secret": "the output of: ` +
 				`openssl rand -base64 32"`)
 		}
-		hash := HashOf(m.Secret)
-		c.SecretHash = hash[:]
+		if m.Secret != "" {
+			hash := HashOf(m.Secret)
+			c.SecretHash = hash[:]
+		}
 	default:
 		wrong(`has a token_endpoint_auth_method that is not none, client_secret_basic or client_secret_post, for ` +
 			`example "token_endpoint_auth_method": "client_secret_basic"`)

@@ -78,7 +78,8 @@ func kindNamed(kind string) ruleKind {
 //	email-domain:example.com   whoever has verified an address of exactly this domain
 //	oidc-group:admins          members of this group, in just this spelling, by the OIDC provider's groups claim
 //
-// Its error reports all entries that are wrong. Empty strings are no error, and admit nobody.
+// Its error reports all entries that are wrong; the rules beside it are those of the others, so that they can be checked
+// as well. Empty strings are no error, and admit nobody.
 func ParseRules(allow, deny string) (Rules, error) {
 	lists := map[bool]string{false: allow, true: deny}
 	var rules Rules
@@ -92,14 +93,12 @@ func ParseRules(allow, deny string) (Rules, error) {
 			r, err := parseRule(entry, deny)
 			if err != nil {
 				errs = append(errs, fmt.Errorf("%s: %q: %w", variableOf(deny), entry, err))
+				continue
 			}
 			rules = append(rules, r)
 		}
 	}
-	if errs != nil {
-		return nil, errors.Join(errs...)
-	}
-	return rules, nil
+	return rules, errors.Join(errs...)
 }
 
 func variableOf(deny bool) string {
@@ -164,6 +163,40 @@ func (r Rules) Check(providers []string, groupsClaim string) error {
 		errs = append(errs, fmt.Errorf("%s: %q can never match: %s", variableOf(rule.deny), rule.name(), fix))
 	}
 	return errors.Join(errs...)
+}
+
+// CheckTogether reports the ALLOW rules that say something else than what happens: those beside anyone, which do not
+// keep anybody out, and those whose people a DENY rule turns away, which let nobody in. Whoever wrote them believes
+// otherwise. The error says what to leave out.
+func (r Rules) CheckTogether() error {
+	var errs []error
+	for _, allow := range r {
+		if allow.deny || allow.kind == "anyone" {
+			continue
+		}
+		if r.AdmitAnyone() {
+			errs = append(errs, fmt.Errorf("ALLOW: %q keeps nobody out beside \"anyone\": leave one of them out, for "+
+				"example ALLOW=%s", allow.name(), allow.name()))
+			continue
+		}
+		for _, deny := range r {
+			if deny.deny && deny.coversAll(allow) {
+				errs = append(errs, fmt.Errorf("ALLOW: %q lets nobody in, because DENY has %q: leave one of them out, for "+
+					"example ALLOW=github:your-login", allow.name(), deny.name()))
+				break
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// coversAll reports whether whomever the other rule matches, this one matches as well.
+func (r rule) coversAll(o rule) bool {
+	org, _, _ := strings.Cut(o.value, "/")
+	_, domain, _ := strings.Cut(o.value, "@")
+	return r.kind == o.kind && r.value == o.value ||
+		r.kind == "github-org" && o.kind == "github-team" && r.value == org ||
+		r.kind == "email-domain" && o.kind == "email" && r.value == domain
 }
 
 func isEmpty(s string) bool { return s == "" }

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// everythingWrong is a configuration whose every variable is wrong that can be; of those that are not there, that is
+// what is wrong with them.
+var everythingWrong = map[string]string{
+	"BASE_URL": "x", "LISTEN": "x", "GITHUB_URL": "x", "GITHUB_API_URL": "x", "GITHUB_WEBHOOK_SECRET": "canary",
+	"GOOGLE_CLIENT_ID": "canary", "OIDC_ISSUER": "x", "OIDC_NAME": "x", "OIDC_SCOPES": "x", "OIDC_AUTH_METHOD": "x",
+	"OIDC_GROUPS_CLAIM": "x", "ALLOW": "x", "DENY": "x", "DATA_DIR": "x", "DATABASE_URL": "x", "SECRET": "canary",
+	"CLIENT_REGISTRATION": "x", "CLIENT_METADATA": "x", "CLIENTS": "/nowhere", "REDIRECT_SCHEMES": ":",
+	"ALLOWED_ORIGINS": "x", "ACCESS_TOKEN_TTL": "x", "REFRESH_TOKEN_TTL": "x", "TOKEN_CACHE": "x", "LOG_FORMAT": "x",
+	"LOG_LEVEL": "x",
+}
+
+// TestEveryMistakeIsNamedExactlyOnce checks that no mistake hides another one, whether or not BASE_URL is right.
+func TestEveryMistakeIsNamedExactlyOnce(t *testing.T) {
+	for _, base := range []string{"x", "http://localhost:8080", "https://mcp.example.com"} {
+		env := maps.Clone(everythingWrong)
+		env["BASE_URL"] = base
+		named := namedIn(t, env)
+		for _, v := range variables() {
+			want := 1
+			switch {
+			case v.name == "BASE_URL" && base != "x":
+				want = 0
+			// Of these any value is right.
+			case slices.Contains([]string{"DATA_DIR", "OIDC_NAME", "OIDC_GROUPS_CLAIM", "GITHUB_WEBHOOK_SECRET"}, v.name):
+				want = 0
+			}
+			if named[v.name] != want {
+				t.Errorf("BASE_URL=%s: %s is named %d times, want %d", base, v.name, named[v.name], want)
+			}
+			delete(named, v.name)
+		}
+		if len(named) > 0 {
+			t.Errorf("BASE_URL=%s: lines begin with %v", base, named)
+		}
+	}
+}
+
+// TestMistakesBehindMistakes checks pairs of which the first used to hide the second, or to bring about a second that
+// was none.
+func TestMistakesBehindMistakes(t *testing.T) {
+	secret := clientsFile(t, registeredBy("a", "client_secret", clientSecret, "client_name", ""))
+	write(t, secret, string(readFile(t, secret)), 0o644)
+	for _, test := range []struct {
+		name, env string // by semicolon
+		want      map[string]int
+	}{
+		{"rules that are none, and one that cannot match", "ALLOW=x,oidc-group:a", map[string]int{"ALLOW": 2}},
+		{"a bad DENY, and no ALLOW", "BASE_URL=https://a.example;GITHUB_CLIENT_ID=a;GITHUB_CLIENT_SECRET=b;DENY=x",
+			map[string]int{"ALLOW": 1, "DENY": 1}},
+		{"rules of nothing", "BASE_URL=x;ALLOW=,", map[string]int{"BASE_URL": 1, "ALLOW": 1}},
+		{"loopback documents, if BASE_URL is right", "BASE_URL=x;CLIENT_METADATA=loopback", map[string]int{"BASE_URL": 1}},
+		{"nothing to complain of but BASE_URL", "BASE_URL=x", map[string]int{"BASE_URL": 1}},
+		{"scopes of no provider", "OIDC_SCOPES=openid groups",
+			map[string]int{"OIDC_ISSUER": 1, "OIDC_CLIENT_ID": 1, "OIDC_CLIENT_SECRET": 1}},
+		{"anyone and others", "ALLOW=github:octocat,anyone;LOG_LEVEL=x", map[string]int{"ALLOW": 1, "LOG_LEVEL": 1}},
+		{"ALLOW and DENY of the same", "ALLOW=github:octocat;DENY=github:octocat", map[string]int{"ALLOW": 1}},
+		{"a client without a name, in a file that others can read", "CLIENTS=" + secret, map[string]int{"CLIENTS": 2}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			env := map[string]string{}
+			for _, line := range strings.Split(test.env, ";") {
+				name, value, _ := strings.Cut(line, "=")
+				env[name] = value
+			}
+			if got := namedIn(t, env); !maps.Equal(got, test.want) {
+				t.Errorf("named: %v, want %v", got, test.want)
+			}
+		})
+	}
+}
+
+// namedIn returns how many lines of the configuration's error begin with each variable.
+func namedIn(t *testing.T, env map[string]string) map[string]int {
+	t.Helper()
+	_, err := parseConfig(nil, func(name string) string { return env[name] }, nil)
+	if err == nil {
+		t.Fatal("no error")
+	}
+	if strings.Contains(err.Error(), "canary") {
+		t.Errorf("the error holds a secret:\n%v", err)
+	}
+	named := map[string]int{}
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		name, _, _ := strings.Cut(line, " ")
+		named[strings.TrimSuffix(name, ":")]++
+	}
+	return named
+}
