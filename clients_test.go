@@ -129,6 +129,40 @@ func TestPreRegisteredClientTakenOut(t *testing.T) {
 	assertJSONError(t, w.post("/token", codeForm("notebook", code, "client_secret", clientSecret)), 200, "")
 }
 
+// TestTokensOfAClientTakenOutEndWithTheRestart checks that the gate refuses them, and that nothing is lost if it was a
+// mistake. Clients that the operator did not name, or pinned by their document, are not touched.
+func TestTokensOfAClientTakenOutEndWithTheRestart(t *testing.T) {
+	host := newDocumentHost(t)
+	pinned := host.putClient("/client", nil)
+	all := clientsFile(t, registeredBy("notebook"), registeredBy(pinned), registeredBy("other"))
+	w := newWorld(t, map[string]string{"CLIENTS": all, "CLIENT_METADATA": "loopback"})
+	byItself := w.signIn()
+	documented := w.redeem(pinned, w.code(pinned))
+	taken, other := w.redeem("notebook", w.code("notebook")), w.redeem("other", w.code("other"))
+
+	w.env["CLIENTS"] = clientsFile(t, registeredBy("other"))
+	w.restart()
+	a := w.tool(taken.access, "whoami")
+	assertJSONError(t, a, http.StatusUnauthorized, "invalid_token")
+	if !strings.Contains(a.header.Get("WWW-Authenticate"), `error="invalid_token"`) {
+		t.Errorf("the challenge is %q", a.header.Get("WWW-Authenticate"))
+	}
+	if !strings.Contains(w.logs.String(), "not in CLIENTS any more") {
+		t.Error("the log does not say why")
+	}
+	for name, held := range map[string]tokens{"registered by itself": byItself, "pinned": documented, "still there": other} {
+		if got := w.tool(held.access, "whoami").status; got != http.StatusOK {
+			t.Errorf("control: %s: got status %d, want 200", name, got)
+		}
+	}
+
+	w.env["CLIENTS"] = all
+	w.restart()
+	if got := w.tool(taken.access, "whoami").status; got != http.StatusOK {
+		t.Errorf("after it was put back: got status %d, want 200", got)
+	}
+}
+
 // TestRegistrationOff: no client comes in by itself, and those that are in stay.
 func TestRegistrationOff(t *testing.T) {
 	w := newWorld(t, map[string]string{"CLIENTS": clientsFile(t, registeredBy("notebook"))})

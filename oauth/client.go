@@ -66,6 +66,12 @@ func (s *Server) issueClientID(c *Client) (string, error) {
 // tokens of its newest sign-in and forgets the others: their grants are replaced.
 func (c *Client) registered() bool { return strings.HasPrefix(c.ID, clientIDPrefix) }
 
+// takenOut reports whether the operator has taken the client out of CLIENTS: its client_id can come from nowhere else.
+// One that was pinned there by the address of its document goes on by that document.
+func (s *Server) takenOut(c *Client) bool {
+	return s.clients[c.ID] == nil && !c.registered() && !namesDocument(c.ID)
+}
+
 func (s *Server) clientMAC(k ringKey, registration []byte) []byte {
 	h := hmac.New(sha256.New, k.derive("client id", s.baseURL))
 	h.Write(registration)

@@ -87,6 +87,8 @@ func (s *Server) checkPlace(g *Grant) error {
 		return errUpstreamDead
 	case g.Audience != s.resource:
 		return errors.New("granted for another address of this server")
+	case s.takenOut(&g.Client):
+		return errors.New("its client is not in CLIENTS any more")
 	}
 	return nil
 }
