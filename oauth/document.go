@@ -2,8 +2,6 @@ package oauth
 
 import (
 	"context"
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -21,7 +19,8 @@ import (
 // that describes it (OAuth Client ID Metadata Document, as MCP 2025-11-25 and later demand it). Whoever can publish
 // there is the client; so one document serves every installation of a program. The document is fetched when the client
 // asks for a sign-in. What it said then is stored with the grant, and /token goes by that; only of the keys of a client
-// that has any does /token ask for newer ones, and it goes by the stored ones while the client's host does not answer.
+// that has any does /token ask for newer ones, and it goes by the stored ones while the client's host does not answer
+// (withdrawn.go).
 
 // DocumentPolicy says which clients may bring a metadata document.
 type DocumentPolicy int
@@ -213,7 +212,7 @@ func (s *Server) clientByDocument(ctx context.Context, id string) (*Client, erro
 	if errors.Is(err, errNotFetched) {
 		s.log.InfoContext(ctx, "metadata document not fetched", "host", (&Client{ID: id}).publisher(), "cause", err)
 		stored, storeErr := s.storedDocument(ctx, id)
-		if storeErr == nil && s.proven(stored) && s.documents.serves(stored.IssuedAt) {
+		if storeErr == nil && s.servesStored(stored) {
 			return stored, nil
 		}
 	}
@@ -249,7 +248,10 @@ func (s *Server) keepDocument(ctx context.Context, c *Client) {
 		keys, err := s.keySet(ctx, c.KeysURI, time.Time{})
 		if err == nil {
 			c.Keys, c.IssuedAt = keys.body, earlier(c.IssuedAt, keys.at)
-		} else if stored, storeErr := s.storedDocument(ctx, c.ID); storeErr == nil && stored.KeysURI == c.KeysURI {
+		} else if errors.Is(err, errWithdrawn) {
+			c.Keys = noKeys
+		} else if stored, storeErr := s.storedDocument(ctx, c.ID); storeErr == nil && stored.KeysURI == c.KeysURI &&
+			s.proven(stored) {
 			c.Keys, c.IssuedAt = stored.Keys, stored.IssuedAt // other grants may live by them
 		}
 		if err != nil {
@@ -257,19 +259,6 @@ func (s *Server) keepDocument(ctx context.Context, c *Client) {
 		}
 	}
 	c.Proof = s.documentProof(s.ring.seals(), c)
-}
-
-// proven reports whether a stored document is as this server wrote it: without that, whoever can write to the database
-// could have the codes of a client whose host is down sent to themselves.
-func (s *Server) proven(c *Client) bool {
-	return slices.ContainsFunc(s.ring, func(k ringKey) bool { return hmac.Equal(c.Proof, s.documentProof(k, c)) })
-}
-
-// documentProof is a MAC over a stored document.
-func (s *Server) documentProof(k ringKey, c *Client) []byte {
-	h := hmac.New(sha256.New, k.derive("client document", s.baseURL))
-	h.Write(join([]byte(c.ID), c.Document))
-	return h.Sum(nil)
 }
 
 // keySet returns the key set at an address as it was after that time.
@@ -293,21 +282,38 @@ func (s *Server) currentKeys(ctx context.Context, stored *Client, after time.Tim
 		return stored.Keys, s.now(), nil
 	}
 	latest, found, err := s.fetchDocument(ctx, stored.ID, after)
-	if errors.Is(err, errNotFetched) && s.documents.serves(stored.IssuedAt) {
+	switch {
+	case errors.Is(err, errNotFetched) && s.servesStored(stored):
 		latest, found = stored, fetched{at: stored.IssuedAt, stale: true}
-	} else if err != nil {
+	case errors.Is(err, errWithdrawn):
+		s.withdrawKeys(ctx, stored, *stored)
+		return nil, time.Time{}, err
+	case err != nil:
 		return nil, time.Time{}, err
 	}
-	keys, at, stale := latest.Keys, found.at, found.stale
+	keys, at, newest, stale := latest.Keys, found.at, found, found.stale
 	if latest.KeysURI != "" {
+		moved := latest.KeysURI != stored.KeysURI
 		set, err := s.keySet(ctx, latest.KeysURI, after)
-		if err == nil {
-			keys, at, stale = set.body, earlier(at, set.at), stale || set.stale
-		} else if errors.Is(err, errNotFetched) && latest.KeysURI == stored.KeysURI && s.documents.serves(stored.IssuedAt) {
-			keys, at, stale = stored.Keys, stored.IssuedAt, true
-		} else {
+		switch {
+		case err == nil:
+			keys, at, newest, stale = set.body, earlier(at, set.at), set, stale || set.stale
+			if !found.stale && found.at.After(set.at) {
+				newest.at = found.at
+			}
+		case errors.Is(err, errNotFetched) && !moved && s.servesStored(stored):
+			keys, at, newest, stale = stored.Keys, stored.IssuedAt, fetched{stale: true}, true
+		default:
+			if moved && found.at.After(stored.IssuedAt) || !moved && errors.Is(err, errWithdrawn) {
+				s.withdrawKeys(ctx, stored, *latest)
+			}
 			return nil, time.Time{}, err
 		}
+	}
+	if !newest.stale {
+		c := *latest
+		c.Keys, c.IssuedAt = keys, newest.at
+		s.followDocument(ctx, stored, c)
 	}
 	if stale {
 		return keys, at, errNotFetched

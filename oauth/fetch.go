@@ -42,6 +42,9 @@ var (
 	// errNotFetched: what a client's address holds could not be learnt, which says nothing against the client.
 	errNotFetched = errors.New("cannot be fetched")
 	errTooMany    = fmt.Errorf("%w: too many at once", errNotFetched)
+	// errWithdrawn is returned if the host answered that there is nothing at a client's address, or something that
+	// cannot be used. What was there before must not serve any more.
+	errWithdrawn = errors.New("is not there")
 )
 
 // fetcher gets client metadata documents and key sets. It remembers those that were good, and no failures.
@@ -101,7 +104,7 @@ var (
 
 // get returns what is at the address: a fresh copy fetched after that time, or what is there now, if it is good. If it
 // cannot be fetched the last good copy serves, which is stale then. It returns [errNotFetched] if there is none, and
-// another error if what is there is no good.
+// [errWithdrawn] if what is there is no good.
 func (f *fetcher) get(ctx context.Context, k kind, u *url.URL, after time.Time, good func([]byte) error) (
 	fetched, error) {
 	key := k.name + " " + u.String()
@@ -116,10 +119,14 @@ func (f *fetcher) get(ctx context.Context, k kind, u *url.URL, after time.Time, 
 		if err == nil {
 			err = good(body)
 		}
-		if err != nil {
-			return fetched{}, err
+		switch {
+		case err == nil:
+			return f.keep(key, body, asked, until), nil
+		case !errors.Is(err, errNotFetched):
+			f.drop(key)
+			err = fmt.Errorf("%w: %w", errWithdrawn, err)
 		}
-		return f.keep(key, body, asked, until), nil
+		return fetched{}, err
 	})
 	select {
 	case <-ctx.Done():
@@ -170,6 +177,13 @@ func (f *fetcher) keep(key string, body []byte, at, until time.Time) fetched {
 	c := fetched{body: body, at: at, until: until, used: f.now()}
 	f.copies[key] = c
 	return c
+}
+
+// drop forgets a copy of what has been taken away. It would serve again as soon as its host fails.
+func (f *fetcher) drop(key string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.copies, key)
 }
 
 // fetch asks the address once, and says until when the answer is fresh.

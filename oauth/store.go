@@ -19,6 +19,11 @@ type Store interface {
 	// Client returns the client with this [HashOf] its client_id, if it ever had a grant.
 	Client(ctx context.Context, id Hash) (Client, error)
 
+	// SaveDocument stores what the metadata document of a client says by now, with its keys. It returns [ErrConflict] if
+	// there is no row of a client with this document's address, because nothing is written for strangers, or if what is
+	// stored is not older.
+	SaveDocument(ctx context.Context, c Client) error
+
 	// FlowUsed reports whether a sign-in with this hash of its flow id has already been stored.
 	FlowUsed(ctx context.Context, flow Hash) (bool, error)
 
@@ -164,7 +169,7 @@ type Client struct {
 	// Of a client by metadata document, and read by [Store.Client] alone:
 	Document []byte // as last fetched
 	Keys     []byte // JSON Web Key Set that its assertions are verified with; empty: it has none
-	Proof    []byte // that this server wrote the document
+	Proof    []byte // that this server wrote the document and the keys
 
 	KeysURI string // where the newest keys are; part of the document, and not stored by itself
 }

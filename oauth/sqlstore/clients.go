@@ -36,6 +36,16 @@ func putClient(ctx context.Context, tx *sql.Tx, in oauth.SignIn) error {
 	return err
 }
 
+// SaveDocument implements [oauth.Store]. Which of two instances knows better is a matter of when they fetched.
+func (s *Store) SaveDocument(ctx context.Context, c oauth.Client) error {
+	hash := oauth.HashOf(c.ID)
+	return s.changeOne(ctx, "save a client's document", `
+		UPDATE clients SET name = $2, redirect_uris = $3, auth_method = $4, issued_at = $5, document = $6,
+			client_keys = $7, proof = $8
+		WHERE hash = $1 AND document IS NOT NULL AND issued_at < $5`,
+		hash[:], c.Name, toJSON(c.RedirectURIs), c.AuthMethod, millis(c.IssuedAt), c.Document, c.Keys, c.Proof)
+}
+
 // UseAssertion implements [oauth.Store].
 func (s *Store) UseAssertion(ctx context.Context, assertion oauth.Hash, expiresAt time.Time) error {
 	return s.changeOne(ctx, "note an assertion", `

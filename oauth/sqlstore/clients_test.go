@@ -77,3 +77,49 @@ func TestClientByDocument(t *testing.T) {
 		}
 	})
 }
+
+// TestSavedDocumentIsThatOfTheLastFetch checks that a client's row follows its document, and nobody else's row appears.
+func TestSavedDocumentIsThatOfTheLastFetch(t *testing.T) {
+	onEach(t, func(t *testing.T, url string) {
+		const client = "https://client.example/metadata.json"
+		in := signIn("octocat", client, "g", t0)
+		in.Grant.Client.Document, in.Grant.Client.SecretHash = []byte(`{"old":1}`), nil
+		s := connected(t, url, in, signIn("octocat", "registered", "h", t0))
+		stored := func(id string) oauth.Client {
+			t.Helper()
+			c, err := s.Client(ctx, oauth.HashOf(id))
+			must(t, err)
+			return c
+		}
+		before := stored(client)
+
+		same, older := before, before
+		same.Document, older.Document = []byte(`{"same":1}`), []byte(`{"older":1}`)
+		older.IssuedAt = before.IssuedAt.Add(-time.Millisecond)
+		stranger, registered := before, stored("registered")
+		stranger.ID = "https://stranger.example/metadata.json"
+		registered.Document, registered.IssuedAt = []byte(`{}`), t0.Add(time.Hour)
+		stranger.IssuedAt = t0.Add(time.Hour)
+		for name, c := range map[string]oauth.Client{"as old": same, "older": older, "no row": stranger,
+			"a client without a document": registered} {
+			if err := s.SaveDocument(ctx, c); !errors.Is(err, oauth.ErrConflict) {
+				t.Errorf("%s: got %v, want %v", name, err, oauth.ErrConflict)
+			}
+		}
+		if _, err := s.Client(ctx, oauth.HashOf(stranger.ID)); !errors.Is(err, oauth.ErrNotFound) {
+			t.Errorf("a stranger's row: got %v, want %v", err, oauth.ErrNotFound)
+		}
+		if diff := cmp.Diff(before, stored(client)); diff != "" {
+			t.Errorf("what was refused changed the row (-before +after):\n%s", diff)
+		}
+
+		newer := before
+		newer.IssuedAt = before.IssuedAt.Add(time.Millisecond)
+		newer.Name, newer.RedirectURIs, newer.AuthMethod = "New", []string{"https://client.example/new"}, "private_key_jwt"
+		newer.Document, newer.Keys, newer.Proof = []byte(`{"new":1}`), []byte(`{"keys":[]}`), []byte("new proof")
+		must(t, s.SaveDocument(ctx, newer))
+		if diff := cmp.Diff(newer, stored(client)); diff != "" {
+			t.Errorf("the newer one (-want +got):\n%s", diff)
+		}
+	})
+}

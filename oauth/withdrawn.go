@@ -1,0 +1,66 @@
+package oauth
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"slices"
+	"strconv"
+)
+
+// What is stored of a client by metadata document serves while its host cannot be asked, also after a restart. So it
+// has to follow what the host said last: a key may have been withdrawn because it was stolen. It follows at /token and
+// /revoke, where keys are looked at, and only for a client that has signed somebody in; a sign-in that merely begins
+// writes nothing.
+
+// noKeys is stored in the place of keys that were withdrawn. No host can publish it: a key set without keys is refused.
+var noKeys = []byte(`{"keys":[]}`)
+
+// servesStored reports whether what is stored of a client may serve while its host cannot be asked.
+func (s *Server) servesStored(c *Client) bool {
+	return s.documents.serves(c.IssuedAt) && s.proven(c) && !bytes.Equal(c.Keys, noKeys)
+}
+
+// followDocument stores what the client's document and keys are by now, if they are others than those stored.
+func (s *Server) followDocument(ctx context.Context, stored *Client, latest Client) {
+	if bytes.Equal(latest.Document, stored.Document) && bytes.Equal(latest.Keys, stored.Keys) {
+		return
+	}
+	latest.Proof = s.documentProof(s.ring.seals(), &latest)
+	// Another instance may have fetched later. After any other failure the next assertion tries again.
+	if err := s.store.SaveDocument(ctx, latest); err != nil && !errors.Is(err, ErrConflict) {
+		s.log.WarnContext(ctx, "client's document not stored", "host", latest.publisher(), "cause", err)
+	}
+}
+
+// withdrawKeys stores that the client's keys are not there any more, beside its latest document.
+func (s *Server) withdrawKeys(ctx context.Context, stored *Client, latest Client) {
+	latest.Keys, latest.IssuedAt = noKeys, s.now()
+	s.followDocument(ctx, stored, latest)
+}
+
+// proven reports whether what is stored of a client is as this server wrote it: without that, whoever can write to the
+// database could have the codes of a client whose host is down sent to themselves, or bring back a key that it has
+// withdrawn. An earlier release proved the document alone; that goes on to count.
+func (s *Server) proven(c *Client) bool {
+	return slices.ContainsFunc(s.ring, func(k ringKey) bool {
+		return hmac.Equal(c.Proof, s.documentProof(k, c)) || hmac.Equal(c.Proof, s.earlierProof(k, c))
+	})
+}
+
+// documentProof returns a MAC over a stored document, its keys, and when they were fetched.
+func (s *Server) documentProof(k ringKey, c *Client) []byte {
+	h := hmac.New(sha256.New, k.derive("client document and keys", s.baseURL))
+	fetched := strconv.FormatInt(c.IssuedAt.UnixMilli(), 10) // as exact as it is stored
+	h.Write(join([]byte(c.ID), c.Document, c.Keys, []byte(fetched)))
+	return h.Sum(nil)
+}
+
+// earlierProof returns the MAC over a stored document that an earlier release wrote.
+func (s *Server) earlierProof(k ringKey, c *Client) []byte {
+	h := hmac.New(sha256.New, k.derive("client document", s.baseURL))
+	h.Write(join([]byte(c.ID), c.Document))
+	return h.Sum(nil)
+}
