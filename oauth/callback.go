@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"time"
@@ -128,7 +129,7 @@ func (s *Server) discard(ctx context.Context, p *upstream.Provider, token *upstr
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), signInTimeout)
 	defer cancel()
 	if err := p.Discard(ctx, token); err != nil {
-		s.log.WarnContext(ctx, "upstream token not deleted", "provider", p.ID, "cause", err)
+		s.logFailure(ctx, slog.LevelWarn, "upstream token not deleted", p.ID, "provider", p.ID, "cause", err)
 	}
 }
 

@@ -22,7 +22,8 @@
 //
 // A client need not register: its client_id may be the address of a document that describes it (document.go), which is
 // fetched with the care that a stranger's address deserves (fetch.go); or the operator has registered it
-// (preregistered.go). If a document names keys, the client can prove at /token that it is itself (assertion.go).
+// (preregistered.go). If a document names keys, the client can prove at /token that it is itself (assertion.go), for as
+// long as it has not withdrawn them (withdrawn.go).
 //
 // What a grant then lives through: its client refreshes (refresh.go), its person is judged again (judge.go), its
 // upstream token is renewed (renew.go), the provider says that it was revoked (webhook.go), the operator blocks its
@@ -34,8 +35,8 @@
 //
 // Beneath all that: what clients may ask for (scope.go) and where they may send people (redirect.go); tokens, keys, and
 // what is sealed under both (secrets.go, keys.go, seal.go); what the store promises (store.go), and what is remembered
-// of its answers (cache.go); what clients are told when something fails (errors.go), and what people are (failure.go,
-// pages.go).
+// of its answers (cache.go); what clients are told when something fails (errors.go), what people are (failure.go,
+// pages.go), and how much of it is logged (storm.go).
 //
 // What holds in every line of it:
 //

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -210,7 +211,8 @@ func (s *Server) clientByDocument(ctx context.Context, id string) (*Client, erro
 	}
 	c, found, err := s.fetchDocument(ctx, id, time.Time{})
 	if errors.Is(err, errNotFetched) {
-		s.log.InfoContext(ctx, "metadata document not fetched", "host", (&Client{ID: id}).publisher(), "cause", err)
+		host := (&Client{ID: id}).publisher()
+		s.logFailure(ctx, slog.LevelInfo, "metadata document not fetched", host, "host", host, "cause", err)
 		stored, storeErr := s.storedDocument(ctx, id)
 		if storeErr == nil && s.servesStored(stored) {
 			return stored, nil
@@ -255,7 +257,8 @@ func (s *Server) keepDocument(ctx context.Context, c *Client) {
 			c.Keys, c.IssuedAt = stored.Keys, stored.IssuedAt // other grants may live by them
 		}
 		if err != nil {
-			s.log.WarnContext(ctx, "client's keys not fetched", "host", c.publisher(), "cause", err)
+			host := c.publisher()
+			s.logFailure(ctx, slog.LevelWarn, "client's keys not fetched", host, "host", host, "cause", err)
 		}
 	}
 	c.Proof = s.documentProof(s.ring.seals(), c)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 )
 
@@ -69,20 +70,24 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	writeJSON(w, e.Status, map[string]string{"error": e.Code, "error_description": e.Description})
 }
 
-// logError logs a failure: one of ours as an error, anybody else's for information.
+// logError logs a failure: one of ours as an error, anybody else's for information. Ours come in storms.
 func (s *Server) logError(r *http.Request, e *Error) {
-	log := s.log.InfoContext
-	switch {
-	case errors.Is(r.Context().Err(), context.Canceled): // the client hung up: nobody's failure
-		log = s.log.DebugContext
-	case e.Status >= 500 && !errors.Is(e, errNotFetched): // that is for a client's maker to mend
-		log = s.log.ErrorContext
+	ctx, level := r.Context(), slog.LevelInfo
+	if e.Status >= 500 && !errors.Is(e, errNotFetched) { // that is for a client's maker to mend
+		level = slog.LevelError
 	}
 	args := []any{"path", r.URL.Path, "error", e.Code, "description", e.Description}
 	if e.Err != nil {
 		args = append(args, "cause", e.Err)
 	}
-	log(r.Context(), "refused", args...)
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled): // the client hung up: nobody's failure
+		s.log.DebugContext(ctx, "refused", args...)
+	case e.Status >= 500:
+		s.logFailure(ctx, level, "refused", string(join(r.URL.Path, e.Code, failureClass(e.Err))), args...)
+	default:
+		s.log.Log(ctx, level, "refused", args...)
+	}
 }
 
 // writeJSON writes v. Answers of an authorization server are not cached (RFC 6749 section 5.1), unless the caller says

@@ -79,6 +79,7 @@ type Server struct {
 	webhookSecret    string
 	development      bool
 	log              *slog.Logger
+	storm            *storm
 	now              func() time.Time
 	flowCodecs       []securecookie.Codec
 	flowCookiePrefix string
@@ -151,7 +152,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	s.documents = newFetcher(c.Documents, s.now)
+	s.documents, s.storm = newFetcher(c.Documents, s.now), newStorm(s.now)
 	return s, s.checkKeysInUse(ctx)
 }
 

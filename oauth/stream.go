@@ -166,8 +166,9 @@ func (s *Server) ended(err error, which func(token Hash, g *Grant) bool) {
 
 // Watch ends the streams of tokens that another instance has ended, and subscriptions whose token has expired. When the
 // context ends it ends all subscriptions, so that a server can shut down; the calls that it then waits for are watched
-// no more.
+// no more. In between it logs how many failures were left out of the log.
 func (s *Server) Watch(ctx context.Context) {
+	defer s.storm.flush(true)
 	defer s.streams.shutDown()
 	for {
 		select {
@@ -180,6 +181,7 @@ func (s *Server) Watch(ctx context.Context) {
 }
 
 func (s *Server) watch(ctx context.Context) {
+	s.storm.flush(false)
 	// All of it has one time-out: a store that hangs must not hold up the next round.
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()

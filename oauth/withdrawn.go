@@ -6,6 +6,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
+	"log/slog"
 	"slices"
 	"strconv"
 )
@@ -31,7 +32,8 @@ func (s *Server) followDocument(ctx context.Context, stored *Client, latest Clie
 	latest.Proof = s.documentProof(s.ring.seals(), &latest)
 	// Another instance may have fetched later. After any other failure the next assertion tries again.
 	if err := s.store.SaveDocument(ctx, latest); err != nil && !errors.Is(err, ErrConflict) {
-		s.log.WarnContext(ctx, "client's document not stored", "host", latest.publisher(), "cause", err)
+		host := latest.publisher()
+		s.logFailure(ctx, slog.LevelWarn, "client's document not stored", host, "host", host, "cause", err)
 	}
 }
 
