@@ -73,8 +73,8 @@ func TestClientChangesItsDocument(t *testing.T) {
 	}
 }
 
-// TestWithdrawnKeyDoesNotLiveOn: strangers can keep us from asking a host, and so keep alive what we know of it. Not for
-// ever: a key may have been withdrawn because it was stolen.
+// TestWithdrawnKeyDoesNotLiveOn checks that what we know of a host that cannot be asked does not serve for ever: a key
+// may have been withdrawn because it was stolen.
 func TestWithdrawnKeyDoesNotLiveOn(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		w, host, key := newWorld(t, loopbackDocuments), newDocumentHost(t), newSigner(t, jose.ES256, "1")

@@ -18,9 +18,11 @@ import (
 const (
 	// codeLife is how long a client has to redeem a code: a person may have to paste it from another computer.
 	codeLife = 5 * time.Minute
-	// maxExchanges is how many sign-ins may be talking to one provider at once. Others wait for exchangeWait.
-	maxExchanges = 64
-	exchangeWait = 10 * time.Second
+	// maxExchanges is how many sign-ins may be redeeming a code at one provider at once. Others wait for exchangeWait,
+	// at most: whoever has waited for the provider for exchangePatience makes room for them.
+	maxExchanges     = 64
+	exchangeWait     = 10 * time.Second
+	exchangePatience = 2 * time.Second
 	// signInTimeout bounds the calls to the provider and the store together.
 	signInTimeout = 30 * time.Second
 )
@@ -142,16 +144,16 @@ func (s *Server) upstreamSignIn(ctx context.Context, f *flow, p *upstream.Provid
 		return nil, upstream.Identity{}, errFlowUsed
 	}
 	defer s.finishing.Delete(f.hash())
-	places := s.exchanges[p.ID]
-	select {
-	case places <- struct{}{}:
-		defer func() { <-places }()
-	case <-time.After(exchangeWait):
-		return nil, upstream.Identity{}, errBusy
-	case <-ctx.Done():
-		return nil, upstream.Identity{}, errBusy
+	exchanging, leave, err := s.exchanges.wait(ctx, p.ID, exchangeWait)
+	if err != nil {
+		return nil, upstream.Identity{}, fmt.Errorf("%w: %w", errBusy, err)
 	}
-	token, err := p.Exchange(ctx, s.callbackURL(p), code, f.verifier(), scopes)
+	token, err := p.Exchange(exchanging, s.callbackURL(p), code, f.verifier(), scopes)
+	lost := context.Cause(exchanging)
+	leave() // with a code that was good, a sign-in is no stranger's any more, and cannot be pushed out
+	if err != nil && errors.Is(lost, errNoPlace) {
+		err = fmt.Errorf("%w: %w", errBusy, err)
+	}
 	if err != nil {
 		return nil, upstream.Identity{}, err
 	}

@@ -21,7 +21,7 @@
 //	    | POST /mcp + our token        |  gate.go -> a tool -> caller.go --->  |
 //
 // A client need not register: its client_id may be the address of a document that describes it (document.go), which is
-// fetched with the care that a stranger's address deserves (fetch.go); or the operator has registered it
+// fetched with the care that a stranger's address deserves (fetch.go, places.go); or the operator has registered it
 // (preregistered.go). If a document names keys, the client can prove at /token that it is itself (assertion.go), for as
 // long as it has not withdrawn them (withdrawn.go).
 //

@@ -182,14 +182,15 @@ func parseKeySet(raw []byte) (*jose.JSONWebKeySet, error) {
 }
 
 // fetchDocument returns the client as its document describes it, and when the document was fetched: after that time, or
-// before if it cannot be fetched now. The error is [errNotFetched] if there is no copy of it.
-func (s *Server) fetchDocument(ctx context.Context, id string, after time.Time) (*Client, fetched, error) {
+// before if it cannot be fetched now. The error is [errNotFetched] if there is no copy of it. A client is known if it
+// has signed somebody in.
+func (s *Server) fetchDocument(ctx context.Context, id string, after time.Time, known bool) (*Client, fetched, error) {
 	policy := s.documents.policy
 	u, err := policy.parseDocumentURL(id)
 	if err != nil {
 		return nil, fetched{}, err
 	}
-	found, err := s.documents.get(ctx, documentKind, u, after, func(raw []byte) error {
+	found, err := s.documents.get(ctx, documentKind, u, after, known, func(raw []byte) error {
 		_, err := policy.parseDocument(id, raw)
 		return err
 	})
@@ -209,12 +210,17 @@ func (s *Server) clientByDocument(ctx context.Context, id string) (*Client, erro
 	if err := s.checkBlocked(ctx, &Client{ID: id}); err != nil {
 		return nil, err
 	}
-	c, found, err := s.fetchDocument(ctx, id, time.Time{})
+	c, found, err := s.fetchDocument(ctx, id, time.Time{}, false)
 	if errors.Is(err, errNotFetched) {
-		host := (&Client{ID: id}).publisher()
-		s.logFailure(ctx, slog.LevelInfo, "metadata document not fetched", host, "host", host, "cause", err)
 		stored, storeErr := s.storedDocument(ctx, id)
-		if storeErr == nil && s.servesStored(stored) {
+		if storeErr == nil && errors.Is(err, errTooMany) { // strangers may be in its way
+			c, found, err = s.fetchDocument(ctx, id, time.Time{}, true)
+		}
+		if err != nil {
+			host := (&Client{ID: id}).publisher()
+			s.logFailure(ctx, slog.LevelInfo, "metadata document not fetched", host, "host", host, "cause", err)
+		}
+		if errors.Is(err, errNotFetched) && storeErr == nil && s.servesStored(stored) {
 			return stored, nil
 		}
 	}
@@ -270,7 +276,8 @@ func (s *Server) keySet(ctx context.Context, address string, after time.Time) (f
 	if err != nil {
 		return fetched{}, err
 	}
-	return s.documents.get(ctx, keySetKind, u, after, func(raw []byte) error {
+	// It is asked for by a client whose document is good, when somebody has signed in with it.
+	return s.documents.get(ctx, keySetKind, u, after, true, func(raw []byte) error {
 		_, err := parseKeySet(raw)
 		return err
 	})
@@ -284,7 +291,7 @@ func (s *Server) currentKeys(ctx context.Context, stored *Client, after time.Tim
 	if s.documents.policy == DocumentsOff {
 		return stored.Keys, s.now(), nil
 	}
-	latest, found, err := s.fetchDocument(ctx, stored.ID, after)
+	latest, found, err := s.fetchDocument(ctx, stored.ID, after, true)
 	switch {
 	case errors.Is(err, errNotFetched) && s.servesStored(stored):
 		latest, found = stored, fetched{at: stored.IssuedAt, stale: true}

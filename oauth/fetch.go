@@ -27,12 +27,14 @@ const (
 	fetchTimeout = 3 * time.Second
 	maxFetches   = 64 // at once
 	maxPerHost   = 2  // of these
-	maxCopies    = 500
+	// fetchPatience is how long a fetch may take before another one can take its place.
+	fetchPatience = time.Second
+	maxCopies     = 500
 	// How long a copy counts as fresh, whatever the host says (RFC 9111 section 5.2.2), and if it says nothing. The
 	// least is longer than a sign-in takes, whose steps all look at it.
 	minFresh, maxFresh, freshByDefault = 15 * time.Minute, 24 * time.Hour, time.Hour
-	// maxStale is how long a copy serves while its host cannot be asked. Strangers can bring that about, by keeping the
-	// host's places busy: a key that its owner has withdrawn must not live on for that.
+	// maxStale is how long a copy serves while its host cannot be asked. A key that its owner has withdrawn must not live
+	// on for as long as that lasts.
 	maxStale = 7 * 24 * time.Hour
 	// retryFetch is how long a host is left alone that could not be asked, while there is a copy.
 	retryFetch = time.Minute
@@ -41,7 +43,7 @@ const (
 var (
 	// errNotFetched: what a client's address holds could not be learnt, which says nothing against the client.
 	errNotFetched = errors.New("cannot be fetched")
-	errTooMany    = fmt.Errorf("%w: too many at once", errNotFetched)
+	errTooMany    = fmt.Errorf("%w: %w", errNotFetched, errNoPlace)
 	// errWithdrawn is returned if the host answered that there is nothing at a client's address, or something that
 	// cannot be used. What was there before must not serve any more.
 	errWithdrawn = errors.New("is not there")
@@ -54,11 +56,10 @@ type fetcher struct {
 	client *http.Client
 	now    func() time.Time
 	once   singleflight.Group // one at a time for an address
+	places *places
 
-	mu      sync.Mutex         // guards the fields below
-	copies  map[string]fetched // keyed by kind and address
-	running map[string]int     // keyed by host
-	total   int                // of those that are running
+	mu     sync.Mutex         // guards copies
+	copies map[string]fetched // keyed by kind and address
 }
 
 // fetched is a copy of what was found at an address.
@@ -78,7 +79,8 @@ func newFetcher(policy DocumentPolicy, now func() time.Time) *fetcher {
 	// The guard looks at the address of the connection, not at the name: a name can mean one thing when it is checked
 	// and another when it is dialled.
 	dialer := &net.Dialer{Control: ssrf.New(allowed...).Safe}
-	return &fetcher{policy: policy, dialer: dialer, now: now, copies: map[string]fetched{}, running: map[string]int{},
+	return &fetcher{policy: policy, dialer: dialer, now: now, copies: map[string]fetched{},
+		places: newPlaces(maxPerHost, maxFetches, fetchPatience, now),
 		client: &http.Client{
 			Timeout:       fetchTimeout,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -105,7 +107,10 @@ var (
 // get returns what is at the address: a fresh copy fetched after that time, or what is there now, if it is good. If it
 // cannot be fetched the last good copy serves, which is stale then. It returns [errNotFetched] if there is none, and
 // [errWithdrawn] if what is there is no good.
-func (f *fetcher) get(ctx context.Context, k kind, u *url.URL, after time.Time, good func([]byte) error) (
+//
+// What is known was good before, by a copy or by what the caller says. Its fetch does not stand back behind those of
+// strangers.
+func (f *fetcher) get(ctx context.Context, k kind, u *url.URL, after time.Time, known bool, good func([]byte) error) (
 	fetched, error) {
 	key := k.name + " " + u.String()
 	last, ok := f.copyOf(key)
@@ -115,7 +120,7 @@ func (f *fetcher) get(ctx context.Context, k kind, u *url.URL, after time.Time, 
 	// Whoever waits may leave; the others go on waiting.
 	flight := f.once.DoChan(key, func() (any, error) {
 		asked := f.now()
-		body, until, err := f.fetch(u, k.limit)
+		body, until, err := f.fetch(u, k.limit, known || ok)
 		if err == nil {
 			err = good(body)
 		}
@@ -187,19 +192,22 @@ func (f *fetcher) drop(key string) {
 }
 
 // fetch asks the address once, and says until when the answer is fresh.
-func (f *fetcher) fetch(u *url.URL, limit int64) ([]byte, time.Time, error) {
-	done, err := f.begin(hostName(u.Hostname()))
+func (f *fetcher) fetch(u *url.URL, limit int64, known bool) ([]byte, time.Time, error) {
+	ctx, leave, err := f.places.take(context.Background(), hostName(u.Hostname()), known)
 	if err != nil {
-		return nil, time.Time{}, err
+		return nil, time.Time{}, errTooMany
 	}
-	defer done()
-	req, err := http.NewRequest(http.MethodGet, u.String(), nil)
+	defer leave()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, time.Time{}, badDocument("its address is not a plain URL")
 	}
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "mcp-authorization-server")
 	resp, err := f.client.Do(req)
+	if err != nil && ctx.Err() != nil {
+		return nil, time.Time{}, errTooMany
+	}
 	if failed := new(url.Error); errors.As(err, &failed) {
 		return nil, time.Time{}, fmt.Errorf("%w: %w", errNotFetched, failed.Err) // without the address and its query
 	} else if err != nil {
@@ -227,25 +235,6 @@ func (f *fetcher) fetch(u *url.URL, limit int64) ([]byte, time.Time, error) {
 		return nil, time.Time{}, badDocument("it is longer than " + strconv.FormatInt(limit, 10) + " bytes")
 	}
 	return body, f.now().Add(freshFor(resp.Header)), nil
-}
-
-// begin takes one of the places for fetches, all in all and of the host.
-func (f *fetcher) begin(host string) (done func(), err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.total >= maxFetches || f.running[host] >= maxPerHost {
-		return nil, errTooMany
-	}
-	f.total++
-	f.running[host]++
-	return func() {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.total--
-		if f.running[host]--; f.running[host] == 0 {
-			delete(f.running, host)
-		}
-	}, nil
 }
 
 // freshFor returns how long an answer is fresh (RFC 9111 section 4.2), within our bounds.

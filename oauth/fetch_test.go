@@ -110,7 +110,7 @@ func newProbe(policy DocumentPolicy) *probe {
 func (p *probe) try(address string) error {
 	u, err := p.policy.parseDocumentURL(address)
 	if err == nil {
-		_, err = p.get(context.Background(), documentKind, u, time.Time{}, func([]byte) error { return nil })
+		_, err = p.get(context.Background(), documentKind, u, time.Time{}, false, func([]byte) error { return nil })
 	}
 	return err
 }
@@ -288,7 +288,7 @@ func (f *fetcher) try(t *testing.T, address string) (string, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := f.get(t.Context(), documentKind, u, time.Time{}, func(b []byte) error {
+	got, err := f.get(t.Context(), documentKind, u, time.Time{}, false, func(b []byte) error {
 		if strings.HasPrefix(string(b), "bad") {
 			return badDocument("it says so itself")
 		}
@@ -533,7 +533,7 @@ func TestFetchRemembers(t *testing.T) {
 		set(200, "old")
 		u, _ := url.Parse(h.URL + "/keys")
 		get := func(after time.Time) string {
-			got, err := f.get(t.Context(), keySetKind, u, after, func([]byte) error { return nil })
+			got, err := f.get(t.Context(), keySetKind, u, after, false, func([]byte) error { return nil })
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -553,10 +553,10 @@ func TestFetchRemembers(t *testing.T) {
 		h, f, _ := newHost(t, answer)
 		set(200, "good as a key set")
 		u, _ := url.Parse(h.URL + "/client.json")
-		if _, err := f.get(t.Context(), keySetKind, u, time.Time{}, func([]byte) error { return nil }); err != nil {
+		if _, err := f.get(t.Context(), keySetKind, u, time.Time{}, false, func([]byte) error { return nil }); err != nil {
 			t.Fatal(err)
 		}
-		_, err := f.get(t.Context(), documentKind, u, time.Time{}, func([]byte) error { return badDocument("not one") })
+		_, err := f.get(t.Context(), documentKind, u, time.Time{}, false, func([]byte) error { return badDocument("not one") })
 		assertFetchError(t, err, "document")
 	})
 	t.Run("so many, and no more", func(t *testing.T) {
@@ -599,26 +599,22 @@ func TestFetchesAtOnce(t *testing.T) {
 	if _, err := f.try(t, h.URL+"/three"); !errors.Is(err, errTooMany) {
 		t.Errorf("a third fetch at one host: got %v, want %v", err, errTooMany)
 	}
-	if done, err := f.begin("another.example"); err != nil {
-		t.Errorf("the control, another host: %v", err)
-	} else {
-		done()
+	for i := range maxFetches - maxPerHost { // the control: other hosts
+		_, leave, err := f.places.take(t.Context(), fmt.Sprint("host", i, ".example"), false)
+		if err != nil {
+			t.Fatalf("fetch %d at another host: %v", i, err)
+		}
+		defer leave()
 	}
-	f.mu.Lock()
-	f.total = maxFetches // as if at many other hosts
-	f.mu.Unlock()
-	if _, err := f.begin("another.example"); !errors.Is(err, errTooMany) {
-		t.Errorf("one fetch too many in all: got %v, want %v", err, errTooMany)
+	if _, _, err := f.places.take(t.Context(), "one.more.example", false); !errors.Is(err, errNoPlace) {
+		t.Errorf("one fetch too many in all: got %v, want %v", err, errNoPlace)
 	}
-	f.mu.Lock()
-	f.total = 2
-	f.mu.Unlock()
 
 	// Whoever goes away does not take the fetch with them.
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	u, _ := url.Parse(h.URL + "/one")
-	if _, err := f.get(gone, documentKind, u, time.Time{}, nil); !errors.Is(err, context.Canceled) {
+	if _, err := f.get(gone, documentKind, u, time.Time{}, false, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("a caller who has gone: got %v", err)
 	}
 	close(release)
@@ -626,7 +622,7 @@ func TestFetchesAtOnce(t *testing.T) {
 	if n := h.hits.Load(); n != 2 {
 		t.Errorf("the host was asked %d times, want 2", n)
 	}
-	if len(f.running) != 0 || f.total != 0 {
-		t.Errorf("places still taken: %v, %d in all", f.running, f.total)
+	if n := len(f.places.held); n != maxFetches-maxPerHost {
+		t.Errorf("%d places still taken, want those of the other hosts", n)
 	}
 }

@@ -88,8 +88,8 @@ type Server struct {
 	cache            *sessionCache
 	documents        *fetcher
 	streams          *streams
-	exchanges        map[string]chan struct{} // keyed by provider; holds a value for each sign-in that is talking to it
-	finishing        sync.Map                 // of the flows that are at the provider: Hash to nothing
+	exchanges        *places  // of the sign-ins that are redeeming a code, by provider
+	finishing        sync.Map // of the flows that are at the provider: Hash to nothing
 	renewals         singleflight.Group
 	pages            *pages
 }
@@ -111,9 +111,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if len(c.Providers) == 0 {
 		return nil, errors.New("no identity provider")
 	}
-	exchanges := map[string]chan struct{}{}
 	for i, p := range c.Providers {
-		exchanges[p.ID] = make(chan struct{}, maxExchanges)
 		// The same person would be one user with two providers.
 		same := func(o *upstream.Provider) bool { return o.IdentityIssuer == p.IdentityIssuer }
 		if slices.ContainsFunc(c.Providers[:i], same) {
@@ -146,12 +144,12 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		visitorCookie:    cookieName(base, "session"),
 		cache:            newSessionCache(c.CacheTTL),
 		streams:          newStreams(),
-		exchanges:        exchanges,
 		pages:            newPages(c.Name),
 	}
 	if s.now == nil {
 		s.now = time.Now
 	}
+	s.exchanges = newPlaces(maxExchanges, maxExchanges*len(s.providers), exchangePatience, s.now)
 	s.documents, s.storm = newFetcher(c.Documents, s.now), newStorm(s.now)
 	return s, s.checkKeysInUse(ctx)
 }

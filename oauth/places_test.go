@@ -1,0 +1,171 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestPlaces checks who gets a place when all are taken, and who loses theirs.
+func TestPlaces(t *testing.T) {
+	const a, b, patience = "a.example", "b.example", time.Second
+	type call struct {
+		host  string
+		known bool
+		age   time.Duration
+	}
+	stranger, known := call{a, false, 0}, call{a, true, 0}
+	slow := func(c call) call { c.age = patience; return c }
+	elsewhere := func(c call) call { c.host = b; return c }
+	const nobody = -1
+	for _, tt := range []struct {
+		name     string
+		held     []call // the oldest first
+		newcomer call
+		gets     bool
+		loser    int // of those who hold one
+	}{
+		{"control: there is room", []call{stranger}, stranger, true, nobody},
+		{"control: at another host", []call{slow(stranger), slow(stranger)}, elsewhere(stranger), true, nobody},
+		{"a stranger among strangers", []call{stranger, stranger}, stranger, false, nobody},
+		{"a stranger among slow strangers", []call{slow(stranger), slow(stranger)}, stranger, true, 0},
+		{"a stranger, where one is slow", []call{slow(stranger), stranger}, stranger, true, 0},
+		{"a stranger among the known", []call{slow(known), slow(known)}, stranger, false, nobody},
+		{"a stranger, where the slow one is known", []call{slow(known), stranger}, stranger, false, nobody},
+		{"a known one among strangers", []call{stranger, stranger}, known, true, 0},
+		{"a known one, where the other is known", []call{known, stranger}, known, true, 1},
+		{"a known one among the known", []call{known, known}, known, false, nobody},
+		{"a known one among slow ones", []call{slow(known), known}, known, true, 0},
+		{"a stranger, with all places taken elsewhere", []call{elsewhere(stranger), elsewhere(stranger), stranger}, stranger,
+			false, nobody},
+		{"a known one, with all places taken elsewhere", []call{elsewhere(stranger), elsewhere(stranger), stranger}, known,
+			true, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			clock := testClock{t: time.Unix(1e9, 0)}
+			p := newPlaces(2, 3, patience, clock.now)
+			var contexts []context.Context
+			for _, c := range tt.held {
+				ctx, leave, err := p.take(t.Context(), c.host, c.known)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer leave()
+				contexts = append(contexts, ctx)
+				p.held[len(p.held)-1].since = clock.t.Add(-c.age)
+			}
+			_, leave, err := p.take(t.Context(), tt.newcomer.host, tt.newcomer.known)
+			if tt.gets != (err == nil) || !tt.gets && !errors.Is(err, errNoPlace) {
+				t.Fatalf("got %v, want a place: %t", err, tt.gets)
+			}
+			for i, ctx := range contexts {
+				if lost := errors.Is(context.Cause(ctx), errNoPlace); lost != (i == tt.loser) {
+					t.Errorf("number %d lost its place: %t", i, lost)
+				}
+			}
+			if tt.gets {
+				leave()
+				leave() // does nothing
+				if n := len(p.held); tt.loser != nobody && n != len(tt.held)-1 || tt.loser == nobody && n != len(tt.held) {
+					t.Errorf("%d places are held", n)
+				}
+			}
+		})
+	}
+}
+
+// TestWaitingForAPlace checks that whoever waits gets the place that is given back, and may give up.
+func TestWaitingForAPlace(t *testing.T) {
+	clock := testClock{t: time.Unix(1e9, 0)}
+	p := newPlaces(1, 1, time.Hour, clock.now)
+	_, leave, err := p.wait(t.Context(), "a", time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := p.wait(gone, "a", time.Hour); !errors.Is(err, context.Canceled) {
+		t.Errorf("who has gone: got %v", err)
+	}
+	if _, _, err := p.wait(t.Context(), "a", 0); !errors.Is(err, errNoPlace) {
+		t.Errorf("who waits no longer: got %v", err)
+	}
+	got := make(chan error)
+	go func() {
+		_, leave, err := p.wait(t.Context(), "a", time.Hour)
+		if err == nil {
+			leave()
+		}
+		got <- err
+	}()
+	leave()
+	if err := <-got; err != nil {
+		t.Errorf("who waited: got %v", err)
+	}
+}
+
+// TestStrangersDoNotKeepOthersFromAHost holds both places of a host with addresses that never answer.
+func TestStrangersDoNotKeepOthersFromAHost(t *testing.T) {
+	arrived := make(chan string)
+	h, f, now := newHost(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/hang") {
+			arrived <- r.URL.Path
+			<-r.Context().Done()
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		io.WriteString(w, "good")
+	})
+	f.client.Timeout = 0 // they hang for as long as they may
+	type result struct {
+		path string
+		err  error
+	}
+	results, hanging := make(chan result), 0
+	hang := func() {
+		hanging++
+		path := fmt.Sprint("/hang", hanging)
+		go func() {
+			_, err := f.try(t, h.URL+path)
+			results <- result{path, err}
+		}()
+		<-arrived
+	}
+	loses := func(path string) {
+		t.Helper()
+		if r := <-results; r.path != path || !errors.Is(r.err, errTooMany) {
+			t.Errorf("%s lost its place (%v), want %s to", r.path, r.err, path)
+		}
+	}
+	fetch := func(path string, want error) {
+		t.Helper()
+		if got, err := f.try(t, h.URL+path); !errors.Is(err, want) || err == nil && got != "good" {
+			t.Errorf("%s: got %q, %v; want %v", path, got, err, want)
+		}
+	}
+
+	fetch("/known", nil)
+	now.t = now.t.Add(maxFresh)
+	hang()
+	hang()
+	fetch("/new", errTooMany)
+	asked := h.hits.Load()
+	fetch("/known", nil)
+	if n := h.hits.Load() - asked; n != 1 {
+		t.Errorf("the known one was fetched %d times, want once: not its old copy", n)
+	}
+	loses("/hang1")
+	fetch("/new", nil) // in the place of the first
+	hang()
+	fetch("/newer", errTooMany)
+	now.t = now.t.Add(fetchPatience)
+	fetch("/newer", nil)
+	loses("/hang2")
+	h.CloseClientConnections()
+	<-results
+}
