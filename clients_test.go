@@ -150,7 +150,8 @@ func TestTokensOfAClientTakenOutEndWithTheRestart(t *testing.T) {
 	if !strings.Contains(w.logs.String(), "not in CLIENTS any more") {
 		t.Error("the log does not say why")
 	}
-	for name, held := range map[string]tokens{"registered by itself": byItself, "pinned": documented, "still there": other} {
+	for name, held := range map[string]tokens{"registered by itself": byItself, "pinned": documented,
+		"still there": other} {
 		if got := w.tool(held.access, "whoami").status; got != http.StatusOK {
 			t.Errorf("control: %s: got status %d, want 200", name, got)
 		}

@@ -240,7 +240,8 @@ func (c config) access(s *settings, base *url.URL, wrong *mistakes) {
 	if c.Allow == "" && s.Loopback {
 		c.Allow, s.LocalOnly = "anyone", true
 		if public {
-			wrong.add("ALLOW", "must say who may come in, because LISTEN lets other machines connect", "github:your-login")
+			wrong.add("ALLOW", "must say who may come in, because LISTEN lets other machines connect",
+				"github:your-login")
 		}
 	}
 	if strings.Trim(c.Allow, ", ") == "" && (base != nil || c.Allow != "") {

@@ -11,8 +11,8 @@ import (
 // A LISTEN address on the network is refused at start; what is found here is a tunnel or proxy that somebody put in
 // front, whatever Host it sends. Only the first request is logged: strangers choose how many there are.
 func (a *app) localOnly(next http.Handler) http.Handler {
-	problem := "ALLOW is not set, so this server answers its own machine only, and no proxy or tunnel in front. If you " +
-		"run it, say who may come in, for example ALLOW=github:your-login"
+	problem := "ALLOW is not set, so this server answers its own machine only, and no proxy or tunnel in front. If " +
+		"you run it, say who may come in, for example ALLOW=github:your-login"
 	if a.devidp != nil {
 		problem = "Development sign-in is on, so this server answers its own machine only, and no proxy or tunnel in " +
 			"front. If you run it, set up a real provider, and say who may come in, for example ALLOW=github:your-login"

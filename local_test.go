@@ -14,7 +14,8 @@ import (
 // needs ALLOW, with and without a provider.
 func TestWhoMayComeInMustBeSaidOnceOthersCanConnect(t *testing.T) {
 	github := []string{"GITHUB_CLIENT_ID=id", "GITHUB_CLIENT_SECRET=canary"}
-	for _, listen := range []string{"LISTEN=0.0.0.0:8080", "LISTEN=:8080", "LISTEN=[::]:8080", "LISTEN=192.168.0.2:8080"} {
+	for _, listen := range []string{"LISTEN=0.0.0.0:8080", "LISTEN=:8080", "LISTEN=[::]:8080",
+		"LISTEN=192.168.0.2:8080"} {
 		want := []string{"ALLOW must say who may come in, because LISTEN", "ALLOW=github:your-login"}
 		assertMistake(t, append(github, listen), want)
 		assertMistake(t, []string{listen}, append(want, "LISTEN must be loopback"))

@@ -64,8 +64,8 @@ func TestStrangersDoNotKeepOthersFromAProvider(t *testing.T) {
 	w.signIn() // the control: without strangers all is as before
 }
 
-// TestStrangersDoNotKeepOutAKnownClient holds both places of a host, when all that is known of a client there is too old
-// to serve.
+// TestStrangersDoNotKeepOutAKnownClient holds both places of a host, when all that is known of a client there is too
+// old to serve.
 func TestStrangersDoNotKeepOutAKnownClient(t *testing.T) {
 	w, host := newDocumentWorld(t)
 	known, unknown := host.putClient("/known", nil), host.putClient("/unknown", nil)

@@ -39,7 +39,8 @@ func TestWithdrawnKeyDoesNotComeBack(t *testing.T) {
 		{"document gone", byAddress, func(h *documentHost) { h.handle("/client", gone) }, 401},
 		{"another key in the document", inDocument,
 			func(h *documentHost) { publish(h, map[string]any{"jwks": keySet(next)}) }, 401},
-		{"document with the key not found", inDocument, func(h *documentHost) { h.handle("/client", http.NotFound) }, 401},
+		{"document with the key not found", inDocument,
+			func(h *documentHost) { h.handle("/client", http.NotFound) }, 401},
 		{"keys moved to where they cannot be fetched", byAddress, func(h *documentHost) {
 			h.handle("/new-keys", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
 			publish(h, map[string]any{"jwks_uri": h.url + "/new-keys"})
@@ -91,8 +92,8 @@ func TestWithdrawnKeyDoesNotComeBack(t *testing.T) {
 	}
 }
 
-// TestWithdrawnDocumentDoesNotComeBack checks that a document which was seen to be gone begins no sign-in while its host
-// is down.
+// TestWithdrawnDocumentDoesNotComeBack checks that a document which was seen to be gone begins no sign-in while its
+// host is down.
 func TestWithdrawnDocumentDoesNotComeBack(t *testing.T) {
 	w, host := newDocumentWorld(t)
 	id := host.putClient("/client", nil)
@@ -124,8 +125,8 @@ func TestWithdrawnDocumentDoesNotComeBack(t *testing.T) {
 	}
 }
 
-// TestStoredKeysAreProven checks that a key which somebody else wrote into the database, or whose age they changed, does
-// not serve; and that a row serves whose proof an earlier release wrote, over the document alone.
+// TestStoredKeysAreProven checks that a key which somebody else wrote into the database, or whose age they changed,
+// does not serve; and that a row serves whose proof an earlier release wrote, over the document alone.
 func TestStoredKeysAreProven(t *testing.T) {
 	const secret = "qN6RsQDQI6L3MpdLrySB6vd6I04XGFX6IRzQIIlTkVg="
 	key, stranger := newSigner(t, jose.ES256, "1"), newSigner(t, jose.ES256, "1")
@@ -178,8 +179,8 @@ func TestStoredKeysAreProven(t *testing.T) {
 	}
 }
 
-// earlierProof computes what earlier releases wrote, from the description: HMAC-SHA256 of the client_id and the document,
-// each with its length in front, under HKDF-SHA256 of SECRET for "client document" and BASE_URL.
+// earlierProof computes what earlier releases wrote, from the description: HMAC-SHA256 of the client_id and the
+// document, each with its length in front, under HKDF-SHA256 of SECRET for "client document" and BASE_URL.
 func earlierProof(t *testing.T, secret, base, id string, document []byte) []byte {
 	t.Helper()
 	join := func(parts ...string) (joined []byte) {

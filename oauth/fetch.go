@@ -33,8 +33,8 @@ const (
 	// How long a copy counts as fresh, whatever the host says (RFC 9111 section 5.2.2), and if it says nothing. The
 	// least is longer than a sign-in takes, whose steps all look at it.
 	minFresh, maxFresh, freshByDefault = 15 * time.Minute, 24 * time.Hour, time.Hour
-	// maxStale is how long a copy serves while its host cannot be asked. A key that its owner has withdrawn must not live
-	// on for as long as that lasts.
+	// maxStale is how long a copy serves while its host cannot be asked. A key that its owner has withdrawn must not
+	// live on for as long as that lasts.
 	maxStale = 7 * 24 * time.Hour
 	// retryFetch is how long a host is left alone that could not be asked, while there is a copy.
 	retryFetch = time.Minute

@@ -553,10 +553,12 @@ func TestFetchRemembers(t *testing.T) {
 		h, f, _ := newHost(t, answer)
 		set(200, "good as a key set")
 		u, _ := url.Parse(h.URL + "/client.json")
-		if _, err := f.get(t.Context(), keySetKind, u, time.Time{}, false, func([]byte) error { return nil }); err != nil {
+		_, err := f.get(t.Context(), keySetKind, u, time.Time{}, false, func([]byte) error { return nil })
+		if err != nil {
 			t.Fatal(err)
 		}
-		_, err := f.get(t.Context(), documentKind, u, time.Time{}, false, func([]byte) error { return badDocument("not one") })
+		_, err = f.get(t.Context(), documentKind, u, time.Time{}, false,
+			func([]byte) error { return badDocument("not one") })
 		assertFetchError(t, err, "document")
 	})
 	t.Run("so many, and no more", func(t *testing.T) {

@@ -19,9 +19,9 @@ type Store interface {
 	// Client returns the client with this [HashOf] its client_id, if it ever had a grant.
 	Client(ctx context.Context, id Hash) (Client, error)
 
-	// SaveDocument stores what the metadata document of a client says by now, with its keys. It returns [ErrConflict] if
-	// there is no row of a client with this document's address, because nothing is written for strangers, or if what is
-	// stored is not older.
+	// SaveDocument stores what the metadata document of a client says by now, with its keys. It returns [ErrConflict]
+	// if there is no row of a client with a document, because nothing is written for strangers, or if what is stored
+	// is not older.
 	SaveDocument(ctx context.Context, c Client) error
 
 	// FlowUsed reports whether a sign-in with this hash of its flow id has already been stored.

@@ -78,8 +78,8 @@ func kindNamed(kind string) ruleKind {
 //	email-domain:example.com   whoever has verified an address of exactly this domain
 //	oidc-group:admins          members of this group, in just this spelling, by the OIDC provider's groups claim
 //
-// Its error reports all entries that are wrong; the rules beside it are those of the others, so that they can be checked
-// as well. Empty strings are no error, and admit nobody.
+// Its error reports all entries that are wrong; the rules beside it are those of the others, so that they can be
+// checked as well. Empty strings are no error, and admit nobody.
 func ParseRules(allow, deny string) (Rules, error) {
 	lists := map[bool]string{false: allow, true: deny}
 	var rules Rules
@@ -129,11 +129,6 @@ func parseRule(entry string, deny bool) (rule, error) {
 	return rule{deny, kind, value}, nil
 }
 
-// AdmitNobody reports whether there is no ALLOW rule.
-func (r Rules) AdmitNobody() bool {
-	return !slices.ContainsFunc(r, func(r rule) bool { return !r.deny })
-}
-
 // AdmitAnyone reports whether everybody who can sign in may come in, but for those whom a DENY rule turns away.
 func (r Rules) AdmitAnyone() bool { return slices.Contains(r, rule{kind: "anyone"}) }
 
@@ -181,8 +176,8 @@ func (r Rules) CheckTogether() error {
 		}
 		for _, deny := range r {
 			if deny.deny && deny.coversAll(allow) {
-				errs = append(errs, fmt.Errorf("ALLOW: %q lets nobody in, because DENY has %q: leave one of them out, for "+
-					"example ALLOW=github:your-login", allow.name(), deny.name()))
+				errs = append(errs, fmt.Errorf("ALLOW: %q lets nobody in, because DENY has %q: leave one of them out, "+
+					"for example ALLOW=github:your-login", allow.name(), deny.name()))
 				break
 			}
 		}

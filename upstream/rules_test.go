@@ -243,14 +243,14 @@ func TestRulesThatCannotMatch(t *testing.T) {
 func TestWhatTheRulesAskFor(t *testing.T) {
 	octocat := upstream.Identity{Provider: "github", Login: "Octocat", Pinned: "former"}
 	type asks struct {
-		Anyone, Nobody, GitHub, Facts bool
-		Pin                           string
+		Anyone, GitHub, Facts bool
+		Pin                   string
 	}
 	for _, tt := range []struct {
 		allow, deny string
 		want        asks
 	}{
-		{"", "github:hubot", asks{Nobody: true}},
+		{"", "github:hubot", asks{}},
 		{"anyone", "github:octocat", asks{Anyone: true}},                // DENY remembers all logins
 		{"anyone,github:octocat,github:former", "", asks{Anyone: true}}, // a pin stays while a rule names it
 		{"github:anyone", "", asks{}},
@@ -261,7 +261,7 @@ func TestWhatTheRulesAskFor(t *testing.T) {
 		{"anyone", "github-team:acme/devs", asks{Anyone: true, GitHub: true, Facts: true}},
 	} {
 		r := parseRules(t, tt.allow, tt.deny)
-		got := asks{r.AdmitAnyone(), r.AdmitNobody(), r.AskGitHub(), r.HangOnFacts(octocat), r.Pin(octocat)}
+		got := asks{r.AdmitAnyone(), r.AskGitHub(), r.HangOnFacts(octocat), r.Pin(octocat)}
 		if diff := cmp.Diff(tt.want, got); diff != "" {
 			t.Errorf("ALLOW=%s DENY=%s (-want +got):\n%s", tt.allow, tt.deny, diff)
 		}

@@ -115,7 +115,8 @@ func TestSavedDocumentIsThatOfTheLastFetch(t *testing.T) {
 
 		newer := before
 		newer.IssuedAt = before.IssuedAt.Add(time.Millisecond)
-		newer.Name, newer.RedirectURIs, newer.AuthMethod = "New", []string{"https://client.example/new"}, "private_key_jwt"
+		newer.Name, newer.RedirectURIs = "New", []string{"https://client.example/new"}
+		newer.AuthMethod = "private_key_jwt"
 		newer.Document, newer.Keys, newer.Proof = []byte(`{"new":1}`), []byte(`{"keys":[]}`), []byte("new proof")
 		must(t, s.SaveDocument(ctx, newer))
 		if diff := cmp.Diff(newer, stored(client)); diff != "" {
