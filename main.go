@@ -228,7 +228,8 @@ func (a *app) logRequests(next http.Handler) http.Handler {
 				if p == http.ErrAbortHandler {
 					panic(p) // net/http's own way to drop a connection
 				}
-				a.log.Error("panic", "method", method, "path", path, "panic", p, "stack", string(debug.Stack()))
+				a.oauth.LogFailure(r.Context(), slog.LevelError, "panic", fmt.Sprint(method, path, p),
+					"method", method, "path", path, "panic", p, "stack", string(debug.Stack()))
 				http.Error(ww, "Something went wrong on this server.", http.StatusInternalServerError)
 			}
 			a.log.Debug("request", "method", method, "path", path, "status", ww.Status(), "took", time.Since(began))
@@ -281,6 +282,7 @@ func (a *app) serve(ctx context.Context, listeners []net.Listener) error {
 		srv.Close() // streams that did not end by themselves
 	}
 	background.Wait()
+	a.oauth.LogLeftOut()
 	return err
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strconv"
 	"strings"
@@ -81,5 +82,26 @@ func TestFailingProviderDoesNotFloodTheLog(t *testing.T) {
 	}
 	if lines, failures := w.failuresLogged(text); lines > 3 || failures != n {
 		t.Errorf("%d lines for %d failures, want at most 3 for %d", lines, failures, n)
+	}
+}
+
+// TestPanicsDoNotFloodTheLog checks that a handler which fails with every request has its stack logged once a second.
+func TestPanicsDoNotFloodTheLog(t *testing.T) {
+	w := newWorld(t, nil)
+	h := w.app.logRequests(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("a mistake") }))
+	const n, text = 100, "msg=panic"
+	for range n {
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, httptest.NewRequest(http.MethodGet, w.base+"/", nil))
+		if rec.Code != http.StatusInternalServerError {
+			t.Fatalf("got status %d, want 500", rec.Code)
+		}
+	}
+	if lines, _ := w.failuresLogged(text); lines != 1 || !strings.Contains(w.logs.String(), "storm_test.go") {
+		t.Errorf("%d lines, want one, with the stack", lines)
+	}
+	w.app.oauth.LogLeftOut()
+	if lines, failures := w.failuresLogged(text); lines != 2 || failures != n {
+		t.Errorf("at the end: %d lines for %d panics, want 2 for %d", lines, failures, n)
 	}
 }

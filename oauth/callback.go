@@ -131,7 +131,7 @@ func (s *Server) discard(ctx context.Context, p *upstream.Provider, token *upstr
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), signInTimeout)
 	defer cancel()
 	if err := p.Discard(ctx, token); err != nil {
-		s.logFailure(ctx, slog.LevelWarn, "upstream token not deleted", p.ID, "provider", p.ID, "cause", err)
+		s.LogFailure(ctx, slog.LevelWarn, "upstream token not deleted", p.ID, "provider", p.ID, "cause", err)
 	}
 }
 

@@ -195,7 +195,7 @@ func (c *Caller) explain(ctx context.Context, err error) error {
 		return fmt.Errorf("%s no longer accepts this sign-in: sign in again", c.session.grant.User.Provider)
 	}
 	if !errors.Is(err, context.Canceled) { // whoever asked has gone
-		c.server.logFailure(ctx, slog.LevelError, "no upstream token", failureClass(err), "grant", c.session.grant.ID,
+		c.server.LogFailure(ctx, slog.LevelError, "no upstream token", failureClass(err), "grant", c.session.grant.ID,
 			"cause", err)
 	}
 	return errors.New("this server cannot act at the provider right now: try again in a minute")

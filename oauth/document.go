@@ -218,7 +218,7 @@ func (s *Server) clientByDocument(ctx context.Context, id string) (*Client, erro
 		}
 		if err != nil {
 			host := (&Client{ID: id}).publisher()
-			s.logFailure(ctx, slog.LevelInfo, "metadata document not fetched", host, "host", host, "cause", err)
+			s.LogFailure(ctx, slog.LevelInfo, "metadata document not fetched", host, "host", host, "cause", err)
 		}
 		if errors.Is(err, errNotFetched) && storeErr == nil && s.servesStored(stored) {
 			return stored, nil
@@ -264,7 +264,7 @@ func (s *Server) keepDocument(ctx context.Context, c *Client) {
 		}
 		if err != nil {
 			host := c.publisher()
-			s.logFailure(ctx, slog.LevelWarn, "client's keys not fetched", host, "host", host, "cause", err)
+			s.LogFailure(ctx, slog.LevelWarn, "client's keys not fetched", host, "host", host, "cause", err)
 		}
 	}
 	c.Proof = s.documentProof(s.ring.seals(), c)

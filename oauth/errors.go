@@ -84,7 +84,7 @@ func (s *Server) logError(r *http.Request, e *Error) {
 	case errors.Is(ctx.Err(), context.Canceled): // the client hung up: nobody's failure
 		s.log.DebugContext(ctx, "refused", args...)
 	case e.Status >= 500:
-		s.logFailure(ctx, level, "refused", string(join(r.URL.Path, e.Code, failureClass(e.Err))), args...)
+		s.LogFailure(ctx, level, "refused", string(join(r.URL.Path, e.Code, failureClass(e.Err))), args...)
 	default:
 		s.log.Log(ctx, level, "refused", args...)
 	}

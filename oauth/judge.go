@@ -181,7 +181,7 @@ func (s *Server) judgeAgain(ctx context.Context, g *Grant, private *ecdh.Private
 		if errors.Is(known, upstream.ErrUndecided) || now.Sub(u.UnknownSince) >= unknownGrace {
 			return fmt.Errorf("judging whether the person may still come in: %w", err)
 		}
-		s.logFailure(ctx, slog.LevelWarn, "access not checked, because the provider does not answer", u.Provider,
+		s.LogFailure(ctx, slog.LevelWarn, "access not checked, because the provider does not answer", u.Provider,
 			"grant", g.ID, "since", u.UnknownSince, "cause", err)
 		return nil
 	case errors.Is(err, upstream.ErrBadAnswer):

@@ -56,8 +56,8 @@ func (s *storm) tooEarly(k *failures) bool {
 	return since >= 0 && since < stormInterval
 }
 
-// flush writes a line for each kind whose failures have stopped, with the count, and forgets the kind. When the server
-// ends it does so for all.
+// flush writes a line for each kind whose failures have stopped, with the count, and forgets the kind. At the
+// server's end it does so for all.
 func (s *storm) flush(all bool) {
 	var lines []func()
 	s.mu.Lock()
@@ -76,8 +76,9 @@ func (s *storm) flush(all bool) {
 	}
 }
 
-// logFailure logs a failure of the kind that an outage brings about at every request.
-func (s *Server) logFailure(ctx context.Context, level slog.Level, message, kind string, args ...any) {
+// LogFailure logs a failure that can come with every request, as in an outage: at once, or, if one of this kind was
+// just logged, by the number left_out on a later line.
+func (s *Server) LogFailure(ctx context.Context, level slog.Level, message, kind string, args ...any) {
 	s.storm.add(string(join(message, kind)), func(leftOut int) {
 		if leftOut > 0 {
 			args = append(args, "left_out", leftOut)
@@ -85,6 +86,9 @@ func (s *Server) logFailure(ctx context.Context, level slog.Level, message, kind
 		s.log.Log(ctx, level, message, args...)
 	})
 }
+
+// LogLeftOut logs the failures that were left out so far. It is for the end, when no request is left.
+func (s *Server) LogLeftOut() { s.storm.flush(true) }
 
 // failureClass returns the beginning of what the log says of an error: what was attempted, in words of ours, or the
 // provider that failed. What follows can differ from one failure to the next.

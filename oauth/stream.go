@@ -168,7 +168,6 @@ func (s *Server) ended(err error, which func(token Hash, g *Grant) bool) {
 // context ends it ends all subscriptions, so that a server can shut down; the calls that it then waits for are watched
 // no more. In between it logs how many failures were left out of the log.
 func (s *Server) Watch(ctx context.Context) {
-	defer s.storm.flush(true)
 	defer s.streams.shutDown()
 	for {
 		select {

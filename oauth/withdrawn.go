@@ -24,16 +24,18 @@ func (s *Server) servesStored(c *Client) bool {
 	return s.documents.serves(c.IssuedAt) && s.proven(c) && !bytes.Equal(c.Keys, noKeys)
 }
 
-// followDocument stores what the client's document and keys are by now, if they are others than those stored.
+// followDocument stores what the client's document and keys are by now, if they are others than those stored, and were
+// fetched later.
 func (s *Server) followDocument(ctx context.Context, stored *Client, latest Client) {
-	if bytes.Equal(latest.Document, stored.Document) && bytes.Equal(latest.Keys, stored.Keys) {
+	same := bytes.Equal(latest.Document, stored.Document) && bytes.Equal(latest.Keys, stored.Keys)
+	if same || !latest.IssuedAt.After(stored.IssuedAt) {
 		return
 	}
 	latest.Proof = s.documentProof(s.ring.seals(), &latest)
-	// Another instance may have fetched later. After any other failure the next assertion tries again.
+	// Another instance may have been faster. After any other failure the next assertion tries again.
 	if err := s.store.SaveDocument(ctx, latest); err != nil && !errors.Is(err, ErrConflict) {
 		host := latest.publisher()
-		s.logFailure(ctx, slog.LevelWarn, "client's document not stored", host, "host", host, "cause", err)
+		s.LogFailure(ctx, slog.LevelWarn, "client's document not stored", host, "host", host, "cause", err)
 	}
 }
 
