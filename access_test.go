@@ -29,7 +29,7 @@ func (w *world) arrive(clientID, provider, login string, withhold ...string) *pa
 // TestWhoMayComeIn judges at sign-in, for every kind of rule, over HTTP all the way.
 func TestWhoMayComeIn(t *testing.T) {
 	const (
-		notYou  = "You may not come in with this account"
+		notYou  = "This account does not have access"
 		orgOnly = "This server admits only members of certain GitHub organizations, and yours is not among them."
 		unseen  = "This server admits only members of certain GitHub organizations, and cannot see that you are one."
 		access  = "/settings/connections/applications/"
@@ -104,7 +104,7 @@ func TestWhoMayComeIn(t *testing.T) {
 		}, "", 503, []string{"GitHub does not answer"}, ""},
 		{"GitHub's rate limit", acme, "GitHub", "octocat", func(idp *devidp.Server) {
 			idp.FailNext(orgPath, 1, devidp.Fault{Status: 403, Header: http.Header{"X-Ratelimit-Remaining": {"0"}}})
-		}, "", 503, []string{"GitHub does not answer"}, ""},
+		}, "", 503, []string{"GitHub is receiving too many requests"}, ""},
 		{"GitHub does not say, but another rule admits", "ALLOW=github-org:acme,email:octocat@example.com", "GitHub",
 			"octocat", func(idp *devidp.Server) { idp.FailNext(orgPath, 1, devidp.Fault{Status: 502}) }, "", 0, nil, ""},
 	} {

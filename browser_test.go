@@ -161,9 +161,9 @@ func TestBrowserFinishedSignInIsNotRepeated(t *testing.T) {
 			answer := c.answer()
 			b.see("Elsewhere")
 			repeat.act(b)
-			b.see("This sign-in cannot go on here")
+			b.see("This sign-in cannot continue")
 			b.assertStatus(http.StatusBadRequest)
-			if text := b.text(); !strings.Contains(text, "already finished") {
+			if text := b.text(); !strings.Contains(text, "already complete") {
 				t.Errorf("the page does not say that it may be finished:\n%s", text)
 			}
 			if grants, exchanges := w.minted(); grants != 1 || exchanges != 1 || len(c.arrived) != 0 {

@@ -91,7 +91,7 @@ func TestConsentForm(t *testing.T) {
 func TestCallback(t *testing.T) {
 	w := newWorld(t, nil)
 	id := w.register(callbackURI)
-	const noFlow, finished, foreign = "This sign-in cannot go on here", "already finished", "did not come from GitHub"
+	const noFlow, finished, foreign = "This sign-in cannot continue", "already complete", "could not be verified"
 	reopen := func(p *page, change func(*url.URL, url.Values)) *page {
 		u := *p.url
 		q := u.Query()
@@ -275,7 +275,7 @@ func TestOneFlowTakesOnePlace(t *testing.T) {
 	if first := p.b.open(p.url.String()); first.status != http.StatusServiceUnavailable {
 		t.Errorf("first: got status %d, want 503", first.status)
 	}
-	if second == nil || second.status != http.StatusBadRequest || !strings.Contains(second.text, "already finished") {
+	if second == nil || second.status != http.StatusBadRequest || !strings.Contains(second.text, "already complete") {
 		t.Errorf("second: got %+v", second)
 	}
 	asked := 0

@@ -22,7 +22,7 @@ func TestNoSecretReachesTheLog(t *testing.T) {
 		"upstream token":        w.upstreamToken().Access,
 		"SECRET":                strings.TrimSpace(string(readFile(t, filepath.Join(w.env["DATA_DIR"], "secret")))),
 		"app's secret":          w.app.devidp.GitHub().ClientSecret,
-		"client's state":        "client-state-that-is-easy-to-find",
+		"client's state":        "client-state-that-is-easy-to-find-1",
 		"verifier":              testVerifier,
 		"code with no checksum": "mcp_ac_" + strings.Repeat("A", 48),
 	}

@@ -102,7 +102,6 @@ func TestProviderDown(t *testing.T) {
 		{"connection lost before redeeming the code", tokenPath, devidp.Fault{Drop: true}, true},
 		{"connection lost after redeeming the code", tokenPath, devidp.Fault{Drop: true, AfterCommit: true}, false},
 		{"firewall's page when redeeming the code", tokenPath, devidp.Fault{Status: 200, Body: "<html>"}, true},
-		{"rate limit when redeeming the code", tokenPath, devidp.Fault{Status: 429}, true},
 		{"error when asking who it is", userPath, devidp.Fault{Status: 502}, false},
 		{"half an answer when asking who it is", userPath, devidp.Fault{Body: `{"id":583231,`}, false},
 	} {

@@ -10,10 +10,16 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode/utf16"
+
+	"example.com/mcp-federated-login/upstream"
 )
 
-// How the operator's commands print. Names come from strangers, and end up on an operator's terminal: whatever could
-// move the cursor there, hide or turn text around is escaped.
+// How the operator's commands print. Names come from strangers, and end up on an operator's terminal, where some
+// characters move the cursor, or hide text or turn it around. Names are cleaned when they arrive; but rows may be older
+// than that, so that a table leaves such characters out once more, and JSON, which is for programs, escapes them.
+
+// maxCell is how many characters of a cell are shown: as many as a client's hosts can need.
+const maxCell = 6000
 
 // A table has aligned columns.
 type table struct{ *tabwriter.Writer }
@@ -35,15 +41,9 @@ func (t table) row(cells ...any) {
 		if i > 0 {
 			fmt.Fprint(t, "\t")
 		}
-		fmt.Fprint(t, printable(fmt.Sprint(cell)))
+		fmt.Fprint(t, upstream.CleanText(fmt.Sprint(cell), maxCell))
 	}
 	fmt.Fprintln(t)
-}
-
-// printable escapes as Go does.
-func printable(s string) string {
-	quoted := strconv.QuoteToGraphic(s)
-	return quoted[1 : len(quoted)-1]
 }
 
 // printJSON prints the same JSON, with more of its characters escaped than JSON demands.

@@ -170,7 +170,7 @@ func TestCreateIssue(t *testing.T) {
 		}
 	}
 	in["repository"] = "octocat/nothing-here"
-	if problem := w.use(session.access, "create_issue", in, nil); problem != "github answered 404 Not Found" {
+	if problem := w.use(session.access, "create_issue", in, nil); problem != "github answered 404 Not Found: Not Found" {
 		t.Errorf("no such repository: got %q", problem)
 	}
 }
@@ -287,11 +287,11 @@ func TestLyingProvider(t *testing.T) {
 	}{
 		{"ID token of another sign-in", func(idp *devidp.Server) {
 			idp.Lie(devidp.IDToken, func(c map[string]any) { c["nonce"] = "another" })
-		}, http.StatusBadRequest, "That answer did not come from Example ID"},
+		}, http.StatusBadRequest, "This sign-in could not be verified"},
 		{"iss of another provider", func(idp *devidp.Server) { idp.SetIss(devidp.IssWrong) }, http.StatusBadRequest,
-			"That answer did not come from Example ID"},
+			"This sign-in could not be verified"},
 		{"no iss, though it always sends one", func(idp *devidp.Server) { idp.SetIss(devidp.IssAbsent) },
-			http.StatusBadRequest, "That answer did not come from Example ID"},
+			http.StatusBadRequest, "This sign-in could not be verified"},
 		{"trouble at the token endpoint", func(idp *devidp.Server) {
 			idp.FailNext("/oidc/token", 1, devidp.Fault{Status: http.StatusInternalServerError})
 		}, http.StatusServiceUnavailable, "Example ID does not answer"},

@@ -321,7 +321,7 @@ func TestRenameAttack(t *testing.T) {
 	w.app.devidp.Rename("mallory", "octocat")
 
 	p := w.arrive(w.register(callbackURI), "GitHub", "mallory")
-	if p.status != http.StatusForbidden || !strings.Contains(p.text, "You may not come in with this account") {
+	if p.status != http.StatusForbidden || !strings.Contains(p.text, "This account does not have access") {
 		t.Errorf("whoever took the login: got status %d:\n%s", p.status, p.text)
 	}
 	if !strings.Contains(w.logs.String(), "changed hands") {
@@ -396,7 +396,7 @@ func TestForeignTenant(t *testing.T) {
 	const tenant = "https://login.microsoftonline.com/11111111-2222-3333-4444-555555555555/v2.0"
 	idp.Lie(devidp.IDToken, func(c map[string]any) { c["iss"], c["tid"] = tenant, "11111111-2222-3333-4444-555555555555" })
 	p := w.arrive(w.register(callbackURI), "Example ID", "octocat")
-	if p.status != http.StatusBadRequest || !strings.Contains(p.text, "did not come from Example ID") {
+	if p.status != http.StatusBadRequest || !strings.Contains(p.text, "could not be verified") {
 		t.Errorf("somebody of another tenant: got status %d:\n%s", p.status, p.text)
 	}
 	idp.Lie(devidp.IDToken, nil)

@@ -151,7 +151,7 @@ func TestPersonWithholdsTheScope(t *testing.T) {
 			alone := func(q url.Values) { q.Set("scope", "issues:write") }
 			p := b.open(w.authorizeURL(held.clientID, alone)).press("Continue with GitHub", nil).
 				press("Authorize", url.Values{"scope": {"read:user", "user:email"}})
-			if p.status != http.StatusForbidden || !strings.Contains(p.text, "Nothing was allowed") ||
+			if p.status != http.StatusForbidden || !strings.Contains(p.text, "No permissions were granted") ||
 				!strings.Contains(p.text, "leave the boxes ticked") {
 				t.Errorf("nothing allowed: got status %d:\n%s", p.status, p.text)
 			}

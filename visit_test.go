@@ -15,7 +15,7 @@ import (
 // TestVisitAndSignInStayApart: a sign-in to /connections leads to a session and to nothing else, and a client's sign-in
 // to a grant and to nothing else, whatever is done to their answers and cookies.
 func TestVisitAndSignInStayApart(t *testing.T) {
-	const noFlow = "This sign-in cannot go on here"
+	const noFlow = "This sign-in cannot continue"
 	w := newWorld(t, nil)
 	id := w.register(callbackURI)
 	atCallback := func() *page { // of a visit
@@ -63,7 +63,7 @@ func TestVisitAndSignInStayApart(t *testing.T) {
 			q.Set("code", visit.url.Query().Get("code"))
 			p.url.RawQuery = q.Encode()
 			return again(p)
-		}, outcome{Text: "GitHub refused the sign-in"}},
+		}, outcome{Text: "This sign-in has expired"}},
 		{"a visit without its cookie", func() *page { p := atCallback(); p.b = w.browser(); return again(p) },
 			outcome{Text: noFlow}},
 		{"a visit a second time", func() *page {
@@ -79,7 +79,7 @@ func TestVisitAndSignInStayApart(t *testing.T) {
 			p.b = w.browser()
 			p.b.client.Jar.SetCookies(p.url, kept)
 			return again(p)
-		}, outcome{Text: "GitHub refused the sign-in"}},
+		}, outcome{Text: "This sign-in has expired"}},
 		{"a visit that the person cancels", func() *page {
 			return w.browser().open(w.base+"/connections").press("Continue with GitHub", nil).press("Deny", nil)
 		}, outcome{Text: "Not allowed at GitHub"}},
@@ -155,7 +155,7 @@ func TestRefusedVisitor(t *testing.T) {
 	b := w.browser()
 	p := b.open(w.base+"/connections").press("Continue with GitHub", nil)
 	p = p.press("Authorize", url.Values{"login": {"mallory"}})
-	assertErrorPage(t, p, http.StatusForbidden, "/callback/github", "You may not come in with this account")
+	assertErrorPage(t, p, http.StatusForbidden, "/callback/github", "This account does not have access")
 	if deleted := w.calls(http.MethodDelete, "/token"); p.links[0] != w.base+"/connections" || deleted != 1 {
 		t.Errorf("got links %q, and %d tokens deleted; want the way back, and 1", p.links, deleted)
 	}
@@ -183,7 +183,7 @@ func TestDisconnectEverything(t *testing.T) {
 			"there is no way to withdraw it from here", true, false},
 		{"GitHub cannot", "GitHub", "/grant", nil, "Authorize", 200, "withdrawing it did not work", true, false},
 		{"GitHub does not say who it is", "GitHub", "/user", nil, "Authorize", 503, "GitHub does not answer", false, false},
-		{"with another account", "GitHub", "", url.Values{"login": {"mallory"}}, "Authorize", 403, "That is another account",
+		{"with another account", "GitHub", "", url.Values{"login": {"mallory"}}, "Authorize", 403, "You signed in with a different account",
 			false, false},
 		{"cancelled at the provider", "GitHub", "", nil, "Deny", 403, "Not allowed at GitHub", false, false},
 	} {

@@ -2,17 +2,23 @@ package mcpserver
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 
 	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/upstream"
 )
 
 // maxAnswer is the largest answer of the provider's API that a tool reads, in bytes.
 const maxAnswer = 8 << 20
+
+// maxProblem is how many characters of an error that quotes the API a model is shown.
+const maxProblem = 500
 
 // get reads from the API of the caller's provider, as the caller.
 func get(ctx context.Context, c *oauth.Caller, path string, into any) error {
@@ -41,7 +47,7 @@ func do(c *oauth.Caller, req *http.Request, into any) error {
 	req.Header.Set("Accept", "application/json")
 	resp, err := c.HTTPClient().Do(req)
 	if err != nil {
-		return err
+		return errors.New(upstream.CleanText(err.Error(), maxProblem))
 	}
 	defer resp.Body.Close()
 	switch {
@@ -49,10 +55,21 @@ func do(c *oauth.Caller, req *http.Request, into any) error {
 		return fmt.Errorf("%s no longer accepts this sign-in: disconnect this server in the client and connect again",
 			c.Identity().Provider)
 	case resp.StatusCode < 200 || resp.StatusCode > 299:
-		return fmt.Errorf("%s answered %s", c.Identity().Provider, resp.Status)
+		// GitHub and Google say why, in different places.
+		var said struct {
+			Message string
+			Error   struct{ Message string }
+		}
+		json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&said) // what is no JSON says nothing
+		problem := resp.Status
+		if message := cmp.Or(said.Message, said.Error.Message); message != "" {
+			problem += ": " + message
+		}
+		return fmt.Errorf("%s answered %s", c.Identity().Provider, upstream.CleanText(problem, maxProblem))
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(into); err != nil {
-		return fmt.Errorf("reading the answer of %s: %w", c.Identity().Provider, err)
+		return fmt.Errorf("reading the answer of %s: %s", c.Identity().Provider,
+			upstream.CleanText(err.Error(), maxProblem))
 	}
 	return nil
 }

@@ -30,7 +30,6 @@ const (
 var (
 	errNoFlow   = errors.New("no such sign-in in this browser")
 	errFlowUsed = errors.New("sign-in is already complete")
-	errDenied   = errors.New("denied at the provider")
 	errBusy     = errors.New("too many sign-ins at once")
 	errNoScope  = errors.New("nothing of what was asked for was allowed at the provider")
 	// errMaybeStored: the store failed, and could not say afterwards whether the sign-in was stored.
@@ -74,7 +73,7 @@ func (s *Server) handleCallback(w http.ResponseWriter, r *http.Request) {
 	if failure.status != http.StatusServiceUnavailable {
 		s.endFlow(w, f)
 	}
-	if errors.Is(err, errDenied) { // the person knows: they pressed the button
+	if errors.Is(err, upstream.ErrDenied) { // the person knows: they pressed the button
 		s.logError(r, failure.asError())
 		s.redirectToClient(w, r, req, failure.params())
 		return
@@ -112,12 +111,8 @@ func readAnswer(ctx context.Context, p *upstream.Provider, q url.Values) (string
 	if err := p.CheckIssuer(ctx, q.Get("iss")); err != nil {
 		return "", err
 	}
-	switch q.Get("error") {
-	case "":
-	case "access_denied":
-		return "", errDenied
-	default:
-		return "", p.AuthorizeError(q.Get("error"))
+	if q.Get("error") != "" {
+		return "", p.AuthorizeError(q)
 	}
 	if q.Get("code") == "" {
 		return "", fmt.Errorf("%w: no code", upstream.ErrBadAnswer)
@@ -157,8 +152,15 @@ func (s *Server) upstreamSignIn(ctx context.Context, f *flow, p *upstream.Provid
 	if err != nil {
 		return nil, upstream.Identity{}, err
 	}
+	if withheld := p.Withheld(token, scopes); withheld != nil {
+		s.log.InfoContext(ctx, "the provider granted less than was asked for", "provider", p.ID, "withheld", withheld)
+	}
 	identity, err := p.Identify(ctx, token, f.nonce())
 	if err == nil {
+		if identity.Lost != nil {
+			s.log.WarnContext(ctx, "part of what the provider says of a user is not used", "provider", p.ID,
+				"subject", identity.Subject, "lost", identity.Lost)
+		}
 		err = s.admit(ctx, p, token, &identity)
 	}
 	return token, identity, err

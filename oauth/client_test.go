@@ -111,18 +111,3 @@ func FuzzClientID(f *testing.F) {
 		}
 	})
 }
-
-func TestClientName(t *testing.T) {
-	for name, want := range map[string]string{
-		"Claude Code":            "Claude Code",
-		"  VS Code\n":            "VS Code",
-		"zero\x00 and bell\a":    "zero and bell",
-		"broken \xff UTF-8":      "broken  UTF-8",
-		strings.Repeat("名", 200): strings.Repeat("名", maxClientName),
-		"":                       "",
-	} {
-		if got := clientName(name); got != want {
-			t.Errorf("%q: got %q, want %q", name, got, want)
-		}
-	}
-}

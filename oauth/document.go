@@ -14,6 +14,8 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/json" // tells upper from lower case, and refuses members that come twice
+
+	"example.com/mcp-federated-login/upstream"
 )
 
 // A client may bring its metadata along instead of registering: its client_id is the https address of a JSON document
@@ -104,8 +106,8 @@ func (p DocumentPolicy) parseDocument(id string, raw []byte) (*Client, error) {
 	if err := json.Unmarshal(raw, &d); err != nil {
 		return nil, badDocument("it is not the JSON object that it should be")
 	}
-	c := &Client{ID: id, Name: clientName(d.Name), AuthMethod: d.AuthMethod, Document: raw, Keys: d.Keys,
-		KeysURI: d.KeysURI}
+	c := &Client{ID: id, Name: upstream.CleanText(d.Name, maxClientName), AuthMethod: d.AuthMethod, Document: raw,
+		Keys: d.Keys, KeysURI: d.KeysURI}
 	for _, uri := range d.RedirectURIs {
 		if _, err := parseRedirectURI(uri); err == nil { // others may be good for other servers
 			c.RedirectURIs = append(c.RedirectURIs, uri)

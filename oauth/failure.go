@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strconv"
 
 	"example.com/mcp-federated-login/upstream"
 )
@@ -17,74 +18,102 @@ type signInFailure struct {
 	cause  error
 }
 
-const connectAgain = "Go back to your MCP client and connect again."
+const connectAgain = "Go back to your app and connect again."
+
+// What to do about what only the people who run this server can mend, or may have to.
+const (
+	tellOperators = "Tell the people who run this server, with the reference below."
+	tellIfAgain   = "If that leads here again, tell the people who run this server, with the reference below."
+)
 
 // explainSignIn says what a failed sign-in means, and how to do it again. A failure that is not listed is trouble of
 // ours.
 func explainSignIn(err error, provider, again string) signInFailure {
 	f := signInFailure{errorPage: errorPage{Next: []string{again}}, cause: err}
+	// set fills in the page. The title is also what the client is told.
+	set := func(status int, code, title, message string, next ...string) {
+		f.status, f.Code, f.Title, f.Message = status, code, title, message
+		if next != nil {
+			f.Next = next
+		}
+	}
+	const denied, ours, later = "access_denied", "server_error", "temporarily_unavailable"
 	var refusal *upstream.Refusal
-	var failed *upstream.Error
+	failed := new(upstream.Error)
+	if errors.As(err, &failed) && failed.ByBrowser {
+		f.Said, f.Speaker = failed.Said, provider
+	}
 	switch {
 	case errors.Is(err, errNoFlow):
-		f.status = http.StatusBadRequest
-		f.Title = "This sign-in cannot go on here"
-		f.Message = "It was started in another browser, took longer than ten minutes, or is already finished."
-		f.Next = []string{"If your MCP client says that it is connected, all is well: close this page.",
-			"Otherwise go back to your MCP client and connect again, and stay in the browser that it opens."}
+		set(http.StatusBadRequest, "", "This sign-in cannot continue",
+			"It was started in another browser, took longer than ten minutes, or is already complete.",
+			"If your app says that it is connected, close this page.",
+			"Otherwise connect again from the app, and use the browser window that it opens.")
 	case errors.Is(err, errFlowUsed):
-		f.status = http.StatusBadRequest
-		f.Title = "This sign-in is already finished"
-		f.Message = "Your MCP client got its answer the first time. Nothing was changed."
-		f.Next = []string{"If your MCP client says that it is not connected, connect again from there."}
-	case errors.Is(err, errDenied):
-		f.status, f.Code = http.StatusForbidden, "access_denied"
-		f.Title = "Not allowed at " + provider
-		f.Message = "The sign-in was cancelled at " + provider + "."
+		set(http.StatusBadRequest, "", "This sign-in is already complete",
+			"Your app already received the result. Nothing was changed.",
+			"If your app says that it is not connected, connect again from there.")
+	case errors.Is(err, upstream.ErrDenied):
+		set(http.StatusForbidden, denied, "Not allowed at "+provider,
+			"You cancelled the sign-in at "+provider+", or "+provider+" did not allow it.")
 	case errors.Is(err, errOtherAccount):
-		f.status = http.StatusForbidden
-		f.Title = "That is another account"
-		f.Message = "At " + provider + " you signed in with another account than the one that you came from. Nothing " +
-			"was disconnected."
-	case errors.Is(err, upstream.ErrBadAnswer):
-		f.status, f.Code = http.StatusBadRequest, "server_error"
-		f.Title = "That answer did not come from " + provider
-		f.Message = "What arrived here is not the answer to your sign-in, so it was not used."
+		set(http.StatusForbidden, "", "You signed in with a different account",
+			"At "+provider+" you chose another account than the one that you came from. Nothing was disconnected.")
 	case errors.Is(err, errNoScope):
-		f.status, f.Code = http.StatusForbidden, "access_denied"
-		f.Title = "Nothing was allowed"
-		f.Message = "At " + provider + " you did not allow anything that the application asked for."
-		f.Next = []string{"Go back to your MCP client, connect again, and leave the boxes ticked."}
+		set(http.StatusForbidden, denied, "No permissions were granted",
+			"You did not allow anything that the app asked for at "+provider+".",
+			"Go back to your app, connect again, and leave the boxes ticked.")
 	case errors.As(err, &refusal):
-		f.status, f.Code = http.StatusForbidden, "access_denied"
-		f.Title = "You may not come in with this account"
-		f.Message, f.Remedies = refusal.Error(), refusal.Remedies
-		f.Next = []string{"If you have another account, begin again and choose to use that one.",
-			"Otherwise ask the people who run this server to let you in."}
-	case errors.Is(err, upstream.ErrMisconfigured):
-		f.status, f.Code = http.StatusInternalServerError, "server_error"
-		f.Title = "This server is not set up correctly for " + provider
-		f.Message = "Its application at " + provider + " refuses it. Nothing you did is wrong."
-		f.Next = []string{"Tell the people who run this server, with the reference below."}
+		set(http.StatusForbidden, denied, "This account does not have access", refusal.Error(),
+			"If you have another account, begin again and choose to use that one.",
+			"Otherwise ask the people who run this server to let you in.")
+		f.Remedies = refusal.Remedies
 	case errors.Is(err, errBusy):
-		f.status, f.Code = http.StatusServiceUnavailable, "temporarily_unavailable"
-		f.Title = "Too many people are signing in"
-		f.Message = "This server is busy. You are not signed in."
-		f.Next = []string{"Wait a few seconds and reload this page."}
+		set(http.StatusServiceUnavailable, later, "Too many people are signing in",
+			"This server is busy. You are not signed in.", "Wait a few seconds and reload this page.")
+	case errors.Is(err, upstream.ErrUnusable):
+		set(http.StatusInternalServerError, ours, provider+" did not say who you are",
+			"Its response lacks an account ID that this server can use. This is not your fault.", tellOperators)
+	case errors.Is(err, upstream.ErrClock):
+		set(http.StatusInternalServerError, ours, "The clocks of this server and "+provider+" differ",
+			"The response of "+provider+" is too old, or from the future. This is not your fault.", again,
+			tellIfAgain)
+	case errors.Is(err, upstream.ErrBadAnswer):
+		set(http.StatusBadRequest, ours, "This sign-in could not be verified",
+			"The response does not belong to your sign-in at "+provider+", so it was not used.", again,
+			tellIfAgain)
+	case errors.Is(err, upstream.ErrMisconfigured):
+		set(http.StatusInternalServerError, ours, "This server is not set up correctly for "+provider,
+			provider+" rejected this server's registration. This is not your fault.", tellOperators)
+	case errors.Is(err, upstream.ErrDead):
+		set(http.StatusServiceUnavailable, later, provider+" ended the sign-in at once",
+			"That can happen if you connect many apps in a short time. This is not your fault.", "Wait a minute.", again)
+	case errors.Is(err, upstream.ErrRateLimited):
+		set(http.StatusServiceUnavailable, later, provider+" is receiving too many requests",
+			provider+" limits how often this server may ask it. You are not signed in.", "Wait a few minutes.", again)
 	case errors.Is(err, upstream.ErrUnavailable):
-		f.status, f.Code = http.StatusServiceUnavailable, "temporarily_unavailable"
-		f.Title = provider + " does not answer"
-		f.Message = "Your sign-in could not be completed, because " + provider + " is not available right now."
-		f.Next = []string{"Wait a minute.", again}
-	case errors.As(err, &failed):
-		f.status, f.Code = http.StatusBadRequest, "server_error"
-		f.Title = provider + " refused the sign-in"
-		f.Message = "It answered: " + cmp.Or(failed.Code, "something that is no answer") + "."
+		set(http.StatusServiceUnavailable, later, provider+" does not answer",
+			"Your sign-in could not be completed, because "+provider+" is not available right now.", "Wait a minute.", again)
+	case errors.Is(err, upstream.ErrInteraction):
+		set(http.StatusForbidden, denied, provider+" needs an answer first",
+			provider+" has a question for you or for an administrator.", again+" Answer what "+provider+" asks.",
+			"If "+provider+" wants the approval of an administrator, ask yours.")
+	case failed.Code == "unverified_user_email":
+		set(http.StatusForbidden, denied, "Your e-mail address is not verified at "+provider,
+			provider+" signs you in here only after that.", "Verify your primary e-mail address at "+provider+".", again)
+	case failed.Code == "bad_verification_code", failed.Code == "invalid_grant":
+		set(http.StatusBadRequest, ours, "This sign-in has expired",
+			provider+" no longer accepts it: it took too long, or the page was loaded twice.")
+	case failed.Status == http.StatusForbidden:
+		set(http.StatusForbidden, denied, provider+" does not share your account",
+			provider+" does not tell this server who you are. Your account or its organization may not allow it.",
+			"Sign in at "+provider+" and see whether your account has a problem.", again)
+	case failed.Op != "":
+		set(http.StatusBadRequest, ours, provider+" rejected the sign-in", "Error from "+provider+": "+
+			cmp.Or(failed.Code, "HTTP "+strconv.Itoa(failed.Status))+".", again, tellIfAgain)
 	default:
-		f.status, f.Code = http.StatusServiceUnavailable, "temporarily_unavailable"
-		f.Title = "This server cannot answer right now"
-		f.Message = "Something went wrong on our side. You are not signed in."
-		f.Next = []string{"Wait a minute.", again}
+		set(http.StatusServiceUnavailable, later, "This server cannot answer right now",
+			"Something went wrong on our side. You are not signed in.", "Wait a minute.", again)
 	}
 	return f
 }

@@ -2,11 +2,11 @@ package oauth
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"html/template"
 	"net/http"
 	"strings"
-	"unicode"
 
 	"example.com/mcp-federated-login/static"
 	"example.com/mcp-federated-login/templates"
@@ -73,6 +73,8 @@ func (p *pages) consent(w http.ResponseWriter, status int, d consentPage) {
 type errorPage struct {
 	Title     string            // what happened
 	Message   string            // what it means, in a sentence or two
+	Said      string            // what the provider says of it in its own words; may be empty
+	Speaker   string            // the provider's name; empty if Said is
 	Next      []string          // what the person can do, a sentence each
 	Remedies  []upstream.Remedy // the same, with links; they come first
 	BackURL   template.URL      // the client's validated redirect URI with the OAuth error; empty: there is no way back
@@ -178,42 +180,11 @@ func (p *pages) write(w http.ResponseWriter, status int, t *template.Template, d
 	_, _ = w.Write(page.Bytes()) // the person has gone; nobody is left to tell
 }
 
-const (
-	maxNameLength = 64 // characters
-	maxMarks      = 3  // in a row; more of them paint over the neighbouring lines
-)
+// maxNameLength is how many characters of a client's name are shown.
+const maxNameLength = 64
 
-// displayName makes a name that somebody chose for themselves fit to be shown: one line of at most maxNameLength
-// visible characters. What is invisible or turns the direction of text is left out, since a name could use it to
-// rearrange the words around it or to look empty. The price is that joined emoji come apart.
+// displayName makes a name that somebody chose for themselves fit to be shown. Names are cleaned when they arrive, but a
+// client_id that an older version of this server issued may carry one that was not.
 func displayName(s string) string {
-	var name []rune
-	marks := maxMarks // a mark at the beginning of a word has nothing to sit on
-	for _, r := range s {
-		switch {
-		case unicode.IsSpace(r) || r == '\u2800': // blank Braille counts as a symbol
-			if len(name) > 0 && name[len(name)-1] != ' ' {
-				name = append(name, ' ')
-			}
-			marks = maxMarks
-		case !unicode.IsGraphic(r) || r == unicode.ReplacementChar,
-			unicode.Is(unicode.Other_Default_Ignorable_Code_Point, r):
-		case unicode.IsMark(r):
-			if marks < maxMarks {
-				name = append(name, r)
-			}
-			marks++
-		default:
-			name = append(name, r)
-			marks = 0
-		}
-		if len(name) > maxNameLength {
-			name = append(name[:maxNameLength-1], '…')
-			break
-		}
-	}
-	if shown := strings.TrimSpace(string(name)); shown != "" {
-		return shown
-	}
-	return "An application without a name"
+	return cmp.Or(upstream.CleanText(s, maxNameLength), "An application without a name")
 }

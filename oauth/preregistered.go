@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"example.com/mcp-federated-login/upstream"
 )
 
 // minClientSecret is the least length of a client's secret. Its hash is in the database, where a short one could be
@@ -77,7 +79,7 @@ func parseClient(entry []byte, redirectSchemes []string) (c Client, mistakes []s
 	} else {
 		c.ID = m.ID
 	}
-	if c.Name = m.Name; c.Name == "" || c.Name != clientName(c.Name) {
+	if c.Name = m.Name; c.Name == "" || c.Name != upstream.CleanText(c.Name, maxClientName) {
 		wrong(`needs a client_name of at most 100 characters, for example "client_name": "My app"`)
 	}
 

@@ -4,9 +4,8 @@ import (
 	"encoding/json"
 	"mime"
 	"net/http"
-	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"example.com/mcp-federated-login/upstream"
 )
 
 // Ways for a client to authenticate at /token (RFC 7591 section 2).
@@ -107,8 +106,8 @@ func (s *Server) register(req *registrationRequest) (*registrationResponse, erro
 		return nil, invalidMetadata("token_endpoint_auth_method must be none, client_secret_basic or client_secret_post; " +
 			"private_key_jwt is for clients with a metadata document.")
 	}
-	c := &Client{Name: clientName(req.ClientName), RedirectURIs: req.RedirectURIs, AuthMethod: req.AuthMethod,
-		IssuedAt: s.now()}
+	c := &Client{Name: upstream.CleanText(req.ClientName, maxClientName), RedirectURIs: req.RedirectURIs,
+		AuthMethod: req.AuthMethod, IssuedAt: s.now()}
 	id, err := s.issueClientID(c)
 	if err != nil {
 		return nil, err
@@ -130,20 +129,4 @@ func (s *Server) register(req *registrationRequest) (*registrationResponse, erro
 		resp.SecretExpiresAt = new(int64) // never
 	}
 	return resp, nil
-}
-
-// clientName returns a name that may be registered: valid UTF-8 of at most maxClientName characters, without control
-// characters, of which PostgreSQL cannot store the zero.
-func clientName(name string) string {
-	name = strings.Map(func(c rune) rune {
-		if unicode.IsControl(c) {
-			return -1
-		}
-		return c
-	}, strings.ToValidUTF8(name, ""))
-	name = strings.TrimSpace(name)
-	if utf8.RuneCountInString(name) > maxClientName {
-		name = string([]rune(name)[:maxClientName])
-	}
-	return name
 }

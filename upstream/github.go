@@ -258,6 +258,6 @@ func (p *Provider) deleteGitHub(ctx context.Context, t *Token, what, op string) 
 	}
 	req.SetBasicAuth(p.clientID, p.clientSecret)
 	req.Header.Set("Content-Type", "application/json")
-	_, err = p.call(req, op, nil)
+	_, err = p.call(req, op, nil, t.Access)
 	return err
 }

@@ -79,6 +79,6 @@ func revokeGoogle(ctx context.Context, p *Provider, t *Token) error {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	_, err = p.call(req, "revoking the authorization", nil)
+	_, err = p.call(req, "revoking the authorization", nil, t.Access)
 	return err
 }

@@ -3,6 +3,7 @@ package upstream
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -156,11 +157,17 @@ func (p *Provider) identity(c claims, subject string) Identity {
 		Login:    cmp.Or(c.text("preferred_username"), email, subject),
 		Name:     c.text("name"),
 	}
-	if c.truth("email_verified") && isAddress(email) {
+	if c.truth("email_verified") && email != "" {
 		identity.Emails = []string{email}
 	}
 	if p.groupsClaim != "" {
 		identity.Groups = c.list(p.groupsClaim)
+		// Entra leaves out the groups of a person who has more than 200, and says where they are instead (OpenID Connect
+		// Core 1.0 section 5.6.2).
+		var elsewhere claims
+		if identity.Groups == nil && json.Unmarshal(c["_claim_names"], &elsewhere) == nil && elsewhere[p.groupsClaim] != nil {
+			identity.Lost = append(identity.Lost, "all groups, because the provider says that they are elsewhere")
+		}
 	}
 	if p.domainClaim != "" {
 		identity.HostedDomain = c.text(p.domainClaim)
@@ -176,7 +183,10 @@ func (p *Provider) userinfo(ctx context.Context, address string, t *Token, subje
 	if _, err := p.get(ctx, t, op, address, &c); err != nil {
 		return nil, err
 	}
-	if c.text("sub") != subject {
+	switch sub := c.text("sub"); {
+	case sub == "":
+		return nil, &Error{Provider: p.ID, Op: op, Reason: "sub is missing, or not text", kind: ErrUnusable}
+	case sub != subject:
 		return nil, &Error{Provider: p.ID, Op: op, Reason: "it is about somebody else: another sub than the ID token's",
 			kind: ErrBadAnswer}
 	}

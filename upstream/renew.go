@@ -2,8 +2,6 @@ package upstream
 
 import (
 	"context"
-	"errors"
-	"net/http"
 	"slices"
 
 	"golang.org/x/oauth2"
@@ -31,7 +29,7 @@ func (p *Provider) Renew(ctx context.Context, t *Token) (*Token, error) {
 	ctx = context.WithValue(ctx, oauth2.HTTPClient, p.client)
 	answer, err := c.TokenSource(ctx, &oauth2.Token{RefreshToken: t.Refresh}).Token()
 	if err != nil {
-		e := p.tokenError("renewing the token", err)
+		e := p.tokenError("renewing the token", err, t.Refresh)
 		switch {
 		case slices.Contains(deadCodes, e.Code) && e.Status < 500:
 			e.kind = ErrDead
@@ -59,8 +57,5 @@ func (p *Provider) Check(ctx context.Context, t *Token) error {
 		return err
 	}
 	_, err = p.get(ctx, t, "asking whether the token is alive", address, nil)
-	if e := new(Error); errors.As(err, &e) && e.Status == http.StatusUnauthorized {
-		e.kind = ErrDead
-	}
 	return err
 }

@@ -31,11 +31,16 @@ func (p *Provider) get(ctx context.Context, t *Token, op, address string, v any)
 		return nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+t.Access)
-	return p.call(req, op, v)
+	header, err := p.call(req, op, v, t.Access)
+	if e := new(Error); errors.As(err, &e) && e.Status == http.StatusUnauthorized {
+		e.kind = ErrDead
+	}
+	return header, err
 }
 
-// call sends one request and reads the JSON answer into v, unless that is nil. It returns the answer's header.
-func (p *Provider) call(req *http.Request, op string, v any) (http.Header, error) {
+// call sends one request, with these secrets in it, and reads the JSON answer into v, unless that is nil. It returns
+// the answer's header.
+func (p *Provider) call(req *http.Request, op string, v any, secrets ...string) (http.Header, error) {
 	req.Header.Set("Accept", "application/json")
 	if p.ID == githubID {
 		req.Header.Set("X-GitHub-Api-Version", "2022-11-28")
@@ -59,6 +64,7 @@ func (p *Provider) call(req *http.Request, op string, v any) (http.Header, error
 			bytes.Contains(bytes.ToLower(body), []byte("account was suspended")) {
 			fail.Reason, fail.kind = "the person's account is suspended", ErrDead
 		}
+		fail.Said = saidIn(body, append(secrets, p.clientSecret))
 		fail.standing = p.standingOf(res.StatusCode, res.Header, body)
 		if fail.kind == nil && req.Header.Get("Authorization") == "" {
 			fail.kind = ErrUnavailable // nobody was refused, because nobody said who they are

@@ -54,7 +54,7 @@ var ruleKinds = []ruleKind{
 		"certain verified e-mail addresses"},
 	{"email-domain", "", "email-domain:example.com", "this is no domain that is somebody's own", isMailDomain,
 		"verified e-mail addresses of certain domains"},
-	{"oidc-group", oidcID, "oidc-group:admins", "the group has no name", isName, "members of certain groups"},
+	{"oidc-group", oidcID, "oidc-group:admins", "the group has no name, or one with invisible characters", isName, "members of certain groups"},
 }
 
 // kindNamed returns the zero value for a kind that is none.
@@ -196,7 +196,8 @@ func (r rule) coversAll(o rule) bool {
 
 func isEmpty(s string) bool { return s == "" }
 
-func isName(s string) bool { return s != "" && strings.TrimSpace(s) == s }
+// isName leaves out the names that no provider's group can have here: see [Provider.vet].
+func isName(s string) bool { return s != "" && strings.TrimSpace(s) == s && isClean(s, maxName) }
 
 // isLogin accepts letters, digits and hyphens, and the underscore of enterprise-managed users. Teams are spelt alike.
 func isLogin(s string) bool {

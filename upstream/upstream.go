@@ -87,6 +87,8 @@ type Identity struct {
 	Pinned string
 	// FormerLogins are the logins that the account had here before, in lower case. Only DENY goes by them.
 	FormerLogins []string
+	// Lost says what was not kept of the provider's answer, and why: for the log. It is not stored.
+	Lost []string
 }
 
 // maxFormerLogins is how many logins of an account are remembered.
@@ -211,7 +213,7 @@ func (p *Provider) Exchange(ctx context.Context, redirectURI, code, verifier str
 	ctx = context.WithValue(ctx, oauth2.HTTPClient, p.client)
 	t, err := c.Exchange(ctx, code, oauth2.VerifierOption(verifier))
 	if err != nil {
-		return nil, p.tokenError("exchanging the code", err)
+		return nil, p.tokenError("exchanging the code", err, code, verifier)
 	}
 	var otherwise []string // what an answer without scopes means
 	if p.grantsAll(t.AccessToken, t.Extra("scope")) {
@@ -240,11 +242,20 @@ func (p *Provider) granted(answered string, otherwise []string) []string {
 	if len(scopes) == 0 {
 		return sortedSet(otherwise)
 	}
+	scopes = slices.DeleteFunc(scopes, func(s string) bool { return !isPlain(s) }) // RFC 6749 section 3.3
 	for i, s := range scopes {
 		scopes[i] = cmp.Or(p.aliases[s], s)
 	}
-	return sortedSet(scopes)
+	scopes = sortedSet(scopes)
+	for len(strings.Join(scopes, " ")) > maxScopes {
+		scopes = scopes[:len(scopes)-1]
+	}
+	return scopes
 }
+
+// maxScopes is how many bytes of granted scopes are kept. They are in an index of the database, and an entry of
+// PostgreSQL's has at most 2,704 bytes.
+const maxScopes = 2000
 
 // askFor returns the scopes of a sign-in that needs the given ones.
 func (p *Provider) askFor(scopes []string) []string {
@@ -258,7 +269,11 @@ func (p *Provider) askFor(scopes []string) []string {
 func (p *Provider) Identify(ctx context.Context, t *Token, nonce string) (Identity, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
-	return p.identify(ctx, p, t, nonce)
+	id, err := p.identify(ctx, p, t, nonce)
+	if err != nil {
+		return Identity{}, err
+	}
+	return p.vet(id)
 }
 
 // IdentifyAgain asks anew about a person who signed in before: what they are called, and what rules go by. Memberships
@@ -270,6 +285,9 @@ func (p *Provider) IdentifyAgain(ctx context.Context, t *Token, was Identity) (I
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 	id, err := p.identifyAgain(ctx, p, t, was)
+	if err == nil {
+		id, err = p.vet(id)
+	}
 	if err == nil && id.Subject != was.Subject {
 		err = &Error{Provider: p.ID, Op: "asking about somebody again", Reason: "the token is somebody else's",
 			kind: ErrBadAnswer}
@@ -316,6 +334,17 @@ func (p *Provider) Covers(t *Token, want string) bool {
 	return slices.ContainsFunc(t.Scopes, func(s string) bool {
 		return s == want || slices.Contains(p.implied[s], want)
 	})
+}
+
+// Withheld returns the scopes that a sign-in with these asked for and the token does not cover.
+func (p *Provider) Withheld(t *Token, scopes []string) []string {
+	var withheld []string
+	for _, s := range p.askFor(scopes) {
+		if !p.Covers(t, s) {
+			withheld = append(withheld, s)
+		}
+	}
+	return withheld
 }
 
 // ServesAPI reports whether u is on the origin of the provider's API: the only place that may see the person's token.

@@ -28,8 +28,8 @@ func checkError(t *testing.T, err error, code string, kind error) {
 
 func TestTokenEndpointFaults(t *testing.T) {
 	const secret = "gho_Leaked1"
-	form := func(code string) devidp.Fault {
-		return devidp.Fault{Body: "error=" + code + "&error_description=" + secret}
+	form := func(code string) devidp.Fault { // CODE stands for the code that was sent
+		return devidp.Fault{Body: "error=" + code + "&error_description=not+CODE+again"}
 	}
 	tests := []struct {
 		name  string
@@ -44,7 +44,9 @@ func TestTokenEndpointFaults(t *testing.T) {
 			upstream.ErrMisconfigured},
 		{"redirect_uri_mismatch", form("redirect_uri_mismatch"), "redirect_uri_mismatch", upstream.ErrMisconfigured},
 		{"too_many_requests", form("too_many_requests"), "too_many_requests", upstream.ErrUnavailable},
-		{"an error code that is no code", form(secret), "unrecognised_error", nil},
+		{"a vendor's own code", form("AADSTS70008-x.1"), "AADSTS70008-x.1", nil},
+		{"an error code that is no code", form("no such thing"), "unrecognised_error", nil},
+		{"our code as the error code", form("CODE"), "unrecognised_error", nil},
 		{"an error code with a 500", devidp.Fault{Status: 500, Body: "error=oops"}, "oops", upstream.ErrUnavailable},
 		{"500", devidp.Fault{Status: 500, Body: secret}, "", upstream.ErrUnavailable},
 		{"429", devidp.Fault{Status: 429, Body: secret}, "", upstream.ErrUnavailable},
@@ -59,9 +61,14 @@ func TestTokenEndpointFaults(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
 			code := w.code("octocat")
+			described := strings.Contains(tt.fault.Body, "CODE")
+			tt.fault.Body = strings.ReplaceAll(tt.fault.Body, "CODE", code)
 			w.idp.FailNext(tokenPath, 1, tt.fault)
 			_, err := w.provider.Exchange(t.Context(), callback, code, verifier, nil)
 			checkError(t, err, tt.code, tt.kind)
+			if described && !strings.Contains(err.Error(), "not [redacted] again") {
+				t.Errorf("got %v, want what it says, without the code", err)
+			}
 			if strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), code) {
 				t.Error("the error holds the body or the code")
 			}

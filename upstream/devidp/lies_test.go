@@ -24,10 +24,14 @@ var lies = []struct {
 	{"at_hash of another token", inIDToken("at_hash", "AAAAAAAAAAAAAAAAAAAAAA"), upstream.ErrBadAnswer, "at_hash"},
 	{"unknown key", func(w *world) { w.idp.SetSignature(devidp.UnknownKey) }, upstream.ErrBadAnswer, "signature"},
 	{"expired", inIDToken("exp", func(w *world) any { return w.clock.Now().Add(-61 * time.Second).Unix() }),
-		upstream.ErrBadAnswer, "expired"},
-	{"no exp", inIDToken("exp", nil), upstream.ErrBadAnswer, "expired"},
-	{"no sub", inIDToken("sub", nil), upstream.ErrBadAnswer, "sub is missing"},
-	{"long sub", inIDToken("sub", strings.Repeat("1", 256)), upstream.ErrBadAnswer, "sub is longer"},
+		upstream.ErrClock, "expired"},
+	{"no exp", inIDToken("exp", nil), upstream.ErrClock, "expired"},
+	{"no sub", inIDToken("sub", nil), upstream.ErrUnusable, "sub is missing"},
+	{"long sub", inIDToken("sub", strings.Repeat("1", 256)), upstream.ErrUnusable, "at most 255 ASCII"},
+	{"sub as a number", inIDToken("sub", 583231), upstream.ErrUnusable, "sub is not text"},
+	{"sub that is empty", inIDToken("sub", ""), upstream.ErrUnusable, "sub is missing"},
+	{"sub with a NUL", inIDToken("sub", "583231\x00"), upstream.ErrUnusable, "at most 255 ASCII"},
+	{"sub in another alphabet", inIDToken("sub", "李雷"), upstream.ErrUnusable, "at most 255 ASCII"},
 	{"alg none", func(w *world) { w.idp.SetSignature(devidp.AlgNone) }, upstream.ErrBadAnswer, "algorithm"},
 	{"alg none, and metadata that allow it", func(w *world) {
 		w.idp.SetSignature(devidp.AlgNone)
@@ -59,7 +63,7 @@ var lies = []struct {
 		})
 	}, upstream.ErrBadAnswer, "azp is missing"},
 	{"iat in the future", inIDToken("iat", func(w *world) any { return w.clock.Now().Add(301 * time.Second).Unix() }),
-		upstream.ErrBadAnswer, "iat"},
+		upstream.ErrClock, "iat"},
 	{"500 for keys", func(w *world) { w.fail("/keys", devidp.Fault{Status: 500, Body: leaked}) },
 		upstream.ErrUnavailable, "keys"},
 	{"a web page for keys", func(w *world) { w.fail("/keys", devidp.Fault{Body: "<h1>" + leaked}) },
@@ -71,7 +75,11 @@ var lies = []struct {
 	{"401 at userinfo", func(w *world) {
 		inIDToken("email", nil)(w)
 		w.fail("/userinfo", devidp.Fault{Status: 401, Body: leaked})
-	}, nil, "userinfo"},
+	}, upstream.ErrDead, "userinfo"},
+	{"thin ID token and userinfo with sub as a number", func(w *world) {
+		inIDToken("email", nil)(w)
+		w.idp.Lie(devidp.Userinfo, func(c map[string]any) { c["sub"] = 583231 })
+	}, upstream.ErrUnusable, "not text"},
 }
 
 const leaked = "ya29.Leaked1"
@@ -118,7 +126,12 @@ func TestLies(t *testing.T) {
 				lie.tell(w)
 				got, err := w.exchangeAndIdentify()
 				checkError(t, err, "", lie.kind)
-				if errors.Is(err, upstream.ErrBadAnswer) != (lie.kind == upstream.ErrBadAnswer) {
+				for _, kind := range []error{upstream.ErrUnusable, upstream.ErrClock, upstream.ErrDead} {
+					if errors.Is(err, kind) != (lie.kind == kind) {
+						t.Errorf("got %v, want the kind %v", err, lie.kind)
+					}
+				}
+				if lie.kind != nil && !errors.Is(err, lie.kind) {
 					t.Errorf("got %v, want the kind %v", err, lie.kind)
 				}
 				if !strings.Contains(err.Error(), lie.reason) || strings.Contains(err.Error(), leaked) {
