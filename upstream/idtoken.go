@@ -76,7 +76,7 @@ func (p *Provider) verifyIDToken(ctx context.Context, m *metadata, t *Token, non
 	case id.AccessTokenHash != "" && id.VerifyAccessToken(t.Access) != nil:
 		return refuse("at_hash is that of another access token")
 	}
-	return id, c, nil
+	return id, p.withEDOV(c), nil
 }
 
 // claims are what a provider says of a person. Those of an unexpected type count as absent.
@@ -96,16 +96,34 @@ func (c claims) truth(name string) bool {
 	return s == "true" || s == `"true"`
 }
 
+// at returns the claim with this name, or else the one that the name leads to through objects, with dots in between:
+// realm_access.roles. The name of a claim may have dots of its own: https://acme.example/groups.
+func (c claims) at(path string) json.RawMessage {
+	if value := c[path]; value != nil && string(value) != "null" {
+		return value
+	}
+	for i := len(path) - 1; i > 0; i-- {
+		var inner claims
+		if path[i] == '.' && json.Unmarshal(c[path[:i]], &inner) == nil {
+			if value := inner.at(path[i+1:]); value != nil {
+				return value
+			}
+		}
+	}
+	return nil
+}
+
 // list reads a list of names, which may also be one name, or a list of objects with a name.
-func (c claims) list(name string) []string {
+func list(claim json.RawMessage) []string {
+	var one string
 	var names []string
 	var objects []struct{ Name string }
-	switch one := c.text(name); {
-	case one != "":
+	switch {
+	case json.Unmarshal(claim, &one) == nil && one != "":
 		return []string{one}
-	case json.Unmarshal(c[name], &names) == nil:
+	case json.Unmarshal(claim, &names) == nil:
 		return names
-	case json.Unmarshal(c[name], &objects) != nil:
+	case json.Unmarshal(claim, &objects) != nil:
 		return nil
 	}
 	names = nil // what fits of a list that is not one of names

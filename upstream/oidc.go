@@ -5,8 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -24,7 +24,9 @@ type OIDCConfig struct {
 	Name         string   // on the button; empty: the issuer's host
 	Scopes       []string // of every sign-in, with openid; empty: openid email profile
 	AuthMethod   string   // of the token endpoint: basic or post; empty: as the metadata say
-	GroupsClaim  string   // the claim that lists a person's groups; empty: groups are not looked at
+	// GroupsClaim is the claim that lists a person's groups, or the path to it through objects: realm_access.roles.
+	// If it is empty, groups are not looked at.
+	GroupsClaim string
 }
 
 // OIDC returns the provider for a client of an OpenID Connect provider. Its addresses are discovered when somebody
@@ -33,9 +35,9 @@ type OIDCConfig struct {
 // Its errors name the environment variable that is wrong, all of them at once, with an example.
 func OIDC(c OIDCConfig) (*Provider, error) {
 	var errs []error
-	issuer, err := parseBase(c.Issuer)
+	issuer, err := parseIssuer(c.Issuer)
 	if err != nil {
-		errs = append(errs, fmt.Errorf("OIDC_ISSUER: %w; an example: https://example.eu.auth0.com/", err))
+		errs = append(errs, err)
 	}
 	if c.ClientID == "" {
 		errs = append(errs, errors.New("OIDC_CLIENT_ID is empty; copy it from the page of the client at your provider"))
@@ -60,6 +62,7 @@ func OIDC(c OIDCConfig) (*Provider, error) {
 	}
 	p := newOIDC(c.Issuer, c.ClientID, c.ClientSecret, style)
 	p.ID, p.Name, p.Scopes, p.groupsClaim = oidcID, cmp.Or(c.Name, issuer.Hostname()), c.Scopes, c.GroupsClaim
+	p.entra = slices.Contains(entraHosts, issuer.Host)
 	return p, nil
 }
 
@@ -103,7 +106,7 @@ func identifyOIDC(ctx context.Context, p *Provider, t *Token, nonce string) (Ide
 		return Identity{}, err
 	}
 	noEmail := slices.Contains(t.Scopes, "email") && (c.text("email") == "" || c["email_verified"] == nil)
-	noGroups := p.groupsClaim != "" && c[p.groupsClaim] == nil
+	noGroups := p.groupsClaim != "" && c.at(p.groupsClaim) == nil
 	if m.UserinfoURL != "" && (noEmail || noGroups) {
 		more, err := p.userinfo(ctx, m.UserinfoURL, t, id.Subject)
 		if err != nil {
@@ -112,7 +115,10 @@ func identifyOIDC(ctx context.Context, p *Provider, t *Token, nonce string) (Ide
 		if noEmail { // the address and what is said of it belong together
 			c["email"], c["email_verified"] = more["email"], more["email_verified"]
 		}
-		for _, name := range []string{"name", "preferred_username", p.groupsClaim} {
+		if noGroups {
+			c[p.groupsClaim] = more.at(p.groupsClaim)
+		}
+		for _, name := range []string{"name", "preferred_username"} {
 			if c[name] == nil {
 				c[name] = more[name]
 			}
@@ -136,7 +142,7 @@ func identifyOIDCAgain(ctx context.Context, p *Provider, t *Token, was Identity)
 		return Identity{}, err
 	}
 	if len(was.Emails) > 0 && (c["email"] == nil || c["email_verified"] == nil) ||
-		was.HostedDomain != "" && c[p.domainClaim] == nil || len(was.Groups) > 0 && c[p.groupsClaim] == nil {
+		was.HostedDomain != "" && c[p.domainClaim] == nil || len(was.Groups) > 0 && c.at(p.groupsClaim) == nil {
 		return Identity{}, ErrOnlyAtSignIn
 	}
 	id := p.identity(c, was.Subject)
@@ -161,7 +167,7 @@ func (p *Provider) identity(c claims, subject string) Identity {
 		identity.Emails = []string{email}
 	}
 	if p.groupsClaim != "" {
-		identity.Groups = c.list(p.groupsClaim)
+		identity.Groups = list(c.at(p.groupsClaim))
 		// Entra leaves out the groups of a person who has more than 200, and says where they are instead (OpenID Connect
 		// Core 1.0 section 5.6.2).
 		var elsewhere claims
@@ -173,6 +179,16 @@ func (p *Provider) identity(c claims, subject string) Identity {
 		identity.HostedDomain = c.text(p.domainClaim)
 	}
 	return identity
+}
+
+// withEDOV puts what Entra says of an address where all others say it. Entra sends no email_verified, but xms_edov: the
+// domain's owner has verified it. Elsewhere a claim of that name may be whatever a person wrote into their profile.
+func (p *Provider) withEDOV(c claims) claims {
+	if p.entra && c["email_verified"] == nil && c["xms_edov"] != nil {
+		yes := slices.Contains([]string{`true`, `"true"`, `1`, `"1"`}, string(c["xms_edov"]))
+		c["email_verified"] = json.RawMessage(strconv.FormatBool(yes))
+	}
+	return c
 }
 
 // userinfo reads the claims of the userinfo endpoint (OpenID Connect Core 1.0 section 5.3). "The sub Claim in the
@@ -190,5 +206,5 @@ func (p *Provider) userinfo(ctx context.Context, address string, t *Token, subje
 		return nil, &Error{Provider: p.ID, Op: op, Reason: "it is about somebody else: another sub than the ID token's",
 			kind: ErrBadAnswer}
 	}
-	return c, nil
+	return p.withEDOV(c), nil
 }

@@ -60,6 +60,7 @@ type Provider struct {
 	// groupsClaim and domainClaim are claims of an OpenID Connect provider: the one that lists a person's groups, and the
 	// one that says which organization the account belongs to. Empty: it has none.
 	groupsClaim, domainClaim string
+	entra                    bool // Microsoft is the issuer
 	// aliases are the provider's other names for scopes, and what we call them.
 	aliases map[string]string
 	// implied names the scopes that a granted scope includes: GitHub leaves those out of its answer.
