@@ -30,8 +30,8 @@ func (w *world) arrive(clientID, provider, login string, withhold ...string) *pa
 func TestWhoMayComeIn(t *testing.T) {
 	const (
 		notYou  = "This account does not have access"
-		orgOnly = "This server admits only members of certain GitHub organizations, and yours is not among them."
-		unseen  = "This server admits only members of certain GitHub organizations, and cannot see that you are one."
+		orgOnly = "Only members of certain GitHub organizations have access, and your account does not qualify."
+		unseen  = "Only members of certain GitHub organizations have access, and this server cannot see that you are a member."
 		access  = "/settings/connections/applications/"
 		acme    = "ALLOW=github-org:acme"
 	)
@@ -94,11 +94,11 @@ func TestWhoMayComeIn(t *testing.T) {
 			func(idp *devidp.Server) { idp.SetMember("mallory", "active") }, "", 403, []string{notYou}, ""},
 
 		{"DENY another", "DENY=github:mallory", "GitHub", "octocat", nil, "", 0, nil, ""},
-		{"DENY", "DENY=github:mallory", "GitHub", "mallory", nil, "", 403, []string{"turns this account away"}, ""},
-		{"DENY members", "DENY=github-org:acme", "GitHub", "octocat", nil, "", 403, []string{"turns this account away"}, ""},
+		{"DENY", "DENY=github:mallory", "GitHub", "mallory", nil, "", 403, []string{"excluded this account"}, ""},
+		{"DENY members", "DENY=github-org:acme", "GitHub", "octocat", nil, "", 403, []string{"excluded this account"}, ""},
 		{"DENY members, and no member", "DENY=github-org:acme", "GitHub", "mallory", nil, "", 0, nil, ""},
 		{"DENY members, and hiding it", "DENY=github-org:acme", "GitHub", "octocat", nil, "read:org", 403,
-			[]string{"cannot see whether you are one", "allow read:org"}, ""},
+			[]string{"cannot see whether you are a member", "allow read:org"}, ""},
 		{"GitHub does not say", acme, "GitHub", "octocat", func(idp *devidp.Server) {
 			idp.FailNext(orgPath, 1, devidp.Fault{Status: 502})
 		}, "", 503, []string{"GitHub does not answer"}, ""},

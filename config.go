@@ -42,7 +42,7 @@ type config struct {
 	OIDCName           string `name:"oidc-name" help:"What the button says; by default the issuer's host."`
 	OIDCScopes         string `name:"oidc-scopes" default:"openid email profile" help:"Scopes of a sign-in there."`
 	OIDCAuthMethod     string `name:"oidc-auth-method" help:"basic or post; by default what the provider says."`
-	OIDCGroupsClaim    string `name:"oidc-groups-claim" help:"Claim (or path) that lists a person's groups; by default none."`
+	OIDCGroupsClaim    string `name:"oidc-groups-claim" help:"Claim (or path) that lists groups; by default none."`
 	Allow              string `name:"allow" help:"Who may come in, by comma: github:LOGIN, github-org:ORG ... anyone."`
 	Deny               string `name:"deny" help:"Who may not, whatever ALLOW says: the same entries."`
 	DataDir            string `name:"data-dir" default:"data" help:"Folder of the SQLite file and generated secret."`

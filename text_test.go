@@ -44,7 +44,8 @@ func TestForeignTextReachesNobodyRaw(t *testing.T) {
 		}
 	}
 	log := w.logs.String()
-	if n := strings.Count(log, "e-mail addresses that are malformed: 1"); n != 2 || strings.ContainsAny(log, "\x00\x1b\u202e") {
+	if n := strings.Count(log, "e-mail addresses that are malformed: 1"); n != 2 ||
+		strings.ContainsAny(log, "\x00\x1b\u202e") {
 		t.Errorf("the log says %d times what two sign-ins lost, want twice:\n%s", n, log)
 	}
 	idp.Lie(devidp.IDToken, func(c map[string]any) { c["groups"] = []string{"us\u200bers"} })
@@ -57,20 +58,23 @@ func TestForeignTextReachesNobodyRaw(t *testing.T) {
 func TestAPIErrorsReachModelsClean(t *testing.T) {
 	w := newWorld(t, nil)
 	access := w.signIn().access
+	const forbidden = "github answered 403 Forbidden"
 	for body, want := range map[string]string{
-		`{"message":"Resource not accessible by integration"}`: "github answered 403 Forbidden: Resource not accessible by integration",
-		`{"message":"a\u0000\u001b[31m\u202eb\nc"}`:            "github answered 403 Forbidden: a[31mb c",
-		`{"error":{"message":"quota"}}`:                        "github answered 403 Forbidden: quota",
-		`<html>`:                                               "github answered 403 Forbidden",
-		`{"message":"` + strings.Repeat("é", 10_000) + `"}`:    "github answered 403 Forbidden: " + strings.Repeat("é", 484) + "…",
+		`{"message":"Resource not accessible by integration"}`: forbidden + ": Resource not accessible by integration",
+		`{"message":"a\u0000\u001b[31m\u202eb\nc"}`:            forbidden + ": a[31mb c",
+		`{"error":{"message":"quota"}}`:                        forbidden + ": quota",
+		`<html>`:                                               forbidden,
+		`{"message":"` + strings.Repeat("é", 10_000) + `"}`:    forbidden + ": " + strings.Repeat("é", 484) + "…",
 	} {
 		w.app.devidp.FailNext("/api/v3/user/repos", 1, devidp.Fault{Status: http.StatusForbidden, Body: body})
 		if got := w.use(access, "list_repositories", nil, nil); got != want {
 			t.Errorf("%.60s: got %q, want %q", body, got, want)
 		}
 	}
-	w.app.devidp.FailNext("/api/v3/user/repos", 1, devidp.Fault{Body: `[{"full_name":` + strings.Repeat("1", 10_000) + `}]`})
-	if got := w.use(access, "list_repositories", nil, nil); len(got) > 600 || !strings.Contains(got, "reading the answer") {
+	number := strings.Repeat("1", 10_000)
+	w.app.devidp.FailNext("/api/v3/user/repos", 1, devidp.Fault{Body: `[{"full_name":` + number + `}]`})
+	got := w.use(access, "list_repositories", nil, nil)
+	if len(got) > 600 || !strings.Contains(got, "reading the answer") {
 		t.Errorf("a number of ten thousand digits: got %.600q", got)
 	}
 }

@@ -183,8 +183,8 @@ func TestDisconnectEverything(t *testing.T) {
 			"there is no way to withdraw it from here", true, false},
 		{"GitHub cannot", "GitHub", "/grant", nil, "Authorize", 200, "withdrawing it did not work", true, false},
 		{"GitHub does not say who it is", "GitHub", "/user", nil, "Authorize", 503, "GitHub does not answer", false, false},
-		{"with another account", "GitHub", "", url.Values{"login": {"mallory"}}, "Authorize", 403, "You signed in with a different account",
-			false, false},
+		{"with another account", "GitHub", "", url.Values{"login": {"mallory"}}, "Authorize", 403,
+			"You signed in with a different account", false, false},
 		{"cancelled at the provider", "GitHub", "", nil, "Deny", 403, "Not allowed at GitHub", false, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -93,7 +93,8 @@ func explainSignIn(err error, provider, again string) signInFailure {
 			provider+" limits how often this server may ask it. You are not signed in.", "Wait a few minutes.", again)
 	case errors.Is(err, upstream.ErrUnavailable):
 		set(http.StatusServiceUnavailable, later, provider+" does not answer",
-			"Your sign-in could not be completed, because "+provider+" is not available right now.", "Wait a minute.", again)
+			"Your sign-in could not be completed, because "+provider+" is not available right now.",
+			"Wait a minute.", again)
 	case errors.Is(err, upstream.ErrInteraction):
 		set(http.StatusForbidden, denied, provider+" needs an answer first",
 			provider+" has a question for you or for an administrator.", again+" Answer what "+provider+" asks.",

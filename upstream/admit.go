@@ -136,11 +136,11 @@ type Remedy struct {
 func (r *Refusal) Error() string {
 	switch {
 	case r.denied && r.unseenOrg:
-		return "This server turns members of certain GitHub organizations away, and cannot see whether you are one."
+		return "Members of certain GitHub organizations have no access, and this server cannot see whether you are a member."
 	case r.unseenEmail:
-		return "This server turns certain e-mail addresses away, and was shown no verified one of yours."
+		return "Certain e-mail addresses have no access, and this server was shown no verified address of yours."
 	case r.denied:
-		return "This server turns this account away."
+		return "The people who run this server have excluded this account."
 	}
 	var means []string
 	for _, k := range ruleKinds {
@@ -149,9 +149,9 @@ func (r *Refusal) Error() string {
 		}
 	}
 	if len(means) == 0 {
-		return "This server does not admit anybody yet."
+		return "Nobody has access to this server yet."
 	}
-	s := "This server admits only " + means[0]
+	s := "Only " + means[0]
 	for i, more := range means[1:] {
 		if i == len(means)-2 {
 			s += " and " + more
@@ -160,11 +160,11 @@ func (r *Refusal) Error() string {
 		}
 	}
 	if r.unseenOrg {
-		return s + ", and cannot see that you are one."
+		return s + " have access, and this server cannot see that you are a member."
 	}
-	s += ", and yours is not among them"
+	s += " have access, and your account does not qualify"
 	if r.noEmail && (slices.Contains(r.Kinds, "email") || slices.Contains(r.Kinds, "email-domain")) {
-		s += ": we were shown no verified e-mail address"
+		s += ": this server was shown no verified e-mail address"
 	}
 	return s + "."
 }

@@ -171,7 +171,8 @@ func (p *Provider) identity(c claims, subject string) Identity {
 		// Entra leaves out the groups of a person who has more than 200, and says where they are instead (OpenID Connect
 		// Core 1.0 section 5.6.2).
 		var elsewhere claims
-		if identity.Groups == nil && json.Unmarshal(c["_claim_names"], &elsewhere) == nil && elsewhere[p.groupsClaim] != nil {
+		if json.Unmarshal(c["_claim_names"], &elsewhere) == nil && elsewhere[p.groupsClaim] != nil &&
+			identity.Groups == nil {
 			identity.Lost = append(identity.Lost, "all groups, because the provider says that they are elsewhere")
 		}
 	}

@@ -54,7 +54,8 @@ var ruleKinds = []ruleKind{
 		"certain verified e-mail addresses"},
 	{"email-domain", "", "email-domain:example.com", "this is no domain that is somebody's own", isMailDomain,
 		"verified e-mail addresses of certain domains"},
-	{"oidc-group", oidcID, "oidc-group:admins", "the group has no name, or one with invisible characters", isName, "members of certain groups"},
+	{"oidc-group", oidcID, "oidc-group:admins", "the group has no name, or one with invisible characters", isName,
+		"members of certain groups"},
 }
 
 // kindNamed returns the zero value for a kind that is none.

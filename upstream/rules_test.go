@@ -136,20 +136,21 @@ func TestRefusalSaysWhatWasTried(t *testing.T) {
 		id          upstream.Identity
 		want        string
 	}{
-		{"", "", nobody, "This server does not admit anybody yet."},
+		{"", "", nobody, "Nobody has access to this server yet."},
 		{"google-domain:example.com", "", nobody,
-			"This server admits only accounts of certain Google Workspace organizations, and yours is not among them."},
+			"Only accounts of certain Google Workspace organizations have access, and your account does not qualify."},
 		{"email:a@example.com,github:hubot,github:x,github-org:acme", "", at("github-org:acme", "stranger"),
-			"This server admits only certain GitHub accounts, members of certain GitHub organizations and certain verified " +
-				"e-mail addresses, and yours is not among them: we were shown no verified e-mail address."},
-		{"anyone", "github:mallory", nobody, "This server turns this account away."},
+			"Only certain GitHub accounts, members of certain GitHub organizations and certain verified e-mail addresses " +
+				"have access, and your account does not qualify: this server was shown no verified e-mail address."},
+		{"anyone", "github:mallory", nobody, "The people who run this server have excluded this account."},
 		{"github-org:acme", "", at("github-org:acme", "needs SSO"),
-			"This server admits only members of certain GitHub organizations, and cannot see that you are one."},
+			"Only members of certain GitHub organizations have access, and this server cannot see that you are a member."},
 		{"anyone", "email:a@example.com", nobody,
-			"This server turns certain e-mail addresses away, and was shown no verified one of yours."},
-		{"anyone", "github-org:acme", at("github-org:acme", "member"), "This server turns this account away."},
+			"Certain e-mail addresses have no access, and this server was shown no verified address of yours."},
+		{"anyone", "github-org:acme", at("github-org:acme", "member"),
+			"The people who run this server have excluded this account."},
 		{"anyone", "github-org:acme", at("github-org:acme", "no scope"),
-			"This server turns members of certain GitHub organizations away, and cannot see whether you are one."},
+			"Members of certain GitHub organizations have no access, and this server cannot see whether you are a member."},
 	} {
 		if got := parseRules(t, tt.allow, tt.deny).Admit(tt.id); got == nil || got.Error() != tt.want {
 			t.Errorf("ALLOW=%s DENY=%s: got %q", tt.allow, tt.deny, got)
