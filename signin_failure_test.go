@@ -95,7 +95,7 @@ var signInTroubles = []signInTrouble{
 	{"mismatch", "github", answers("error", "redirect_uri_mismatch"), 500, "This server is not set up correctly for GitHub",
 		thisIsOurs, "register BASE_URL/callback/github"},
 	{"another issuer", "github", answers("iss", "https://issuer.example.com"), 400, "This sign-in could not be verified",
-		tryAgain, "iss is not http"},
+		tryAgain, "it says: https://issuer.example.com"},
 	{"no issuer", "oidc", func(_ *world, _ *devidp.Server, q url.Values) { q.Del("iss") }, 400,
 		"This sign-in could not be verified", tryAgain, "iss is missing"},
 	{"no code", "github", answers(), 400, "This sign-in could not be verified", tryAgain, "no code"},

@@ -151,6 +151,12 @@ func identifyGitHub(ctx context.Context, p *Provider, t *Token, _ string) (Ident
 		return Identity{}, &Error{Provider: p.ID, Op: op, Reason: "the answer names nobody", kind: ErrUnavailable}
 	}
 	emails, err := githubEmails(ctx, p, t)
+	var lost []string
+	if e := new(Error); errors.As(err, &e) && !errors.Is(err, ErrUnavailable) &&
+		(e.Status == http.StatusForbidden || e.Status == http.StatusNotFound) {
+		// The person withheld the scope user:email, or the GitHub App lacks the permission.
+		lost, err = []string{"all e-mail addresses: " + e.Error()}, nil
+	}
 	if err != nil {
 		return Identity{}, err
 	}
@@ -161,11 +167,12 @@ func identifyGitHub(ctx context.Context, p *Provider, t *Token, _ string) (Ident
 		Login:    user.Login,
 		Name:     user.Name,
 		Emails:   emails,
+		Lost:     lost,
 	}, nil
 }
 
-// githubEmails returns the verified addresses, the primary one first. A person who withholds the user:email scope has
-// none: GitHub then answers 404, or 403 to a GitHub App.
+// githubEmails returns the verified addresses, the primary one first. GitHub answers 404 to who may not know them, or
+// 403 to a GitHub App.
 func githubEmails(ctx context.Context, p *Provider, t *Token) ([]string, error) {
 	const op = "asking for e-mail addresses"
 	const maxPages = 10
@@ -178,12 +185,7 @@ func githubEmails(ctx context.Context, p *Provider, t *Token) ([]string, error) 
 			Verified bool   `json:"verified"`
 		}
 		header, err := p.get(ctx, t, op, next, &page)
-		var e *Error
-		withheld := errors.As(err, &e) && !errors.Is(err, ErrUnavailable) &&
-			(e.Status == http.StatusForbidden || e.Status == http.StatusNotFound)
-		if withheld {
-			return nil, nil
-		} else if err != nil {
+		if err != nil {
 			return nil, err
 		}
 		for _, e := range page {

@@ -183,7 +183,7 @@ func (p *Provider) CheckIssuer(ctx context.Context, iss string) error {
 	case iss == p.ResponseIssuer:
 		return nil
 	case iss != "":
-		e.Reason = "iss is not " + p.ResponseIssuer
+		e.Reason, e.Said = "iss is not "+p.ResponseIssuer, quote(iss, nil)
 		return e
 	case p.discovery == nil:
 		return nil

@@ -182,3 +182,21 @@ func TestForeignScopesAreBounded(t *testing.T) {
 		t.Errorf("ten thousand scopes: got %d bytes, %v", n, err)
 	}
 }
+
+// TestWithheldAddressesAreSaidToTheLog is about a GitHub App that lacks the permission, of which the operator must hear.
+func TestWithheldAddressesAreSaidToTheLog(t *testing.T) {
+	w := newWorld(t)
+	token := w.signIn("octocat")
+	got, err := w.provider.Identify(t.Context(), token, "")
+	if err != nil || len(got.Emails) == 0 || got.Lost != nil {
+		t.Errorf("control: got %q, lost %q, %v", got.Emails, got.Lost, err)
+	}
+	w.idp.FailNext("/api/v3/user/emails", 1, devidp.Fault{Status: 403,
+		Body: `{"message":"Resource not accessible by integration"}`})
+	got, err = w.provider.Identify(t.Context(), token, "")
+	want := []string{"all e-mail addresses: github: asking for e-mail addresses (HTTP 403); it says: " +
+		"Resource not accessible by integration"}
+	if err != nil || got.Emails != nil || !cmp.Equal(want, got.Lost) {
+		t.Errorf("got %q, lost %q, %v", got.Emails, got.Lost, err)
+	}
+}
