@@ -220,7 +220,7 @@ func TestEachSignInFailureHasItsPage(t *testing.T) {
 				t.Errorf("the page does not say that the provider says %q:\n%s", said, end.text)
 			}
 			if log := w.logs.String(); !strings.Contains(log, trouble.cause) {
-				t.Errorf("the log lacks %q:\n%s", trouble.cause, log[strings.LastIndex(log, "msg=refused"):])
+				t.Errorf("the log lacks %q:\n%s", trouble.cause, log[max(0, strings.LastIndex(log, "msg=refused")):])
 			}
 
 			idp.Lie(devidp.IDToken, nil)
