@@ -85,7 +85,7 @@ func explainSignIn(err error, provider, again string) signInFailure {
 	case errors.Is(err, upstream.ErrMisconfigured):
 		set(http.StatusInternalServerError, ours, "This server is not set up correctly for "+provider,
 			provider+" rejected this server's registration. This is not your fault.", tellOperators)
-	case errors.Is(err, upstream.ErrDead):
+	case errors.Is(err, upstream.ErrDead) && failed.Status != http.StatusForbidden: // else the account is suspended
 		set(http.StatusServiceUnavailable, later, provider+" ended the sign-in at once",
 			"That can happen if you connect many apps in a short time. This is not your fault.", "Wait a minute.", again)
 	case errors.Is(err, upstream.ErrRateLimited):
