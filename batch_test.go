@@ -61,7 +61,7 @@ func TestBatches(t *testing.T) {
 		{"not JSON", "", "[" + ping + ",}]", 400, fmt.Sprintf("null %d", parse)},
 		{"fifty", "", "[" + strings.Repeat(ping+",", 49) + ping + "]", 200, "[" + strings.Repeat("1 ok, ", 49) + "1 ok]"},
 		{"fifty-one", "", "[" + strings.Repeat(ping+",", 50) + ping + "]", 400, fmt.Sprintf("null %d", invalid)},
-		{"a million nothings", "", "[" + strings.Repeat("1,", 1<<20) + "1]", 400, fmt.Sprintf("null %d", invalid)},
+		{"a million nothings", "", "[" + strings.Repeat("1,", 1<<20) + "1]", 413, "null -32000"},
 		{"a revision without batches", "2025-06-18", "[" + ping + "]", 400, fmt.Sprintf("null %d", invalid)},
 		{"another revision without batches", "2025-11-25", "[" + ping + "]", 400, fmt.Sprintf("null %d", invalid)},
 		{"the newest revision", "2026-07-28", "[" + modern + "]", 400, fmt.Sprintf("null %d", invalid)},

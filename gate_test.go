@@ -165,6 +165,13 @@ func TestMCPBody(t *testing.T) {
 			})
 		}
 	}
+	t.Run("control: 3 MiB of text reach the tool, and come back", func(t *testing.T) {
+		header, body := fetchCall(access, w.base+"/healthz", strings.Repeat("x", 3<<20))
+		a := fetch(t, http.MethodPost, w.serve(newStreamServer())+"/mcp", w.as(header), strings.NewReader(body))
+		if a.status != http.StatusOK || strings.Count(string(a.body), "x") < 3<<20 {
+			t.Errorf("got %d and %d bytes, want all of the text", a.status, len(a.body))
+		}
+	})
 	t.Run("5 MB without a token", func(t *testing.T) { // the token is asked for first
 		header := http.Header{"Content-Type": {"application/json"}}
 		if got := w.call(http.MethodPost, "/mcp", header, large).status; got != http.StatusUnauthorized {

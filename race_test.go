@@ -194,16 +194,22 @@ func (w *world) process(ahead time.Duration) (address string, kill func()) {
 
 func (w *world) startProcess(ahead time.Duration, env ...string) (address string, cmd *exec.Cmd, kill func()) {
 	w.t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return w.startProgram(exe, ahead, env...)
+}
+
+func (w *world) startProgram(exe string, ahead time.Duration, env ...string) (address string, cmd *exec.Cmd,
+	kill func()) {
+	w.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	address = l.Addr().String()
 	l.Close()
-	exe, err := os.Executable()
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	ctx, stop := context.WithCancel(context.Background())
 	cmd = exec.CommandContext(ctx, exe)
 	cmd.Dir = w.t.TempDir() // where there is no .env

@@ -1,12 +1,9 @@
 package mcpserver
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
-	"mime"
 	"net/http"
 
 	"github.com/mark3labs/mcp-go/mcp"
@@ -17,105 +14,65 @@ import (
 // maxBatch is how many messages a batch may hold. They run one after the other, in the time of one request.
 const maxBatch = 50
 
-// splitBatches makes single requests of JSON-RPC batches, which mcp-go does not know. "MCP implementations MAY support
+// answerBatch makes single requests of a JSON-RPC batch, which mcp-go does not know. "MCP implementations MAY support
 // sending JSON-RPC batches, but MUST support receiving JSON-RPC batches" (MCP 2025-03-26, Batching); the next revision
 // took them away. Notifications of a message in a batch are not sent: its answer is a part of one JSON array.
-func splitBatches(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body := bufio.NewReaderSize(r.Body, 16)
-		r.Body = struct {
-			io.Reader
-			io.Closer
-		}{body, r.Body}
-		mediaType := func() string { t, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); return t }
-		if !beginsArray(body) || mediaType() != "application/json" {
-			next.ServeHTTP(w, r)
-			return
+func (e *endpoint) answerBatch(w http.ResponseWriter, r *http.Request, body []byte) {
+	messages, failure := splitBatch(body, r.Header.Get(mcp.HeaderProtocolVersion))
+	if failure != nil {
+		writeJSON(w, http.StatusBadRequest, failure)
+		return
+	}
+	r = r.WithContext(oauth.WithoutChallenge(r.Context()))
+	var answers []json.RawMessage
+	for _, m := range messages {
+		if a := e.answerOne(r, m); a != nil {
+			answers = append(answers, a)
 		}
-		messages, failure := readBatch(body, r.Header.Get(mcp.HeaderProtocolVersion))
-		if failure != nil {
-			writeJSON(w, http.StatusBadRequest, failure)
-			return
-		}
-		r = r.WithContext(oauth.WithoutChallenge(r.Context()))
-		var answers []json.RawMessage
-		for _, m := range messages {
-			if a := answerOne(next, r, m); a != nil {
-				answers = append(answers, a)
-			}
-			if r.Context().Err() != nil {
-				break // what has been done is said: on a challenge it would be sent again
-			}
-		}
-		if answers == nil {
-			w.WriteHeader(http.StatusAccepted)
-			return
-		}
-		writeJSON(w, http.StatusOK, answers)
-	})
-}
-
-// beginsArray reports whether the first character that counts is a bracket, and consumes what is before it.
-func beginsArray(body *bufio.Reader) bool {
-	for {
-		switch c, err := body.ReadByte(); {
-		case err != nil:
-			return false
-		case c != ' ' && c != '\t' && c != '\r' && c != '\n':
-			body.UnreadByte() // cannot fail after ReadByte
-			return c == '['
+		if r.Context().Err() != nil {
+			break // what has been done is said: on a challenge it would be sent again
 		}
 	}
+	if answers == nil {
+		w.WriteHeader(http.StatusAccepted)
+		return
+	}
+	writeJSON(w, http.StatusOK, answers)
 }
 
-// readBatch returns the messages of a batch, or the JSON-RPC error that answers it as a whole.
-func readBatch(body io.Reader, version string) ([]json.RawMessage, json.RawMessage) {
+// splitBatch returns the messages of a batch, or the JSON-RPC error that answers it as a whole.
+func splitBatch(body []byte, version string) ([][]byte, json.RawMessage) {
 	switch version {
 	case "", "2024-11-05", "2025-03-26":
 	default:
 		return nil, newError(nil, mcp.INVALID_REQUEST, "Batches ended with protocol version 2025-03-26: send one message "+
 			"in a request.")
 	}
-	var messages []json.RawMessage
-	d := json.NewDecoder(body)
-	_, err := d.Token() // the bracket
-	for err == nil && d.More() {
+	var messages [][]byte
+	for m := range parts(body) {
 		if len(messages) == maxBatch {
 			return nil, newError(nil, mcp.INVALID_REQUEST, fmt.Sprintf("A batch can hold %d messages.", maxBatch))
 		}
-		var m json.RawMessage
-		err = d.Decode(&m)
 		messages = append(messages, m)
 	}
-	if err == nil {
-		_, err = d.Token() // the other bracket
-	}
-	_, end := d.Token()
-	switch {
-	case err != nil || end != io.EOF:
-		return nil, newError(nil, mcp.PARSE_ERROR, "The batch is not valid JSON.")
-	case len(messages) == 0:
+	if messages == nil {
 		return nil, newError(nil, mcp.INVALID_REQUEST, "The batch is empty.")
 	}
 	return messages, nil
 }
 
 // answerOne returns what a message of a batch is answered; nil: nothing.
-func answerOne(next http.Handler, r *http.Request, message json.RawMessage) json.RawMessage {
-	var m struct {
-		ID     json.RawMessage `json:"id"`
-		Method mcp.MCPMethod   `json:"method"`
+func (e *endpoint) answerOne(r *http.Request, text []byte) json.RawMessage {
+	m, failure := parseMessage(text)
+	if failure != nil {
+		return failure
 	}
-	if json.Unmarshal(message, &m) != nil {
-		return newError(nil, mcp.INVALID_REQUEST, "This is no message.")
+	// "MUST NOT be part of a JSON-RPC batch" (MCP 2025-03-26, Lifecycle)
+	if m.method != nil && isString(m.method) && unquote(m.method) == string(mcp.MethodInitialize) {
+		return newError(echo(m.id), mcp.INVALID_REQUEST, "initialize cannot be in a batch.")
 	}
-	if m.Method == mcp.MethodInitialize { // "MUST NOT be part of a JSON-RPC batch" (MCP 2025-03-26, Lifecycle)
-		return newError(m.ID, mcp.INVALID_REQUEST, "initialize cannot be in a batch.")
-	}
-	one := r.Clone(r.Context())
-	one.Body, one.ContentLength = io.NopCloser(bytes.NewReader(message)), int64(len(message))
 	a := batchAnswer{header: http.Header{}}
-	next.ServeHTTP(&a, one)
+	e.answer(&a, r.Clone(r.Context()), text)
 	if a.header.Get("Content-Type") != "application/json" { // a notification's, or a response's to nothing we asked
 		return nil
 	}

@@ -69,7 +69,8 @@ func New(log *slog.Logger) http.Handler {
 
 // Handler serves an MCP server to the requests that an [oauth.Server] has let through.
 func Handler(mcpServer *server.MCPServer, log *slog.Logger) http.Handler {
-	return splitBatches(withoutSession(server.NewStreamableHTTPServer(mcpServer,
+	small, large := newLanes()
+	return &endpoint{log: log, small: small, large: large, mcp: withoutSession(server.NewStreamableHTTPServer(mcpServer,
 		server.WithStateLess(true),
 		server.WithDisableStreaming(true),
 		server.WithDisableLocalhostProtection(true), // it would refuse a reverse proxy on the same host; we check Host
@@ -78,7 +79,7 @@ func Handler(mcpServer *server.MCPServer, log *slog.Logger) http.Handler {
 			inner := server.ClientSessionFromContext(ctx).(session)
 			return mcpServer.WithContext(ctx, privateSession{inner, r.Header.Get(server.HeaderKeySessionID)})
 		}),
-	)))
+	))}
 }
 
 // requireScope answers calls without the tool's scope. What it returns travels in a 403 that tells the client which

@@ -24,6 +24,9 @@ const (
 	// Instructions tell the model what the server is good for.
 	Instructions = "Acts as the signed-in person at GitHub or Google: tells who they are, lists their repositories and " +
 		"calendar events, and opens issues."
+	// MaxBody is the largest request in bytes. The arguments of your tools must fit in. The memory that the server
+	// needs grows with it (see memory.go).
+	MaxBody = 4 << 20
 )
 
 // Scopes are all that a person can allow a client. Those with AtSignIn are asked for when the client does not say

@@ -4,16 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 )
-
-// maxMCPBody is the largest request to the MCP endpoint, in bytes.
-const maxMCPBody = 4 << 20
 
 var (
 	errNoCredential = &Error{Code: "unauthorized", Status: http.StatusUnauthorized,
@@ -65,10 +60,6 @@ func (s *Server) gate(mcp http.Handler) http.Handler {
 				Description: "This endpoint takes POST."})
 			return
 		}
-		if r.ContentLength > maxMCPBody {
-			s.writeError(w, r, errTooLarge)
-			return
-		}
 		ctx, done, err := s.streams.begin(w, r, session)
 		if err != nil {
 			s.writeError(w, r, err)
@@ -76,12 +67,10 @@ func (s *Server) gate(mcp http.Handler) http.Handler {
 		}
 		defer done()
 		caller := &Caller{session: session, server: s}
-		body := &limitedBody{ReadCloser: http.MaxBytesReader(w, r.Body, maxMCPBody), w: w}
 		r = r.WithContext(context.WithValue(ctx, callerKey{}, caller))
-		r.Body = body
 		// Tools see the request's headers. The token is for this server alone: none of them can pass it on.
 		r.Header.Del("Authorization")
-		answer := &gateWriter{ResponseWriter: w, caller: caller, body: body}
+		answer := &gateWriter{ResponseWriter: w, caller: caller}
 		mcp.ServeHTTP(answer, r)
 		if !answer.wrote && context.Cause(ctx) == errInvalidToken {
 			w.Header().Set("WWW-Authenticate", s.challenge(errInvalidToken, s.signInScopes()))
@@ -168,11 +157,10 @@ func (s *Server) challenge(e *Error, scopes []string) string {
 
 // A gateWriter corrects the status of an answer that is about to be written. Only a tool's middleware knows which
 // scope a call needs, and it cannot set a status: it calls [Caller.Require], and what the MCP server then writes as a
-// 200 becomes the 403 that clients step up on. In the same way a body that turned out too large becomes a 413.
+// 200 becomes the 403 that clients step up on.
 type gateWriter struct {
 	http.ResponseWriter
 	caller *Caller
-	body   *limitedBody
 	wrote  bool
 }
 
@@ -192,8 +180,6 @@ func (g *gateWriter) WriteHeader(status int) {
 			// words each time, because clients give up on a challenge that they have seen, where the person has refused.
 			g.Header().Set("WWW-Authenticate", g.caller.server.challenge(&Error{Code: "insufficient_scope",
 				Description: "The call needs " + *missing + ", which was not granted."}, append(g.caller.Scopes(), *missing)))
-		} else if g.body.tooLarge {
-			status = http.StatusRequestEntityTooLarge
 		}
 	}
 	g.ResponseWriter.WriteHeader(status)
@@ -217,21 +203,3 @@ func (g *gateWriter) Flush() {
 }
 
 func (g *gateWriter) Unwrap() http.ResponseWriter { return g.ResponseWriter }
-
-// A limitedBody notes that a body was too large. Once it has been read, the deadline for reading goes: the connection
-// is then read only to learn whether the client is still there, for as long as the answer takes.
-type limitedBody struct {
-	io.ReadCloser
-	w        http.ResponseWriter
-	tooLarge bool
-}
-
-func (b *limitedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if limit := new(http.MaxBytesError); errors.As(err, &limit) {
-		b.tooLarge = true
-	} else if err == io.EOF {
-		http.NewResponseController(b.w).SetReadDeadline(time.Time{}) // an error means that there is none
-	}
-	return n, err
-}

@@ -1,0 +1,175 @@
+package mcpserver
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"time"
+	"unicode/utf8"
+
+	"github.com/mark3labs/mcp-go/mcp"
+
+	"example.com/mcp-federated-login/oauth"
+)
+
+// An endpoint reads requests, and hands their messages to mcp-go one by one.
+type endpoint struct {
+	mcp          http.Handler
+	log          *slog.Logger
+	small, large lane
+}
+
+// A refusal is the answer to a request that mcp-go does not get. It is never a 401: on that, clients throw their tokens
+// away.
+type refusal struct {
+	status, code int
+	message      string
+}
+
+// refused is the JSON-RPC code that other MCP servers send with these statuses.
+const refused = -32000
+
+var (
+	errTooLarge   = &refusal{http.StatusRequestEntityTooLarge, refused, "The request is too large."}
+	errTooComplex = &refusal{http.StatusRequestEntityTooLarge, refused,
+		"The request has too many values, or is nested too deeply: send less at a time, or send it as text."}
+	errUserBusy = &refusal{http.StatusTooManyRequests, refused,
+		"This person's clients have too many requests under way: try again in a few seconds."}
+	errBusy = &refusal{http.StatusServiceUnavailable, refused,
+		"Too many requests are under way: try again in a few seconds."}
+	errNotReceived = &refusal{http.StatusBadRequest, refused, "The request did not arrive in full."}
+	errNotJSON     = &refusal{http.StatusBadRequest, mcp.PARSE_ERROR, "The request is not valid JSON."}
+)
+
+// retryAfter is when a 429 or 503 asks the client to come back, in seconds.
+const retryAfter = "5"
+
+// ServeHTTP handles POST /mcp, behind the gate.
+func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if t, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); t != "application/json" {
+		r.Body = http.NoBody
+		e.mcp.ServeHTTP(w, r) // which says what the media type must be
+		return
+	}
+	body, done, refusal := e.receive(w, r)
+	if refusal != nil {
+		e.refuse(w, r, refusal)
+		return
+	}
+	defer done()
+	if body[0] == '[' {
+		e.answerBatch(w, r, body)
+	} else {
+		e.answer(w, r, body)
+	}
+}
+
+// answer answers one message.
+func (e *endpoint) answer(w http.ResponseWriter, r *http.Request, text []byte) {
+	if _, failure := parseMessage(text); failure != nil {
+		writeJSON(w, http.StatusBadRequest, failure)
+		return
+	}
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(text)), int64(len(text))
+	e.mcp.ServeHTTP(w, r)
+}
+
+// receive returns the request's body, which is JSON without space around it, and what to call when it has been
+// answered.
+func (e *endpoint) receive(w http.ResponseWriter, r *http.Request) (body []byte, done func(), _ *refusal) {
+	id := oauth.CallerFrom(r.Context()).Identity()
+	user := id.Issuer + " " + id.Subject
+	body, arrived, refusal := e.read(r, user)
+	if refusal != nil {
+		return nil, nil, refusal
+	}
+	defer arrived()
+	// From here on the connection is read only to learn whether the client is still there, as long as the answer takes.
+	http.NewResponseController(w).SetReadDeadline(time.Time{}) // an error means that there is none
+	if body = trim(body); !json.Valid(body) || !utf8.Valid(body) {
+		return nil, nil, errNotJSON
+	}
+	weight, depth := weigh(body)
+	subscription := r.Header.Get(mcp.HeaderMethod) == string(mcp.MethodSubscriptionsListen)
+	pool := e.small.decoding
+	switch {
+	case weight > maxWeight || depth > maxDepth || subscription && weight > subscriptionWeight:
+		return nil, nil, errTooComplex
+	case subscription:
+		return body, func() {}, nil
+	case weight > smallWeight:
+		pool = e.large.decoding
+	}
+	done, refusal = pool.take(r.Context(), user, weight)
+	return body, done, refusal
+}
+
+// read returns the request's body as it came, and what to call when it has its memory from elsewhere.
+func (e *endpoint) read(r *http.Request, user string) (body []byte, done func(), _ *refusal) {
+	size, pool := r.ContentLength, e.small.reading
+	switch {
+	case size > MaxBody:
+		return nil, nil, errTooLarge
+	case size > smallBody:
+		pool = e.large.reading
+	case size < 0: // not known; most requests are small
+		size = smallBody
+	}
+	done, refusal := pool.take(r.Context(), user, size)
+	if refusal != nil {
+		return nil, nil, refusal
+	}
+	body, ended, err := readAtMost(r.Body, nil, size)
+	if err == nil && !ended && size < MaxBody {
+		given := done
+		done, refusal = e.large.reading.take(r.Context(), user, MaxBody)
+		given() // not before: while the request waits, it holds what has arrived
+		if refusal != nil {
+			return nil, nil, refusal
+		}
+		body, ended, err = readAtMost(r.Body, body, MaxBody)
+	}
+	switch {
+	case err != nil:
+		refusal = errNotReceived
+	case !ended || len(body) > MaxBody:
+		refusal = errTooLarge
+	default:
+		return body, done, nil
+	}
+	done()
+	return nil, nil, refusal
+}
+
+// readAtMost reads on until b has more than size bytes, or the body has ended.
+func readAtMost(body io.Reader, b []byte, size int64) (_ []byte, ended bool, err error) {
+	b = append(make([]byte, 0, size+1), b...)
+	for len(b) < cap(b) && err == nil {
+		var n int
+		n, err = body.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+	}
+	if err == io.EOF {
+		return b, true, nil
+	}
+	return b, false, err
+}
+
+func (e *endpoint) refuse(w http.ResponseWriter, r *http.Request, refusal *refusal) {
+	if r.Context().Err() != nil {
+		return // the client has hung up, or its token has ended: then the gate answers
+	}
+	level := slog.LevelInfo
+	switch refusal.status {
+	case http.StatusServiceUnavailable:
+		level = slog.LevelError
+		fallthrough
+	case http.StatusTooManyRequests:
+		w.Header().Set("Retry-After", retryAfter)
+	}
+	e.log.Log(r.Context(), level, "request refused", "status", refusal.status, "cause", refusal.message)
+	writeJSON(w, refusal.status, newError(nil, refusal.code, refusal.message))
+}
