@@ -28,7 +28,11 @@ func newStreamServer() *server.MCPServer {
 	s := server.NewMCPServer("streams", "1", server.WithToolCapabilities(true), server.WithLogging())
 	s.AddTool(mcp.NewTool("fetch"), func(ctx context.Context, call mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 		if say := call.GetString("say", ""); say != "" {
-			s.SendNotificationToClient(ctx, "notifications/progress", map[string]any{"progressToken": 1, "message": say})
+			token := any(1)
+			if meta := call.Params.Meta; meta != nil && meta.ProgressToken != nil {
+				token = meta.ProgressToken
+			}
+			s.SendNotificationToClient(ctx, "notifications/progress", map[string]any{"progressToken": token, "message": say})
 		}
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, call.GetString("url", ""), nil)
 		if err != nil {

@@ -5,21 +5,54 @@ import (
 	"encoding/json"
 	"iter"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/mark3labs/mcp-go/mcp"
 )
 
 // A message is what JSON-RPC says of a message. What is absent is nil.
-type message struct{ id, method []byte }
+type message struct{ id, method, params []byte }
 
 // parseMessage returns the message that a valid JSON text holds, or the JSON-RPC error to answer it with.
+//
+// mcp-go decodes numbers to float64 and strings to valid Unicode. It would answer the request 9007199254740993 as
+// 9007199254740992, and take one with "id": null for a notification. Such requests are refused: to put their ids back
+// into all that mcp-go writes, streams included, would cost more than those ids are worth.
 func parseMessage(text []byte) (message, json.RawMessage) {
 	if text[0] != '{' {
 		return message{}, newError(nil, mcp.INVALID_REQUEST, "A message must be a JSON object.")
 	}
-	found := members(text, "id", "method")
-	return message{found[0], found[1]}, nil
+	found, repeated := members(text, "id", "method", "params", "jsonrpc", "result", "error")
+	m := message{found[0], found[1], found[2]}
+	if repeated == "id" {
+		return m, newError(nil, mcp.INVALID_REQUEST, "The message has more than one id.")
+	}
+	isRequest := m.method != nil && m.id != nil // a response's id is one of ours
+	switch {
+	case repeated != "":
+		return m, newError(echo(m.id), mcp.INVALID_REQUEST, "The message has more than one "+repeated+".")
+	case isRequest && !isString(m.id) && !isInteger(m.id):
+		return m, newError(echo(m.id), mcp.INVALID_REQUEST, "The id must be a string or an integer.")
+	case isRequest && !survives(m.id):
+		return m, newError(echo(m.id), mcp.INVALID_REQUEST, "The id cannot be sent back exactly: send a string of "+
+			"Unicode, or an integer within 2^53.")
+	case m.params == nil || m.params[0] != '{':
+		return m, nil
+	}
+	found, repeated = members(m.params, "_meta", "name", "arguments")
+	if repeated != "" {
+		return m, newError(echo(m.id), mcp.INVALID_PARAMS, "The params have more than one "+repeated+".")
+	}
+	if meta := found[0]; meta != nil && meta[0] == '{' {
+		found, repeated = members(meta, "progressToken")
+		if token := found[0]; repeated != "" || isRequest && token != nil && !survives(token) {
+			return m, newError(echo(m.id), mcp.INVALID_PARAMS, "The progressToken cannot be sent back exactly: send a string of "+
+				"Unicode, or an integer within 2^53.")
+		}
+	}
+	return m, nil
 }
 
 // echo returns an id as it came, or nil if JSON-RPC has no such ids.
@@ -33,10 +66,26 @@ func echo(id []byte) json.RawMessage {
 func isString(value []byte) bool { return value[0] == '"' }
 func isNumber(value []byte) bool { return value[0] == '-' || value[0] >= '0' && value[0] <= '9' }
 
-// members returns the values of the members of a JSON object that have these names, the last of
-// each. It compares names as encoding/json does, which mcp-go uses: "ID" is an id.
-func members(object []byte, names ...string) [][]byte {
-	values := make([][]byte, len(names))
+func isInteger(value []byte) bool { return isNumber(value) && !bytes.ContainsAny(value, ".eE") }
+
+// survives reports whether a value is the same after mcp-go has decoded it and encoded it again. It judges strings and
+// numbers only.
+func survives(value []byte) bool {
+	switch {
+	case isString(value):
+		// U+FFFD stands for half of a surrogate pair.
+		return !strings.ContainsRune(unquote(value), utf8.RuneError)
+	case isNumber(value):
+		f, err := strconv.ParseFloat(string(value), 64)
+		return err == nil && bytes.Equal(mustJSON(f), value)
+	}
+	return true
+}
+
+// members returns the values of the members of a JSON object that have these names, and one of these names that is
+// there more than once. It compares names as encoding/json does, which mcp-go uses: "ID" is an id.
+func members(object []byte, names ...string) (values [][]byte, repeated string) {
+	values = make([][]byte, len(names))
 	for part := range parts(object) {
 		end := stringEnd(part, 0)
 		name := unquote(part[:end])
@@ -44,10 +93,13 @@ func members(object []byte, names ...string) [][]byte {
 		if i < 0 {
 			continue
 		}
+		if values[i] != nil {
+			repeated = names[i]
+		}
 		_, value, _ := bytes.Cut(part[end:], []byte(":"))
 		values[i] = trim(value)
 	}
-	return values
+	return values, repeated
 }
 
 // parts returns the elements of an array, or the members of an object, from a valid JSON text.
