@@ -47,18 +47,6 @@ var floodBodies = []struct {
 	{"small text", bodyOf(0, toolCall, `"`+strings.Repeat("x", 60<<10)+`"`), "chunked"},
 }
 
-const (
-	toolCall = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"whoami","arguments":{"x":[%s]}}}`
-	toolMeta = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"whoami","arguments":{},"_meta":{` +
-		`"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"x":[%s]}}}`
-)
-
-// bodyOf fills a template up to about size bytes with repetitions of a value.
-func bodyOf(size int, template, value string) string {
-	n := max(1, (size-len(template))/(len(value)+1))
-	return fmt.Sprintf(template, strings.Repeat(value+",", n-1)+value)
-}
-
 // TestFloodOfBodies checks that neither one user nor a hundred can make the server need more than floodLimit, and that
 // another user is served meanwhile.
 func TestFloodOfBodies(t *testing.T) {
@@ -95,20 +83,34 @@ func TestFloodOfBodies(t *testing.T) {
 				stop := f.sendSlowly(t, crowd, 4, length, strings.Repeat(" ", size))
 				defer stop()
 				for range 20 {
-					f.whoami(t)
+					f.whoami(t, f.victim)
 				}
 				f.check(t)
 				if name == "large" { // positive control: this is what they take from others
-					if a := f.createIssue(t); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
+					if a := f.createIssue(t, victim); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
 						t.Errorf("another large request: got %d %.300s, want 503 with Retry-After", a.status, a.body)
 					}
 				}
 			})
 		}
 	}
+	t.Run("one user who sends slowly", func(t *testing.T) {
+		defer f.sendSlowly(t, crowd[:1], 1, "Transfer-Encoding: chunked", strings.Repeat(" ", 3800<<10))()
+		a := f.createIssue(t, crowd[0])
+		for a.status == http.StatusForbidden { // until the slow request has arrived
+			a = f.createIssue(t, crowd[0])
+		}
+		if a.status != http.StatusTooManyRequests || a.header.Get("Retry-After") == "" || outcome(t, a) != "null -32000" {
+			t.Errorf("the user's next large request: got %d %.300s, want 429 with Retry-After", a.status, a.body)
+		}
+		f.whoami(t, crowd[0])
+		if a := f.createIssue(t, victim); a.status != http.StatusOK {
+			t.Errorf("another user's large request: got %d %.300s, want 200", a.status, a.body)
+		}
+	})
 	t.Run("control: 3 MiB of text", func(t *testing.T) {
 		// The tool has sent it to GitHub, which takes less.
-		if a := f.createIssue(t); a.status != http.StatusOK || !strings.Contains(string(a.body), "github answered 400") {
+		if a := f.createIssue(t, victim); a.status != http.StatusOK || !strings.Contains(string(a.body), "github answered 400") {
 			t.Errorf("got %d %.300s, want the tool's result", a.status, a.body)
 		}
 		f.check(t)
@@ -169,7 +171,7 @@ func (f *flood) send(t *testing.T, users []string, times int, body string, chunk
 	answered := make(chan struct{})
 	go func() { all.Wait(); close(answered) }()
 	for n := 0; ; n++ {
-		f.whoami(t)
+		f.whoami(t, f.victim)
 		select {
 		case <-answered:
 			t.Logf("statuses: %v; the other user was answered %d times", seen, n+1)
@@ -214,19 +216,19 @@ func (f *flood) sendSlowly(t *testing.T, users []string, times int, length, body
 	}
 }
 
-func (f *flood) whoami(t *testing.T) {
+func (f *flood) whoami(t *testing.T, access string) {
 	t.Helper()
-	header := f.w.as(mcpHeader(f.victim, "tools/call", "whoami"))
+	header := f.w.as(mcpHeader(access, "tools/call", "whoami"))
 	a := fetch(t, http.MethodPost, f.address+"/mcp", header, strings.NewReader(bodyOf(0, toolMeta, "1")))
-	if a.status != http.StatusOK || !strings.Contains(string(a.body), "octocat") {
-		t.Errorf("the other user got %d %.300s, want the tool's result", a.status, a.body)
+	if a.status != http.StatusOK || !strings.Contains(string(a.body), `"subject"`) {
+		t.Errorf("the tool's caller got %d %.300s, want the tool's result", a.status, a.body)
 	}
 }
 
-// createIssue calls a tool of the victim with 3 MiB of text.
-func (f *flood) createIssue(t *testing.T) answer {
+// createIssue calls a tool with 3 MiB of text.
+func (f *flood) createIssue(t *testing.T, access string) answer {
 	t.Helper()
-	return fetch(t, http.MethodPost, f.address+"/mcp", f.w.as(legacyHeader(f.victim)), strings.NewReader(
+	return fetch(t, http.MethodPost, f.address+"/mcp", f.w.as(legacyHeader(access)), strings.NewReader(
 		`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"create_issue","arguments":{"repository":`+
 			`"octocat/hello-world","title":"x","body":"`+strings.Repeat("x", 3<<20)+`"}}}`))
 }

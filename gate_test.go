@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -132,6 +133,18 @@ func TestMissingScope(t *testing.T) {
 	}
 }
 
+const (
+	toolCall = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"whoami","arguments":{"x":[%s]}}}`
+	toolMeta = `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"whoami","arguments":{},"_meta":{` +
+		`"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"x":[%s]}}}`
+)
+
+// bodyOf fills a template up to about size bytes with repetitions of a value.
+func bodyOf(size int, template, value string) string {
+	n := max(1, (size-len(template))/(len(value)+1))
+	return fmt.Sprintf(template, strings.Repeat(value+",", n-1)+value)
+}
+
 // TestMCPBody: bodies that are not what the endpoint takes.
 func TestMCPBody(t *testing.T) {
 	w := newWorld(t, nil)
@@ -147,6 +160,9 @@ func TestMCPBody(t *testing.T) {
 		{"form", "application/x-www-form-urlencoded", "a=b", 400},
 		{"no media type", "", `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`, 400},
 		{"5 MB", "application/json", large, 413},
+		{"too many values", "application/json", bodyOf(1<<20, toolCall, "{}"), 413},
+		{"100 deep", "application/json", bodyOf(0, toolCall, strings.Repeat("[", 96)+strings.Repeat("]", 96)), 200},
+		{"101 deep", "application/json", bodyOf(0, toolCall, strings.Repeat("[", 97)+strings.Repeat("]", 97)), 413},
 	} {
 		for _, length := range []string{"with", "without"} {
 			t.Run(test.name+"/"+length+" Content-Length", func(t *testing.T) {
@@ -159,8 +175,16 @@ func TestMCPBody(t *testing.T) {
 				if length == "without" {
 					body = io.MultiReader(body)
 				}
-				if got := fetch(t, http.MethodPost, w.base+"/mcp", header, body).status; got != test.status {
-					t.Errorf("got status %d, want %d", got, test.status)
+				a := fetch(t, http.MethodPost, w.base+"/mcp", header, body)
+				if a.status != test.status {
+					t.Errorf("got status %d, want %d", a.status, test.status)
+				}
+				// What is no JSON is answered by mcp-go, in words.
+				if test.status != http.StatusOK && test.contentType == "application/json" && a.json["error"] == nil {
+					t.Errorf("got %.300s, want a JSON-RPC error", a.body)
+				}
+				if got := a.header.Get("WWW-Authenticate"); got != "" { // clients would throw their tokens away
+					t.Errorf("got the challenge %s", got)
 				}
 			})
 		}
@@ -170,6 +194,29 @@ func TestMCPBody(t *testing.T) {
 		a := fetch(t, http.MethodPost, w.serve(newStreamServer())+"/mcp", w.as(header), strings.NewReader(body))
 		if a.status != http.StatusOK || strings.Count(string(a.body), "x") < 3<<20 {
 			t.Errorf("got %d and %d bytes, want all of the text", a.status, len(a.body))
+		}
+	})
+	// A subscription keeps its memory as long as it is open.
+	t.Run("a subscription of 20 KB", func(t *testing.T) {
+		header := mcpHeader(access, "subscriptions/listen", "")
+		header.Del("Mcp-Name")
+		body := strings.Replace(listen7, "true", `true,"x":"`+strings.Repeat("x", 20<<10)+`"`, 1)
+		if got := w.call(http.MethodPost, "/mcp", header, body).status; got != http.StatusRequestEntityTooLarge {
+			t.Errorf("got status %d, want 413", got)
+		}
+		w.subscribe(w.base, access).hangUp() // positive control
+	})
+	t.Run("without the scope", func(t *testing.T) { // the body is judged first
+		header := legacyHeader(w.signInFor(w.register(callbackURI), "account:read").access)
+		const call = `{"jsonrpc":"2.0","id":%s,"method":"tools/call","params":{"name":"list_repositories","arguments":{%s}}}`
+		for body, want := range map[string]int{
+			fmt.Sprintf(call, "1", ""):                                     http.StatusForbidden,
+			fmt.Sprintf(call, "null", ""):                                  http.StatusBadRequest,
+			fmt.Sprintf(call, "1", `"x":"`+strings.Repeat("x", 5<<20)+`"`): http.StatusRequestEntityTooLarge,
+		} {
+			if got := w.call(http.MethodPost, "/mcp", header, body).status; got != want {
+				t.Errorf("%.100s: got status %d, want %d", body, got, want)
+			}
 		}
 	})
 	t.Run("5 MB without a token", func(t *testing.T) { // the token is asked for first
