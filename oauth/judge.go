@@ -157,7 +157,8 @@ func (s *Server) judgeAgain(ctx context.Context, g *Grant, private *ecdh.Private
 			return fmt.Errorf("saving user: %w", err)
 		}
 		return err
-	case errors.Is(err, upstream.ErrDead):
+	case errors.As(err, &failed) && errors.Is(err, upstream.ErrDead) && failed.Status != http.StatusUnauthorized:
+		// The account is suspended. A 401 would have been looked into.
 		if err := s.bury(ctx, g, credential, err); !errors.Is(err, ErrConflict) {
 			return err
 		}
