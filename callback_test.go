@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -25,9 +26,10 @@ func (w *world) atCallback(clientID string) *page {
 func TestConsentForm(t *testing.T) {
 	w := newWorld(t, nil)
 	id := w.register(callbackURI)
-	request := strings.TrimPrefix(w.authorizeURL(id, nil), w.base+"/authorize?")
-	toEvil := strings.ReplaceAll(request, url.QueryEscape(callbackURI), url.QueryEscape("https://evil.example/"))
-	good := url.Values{"request": {request}, "provider": {"github"}}
+	good := w.browser().open(w.authorizeURL(id, nil)).forms[0].fields
+	good.Set("provider", "github")
+	toEvil := strings.ReplaceAll(good.Get("request"), url.QueryEscape(callbackURI),
+		url.QueryEscape("https://evil.example/"))
 	own := http.Header{"Content-Type": {"application/x-www-form-urlencoded"}, "Sec-Fetch-Site": {"same-origin"}}
 	with := func(name, value string) http.Header {
 		h := own.Clone()
@@ -36,7 +38,7 @@ func TestConsentForm(t *testing.T) {
 		return h
 	}
 	changed := func(name, value string) string {
-		form := url.Values{"request": good["request"], "provider": good["provider"]}
+		form := maps.Clone(good)
 		form.Set(name, value)
 		return form.Encode()
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -68,9 +69,10 @@ func TestProtocolAuthorize(t *testing.T) {
 func TestProtocolRedirects(t *testing.T) {
 	w := newWorld(t, nil)
 	id := w.register(callbackURI + "?tenant=1")
-	request := strings.TrimPrefix(w.authorizeURL(id, func(q url.Values) { q.Del("redirect_uri") }), w.base+"/authorize?")
+	question := w.browser().open(w.authorizeURL(id, func(q url.Values) { q.Del("redirect_uri") })).forms[0].fields
 	answered := func(name, value string) answer {
-		form := url.Values{"request": {request}, name: {value}}
+		form := maps.Clone(question)
+		form.Set(name, value)
 		return w.call(http.MethodPost, "/authorize", http.Header{"Sec-Fetch-Site": {"same-origin"},
 			"Content-Type": {"application/x-www-form-urlencoded"}}, form.Encode())
 	}

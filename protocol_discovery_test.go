@@ -161,7 +161,9 @@ func TestProtocolDiscovery(t *testing.T) {
 			`{"redirect_uris":["`+callbackURI+`"]}`)
 		request := url.Values{"response_type": {"code"}, "client_id": {reg.str("client_id")},
 			"code_challenge": {testChallenge}, "code_challenge_method": {"S256"}}
-		form := url.Values{"request": {request.Encode()}, "decision": {"cancel"}}
+		page := ask(http.MethodGet, "/authorize?"+request.Encode(), nil, "")
+		form := parsePage(nil, &http.Response{Request: &http.Request{}}, page.body).forms[0].fields
+		form.Set("decision", "cancel")
 		a := ask(http.MethodPost, "/authorize", http.Header{"Content-Type": {"application/x-www-form-urlencoded"},
 			"Sec-Fetch-Site": {"same-origin"}}, form.Encode())
 		to, err := url.Parse(a.header.Get("Location"))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -82,8 +83,9 @@ func TestProtocolConsentPage(t *testing.T) {
 	})
 	t.Run("S2 overruled: the form has no token; who sent it is for the browser to say", func(t *testing.T) {
 		form := p.forms[0].fields
-		if len(form) != 1 || !form.Has("request") {
-			t.Fatalf("got %d fields, want the request alone", len(form))
+		fields := slices.Sorted(maps.Keys(form)) // the question, and its seal
+		if want := []string{"name", "redirect_uri", "request", "scopes", "seal"}; !slices.Equal(fields, want) {
+			t.Fatalf("got the fields %q, want %q", fields, want)
 		}
 		form.Set("provider", "github")
 		for site, want := range map[string]int{"same-origin": 303, "same-site": 403, "cross-site": 403, "none": 403,

@@ -21,7 +21,7 @@ var s256Challenge = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
 // An authRequest is a validated authorization request (RFC 6749 section 4.1.1, RFC 7636 section 4.3, RFC 8707
 // section 2).
 type authRequest struct {
-	raw       string // the query it was read from
+	question  // what the person is asked, or was
 	client    *Client
 	redirect  redirect
 	state     string
@@ -33,12 +33,12 @@ type authRequest struct {
 // nothing, and fetching it twice changes nothing.
 func (s *Server) handleAuthorize(w http.ResponseWriter, r *http.Request) {
 	r = withReference(r, r.URL.RawQuery)
-	req, err := s.parseAuthorize(r.Context(), r.URL.RawQuery)
+	req, err := s.parseAuthorize(r.Context(), r.URL.RawQuery, nil)
 	if err != nil {
 		s.authorizeError(w, r, req, err)
 		return
 	}
-	s.log.InfoContext(r.Context(), "asking for consent", "client", displayName(req.client.Name),
+	s.log.InfoContext(r.Context(), "asking for consent", "client", req.Name,
 		"redirect", req.redirect.place(), "scopes", len(req.scopes))
 	s.askConsent(w, r, req, http.StatusOK, "")
 }
@@ -47,14 +47,14 @@ func (s *Server) handleAuthorize(w http.ResponseWriter, r *http.Request) {
 func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, req *authRequest, status int, notice string) {
 	page := consentPage{
 		Notice:       notice,
-		ClientName:   req.client.Name,
+		ClientName:   req.Name,
+		Question:     req.question,
+		Seal:         s.sealQuestion(req.question),
 		Known:        s.clients[req.client.ID] != nil,
 		Publisher:    req.client.publisher(),
 		RedirectHost: req.redirect.place(),
 		RedirectURI:  req.redirect.uri.String(),
 		Local:        req.redirect.local(),
-		Request:      req.raw,
-		Document:     req.client.documentMark(),
 		Development:  s.development,
 	}
 	for _, p := range s.providers {
@@ -62,7 +62,7 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, req *authReq
 			continue
 		}
 		// Whether the flow will fit into a cookie is found out now, where there is still a client to tell.
-		if _, err := s.sealFlow(newFlow(p.ID, req.raw, s.now())); err != nil {
+		if _, err := s.sealFlow(newFlow(p.ID, req.question, s.now())); err != nil {
 			s.authorizeError(w, r, req, err)
 			return
 		}
@@ -80,7 +80,10 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, req *authReq
 
 // parseAuthorize validates a query in two steps. If the client or its redirect URI is not good, the request is nil
 // and nobody must be sent anywhere. After that the request is never nil, so that an error can offer the way back.
-func (s *Server) parseAuthorize(ctx context.Context, raw string) (*authRequest, error) {
+//
+// The query may be that of a question that was asked before. Then the redirect URI and the scopes are those of the
+// question, whatever the client's document says by now. Whether the client may still ask is looked up again.
+func (s *Server) parseAuthorize(ctx context.Context, raw string, asked *question) (*authRequest, error) {
 	if len(raw) > maxQuery {
 		return nil, invalidRequest("The request is too long.")
 	}
@@ -107,20 +110,53 @@ func (s *Server) parseAuthorize(ctx context.Context, raw string) (*authRequest, 
 	if client.registered() && !s.registration {
 		return nil, errRegistrationOff
 	}
-	to, err := client.redirect(q.Get("redirect_uri"), s.redirectSchemes)
-	if errors.Is(err, errRedirectScheme) {
-		return nil, &Error{Code: "invalid_request", Status: http.StatusBadRequest, Err: err,
-			Description: "This server does not open applications by the scheme of that address."}
-	}
+	to, err := s.redirectFor(ctx, client, asked, q.Get("redirect_uri"))
 	if err != nil {
-		return nil, &Error{Code: "invalid_request", Status: http.StatusBadRequest, Err: err,
-			Description: "The address to return to is not one that the application registered."}
+		return nil, err
 	}
-	req := &authRequest{raw: raw, client: client, redirect: to}
-	return req, s.parseGrantRequest(req, q)
+	req := &authRequest{client: client, redirect: to}
+	if err := s.parseGrantRequest(req, q); err != nil {
+		return req, err
+	}
+	if asked != nil {
+		req.question, req.scopes = *asked, s.declaredScopes(strings.Fields(asked.Scopes))
+		if len(req.scopes) == 0 {
+			return req, invalidRequest("This server no longer offers what was asked for.")
+		}
+		return req, nil
+	}
+	req.scopes = s.requestedScopes(q.Get("scope"))
+	req.question = question{Request: raw, Name: displayName(client.Name), Scopes: scopeNames(req.scopes)}
+	if q.Get("redirect_uri") == "" {
+		req.Redirect = to.uri.String()
+	}
+	return req, nil
 }
 
-// parseGrantRequest validates the parameters that say what the client wants.
+// redirectFor returns where the answer to a request goes: where the person was told that it goes, if they have been
+// asked; else to the redirect_uri of the request, which must be the client's.
+func (s *Server) redirectFor(ctx context.Context, client *Client, asked *question, requested string) (redirect, error) {
+	var to redirect
+	var err error
+	if asked == nil {
+		to, err = client.redirect(requested, s.redirectSchemes)
+	} else {
+		to, err = asked.redirect(requested, s.redirectSchemes)
+	}
+	switch {
+	case errors.Is(err, errRedirectScheme):
+		err = &Error{Code: "invalid_request", Status: http.StatusBadRequest, Err: err,
+			Description: "This server does not open applications by the scheme of that address."}
+	case err != nil:
+		err = &Error{Code: "invalid_request", Status: http.StatusBadRequest, Err: err,
+			Description: "The address to return to is not one that the application registered."}
+	case asked != nil: // the client may no longer name the host that the operator has blocked since
+		err = s.checkBlocked(ctx, &Client{RedirectURIs: []string{to.uri.String()}})
+	}
+	return to, err
+}
+
+// parseGrantRequest validates the parameters that say what the client wants. A scope cannot be wrong.
 func (s *Server) parseGrantRequest(req *authRequest, q url.Values) error {
 	// A state that cannot be echoed is not echoed by the error either.
 	if state := q.Get("state"); len(state) <= maxState && visible(state) && len(q["state"]) <= 1 {
@@ -144,11 +180,7 @@ func (s *Server) parseGrantRequest(req *authRequest, q url.Values) error {
 		return invalidRequest("A code_challenge with code_challenge_method S256 is required (RFC 7636).")
 	}
 	req.challenge = q.Get("code_challenge")
-	if err := s.checkResource(q["resource"]); err != nil {
-		return err
-	}
-	req.scopes = s.requestedScopes(q.Get("scope"))
-	return nil
+	return s.checkResource(q["resource"])
 }
 
 // repeated returns the first of these parameters that comes more than once.

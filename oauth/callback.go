@@ -55,7 +55,7 @@ func (s *Server) handleCallback(w http.ResponseWriter, r *http.Request) {
 		s.finishVisit(ctx, w, r, f, p, q)
 		return
 	}
-	req, err := s.parseAuthorize(ctx, f.Request)
+	req, err := s.parseAuthorize(ctx, f.Request, &f.question)
 	if err != nil {
 		if asError(err).Status != http.StatusServiceUnavailable {
 			s.endFlow(w, f)

@@ -78,7 +78,7 @@ func (s *Server) handleVisit(w http.ResponseWriter, r *http.Request) {
 		s.authorizeError(w, r, nil, err)
 		return
 	}
-	s.startVisit(w, r, newFlow(p.ID, "", s.now()), p, another)
+	s.startVisit(w, r, newFlow(p.ID, question{}, s.now()), p, another)
 }
 
 // handleDisconnect handles POST /connections/disconnect: the tokens of one connection are dead at once.
@@ -120,7 +120,7 @@ func (s *Server) handleDisconnectAll(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, connectionsPath, http.StatusSeeOther)
 		return
 	}
-	f := newFlow(v.Provider, "", s.now())
+	f := newFlow(v.Provider, question{}, s.now())
 	f.Disconnect = v.User
 	s.startVisit(w, r, f, s.provider(v.Provider), true)
 }

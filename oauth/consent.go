@@ -17,22 +17,20 @@ func (s *Server) handleConsent(w http.ResponseWriter, r *http.Request) {
 		s.authorizeError(w, r, nil, err)
 		return
 	}
-	raw := form.Get("request")
-	r = withReference(r, raw)
-	req, err := s.parseAuthorize(r.Context(), raw)
+	r = withReference(r, form.Get("request"))
+	asked := s.openQuestion(form)
+	if asked != nil && form.Get("decision") == "cancel" {
+		s.cancel(w, r, asked)
+		return
+	}
+	req, err := s.parseAuthorize(r.Context(), form.Get("request"), nil)
 	if err != nil {
 		s.authorizeError(w, r, req, err)
 		return
 	}
-	if form.Get("decision") == "cancel" {
-		s.log.InfoContext(r.Context(), "consent refused")
-		s.redirectToClient(w, r, req, url.Values{"error": {"access_denied"},
-			"error_description": {"The person did not allow it."}})
-		return
-	}
 	// Consent is to what the page said, and that may be long ago.
-	if form.Get("document") != req.client.documentMark() {
-		s.askConsent(w, r, req, http.StatusConflict, "The application has changed what it says of itself. Look again.")
+	if asked == nil || *asked != req.question {
+		s.askConsent(w, r, req, http.StatusConflict, "Something on this page has changed since you opened it. Look again.")
 		return
 	}
 	p, another, err := s.chosenProvider(form)
@@ -40,7 +38,7 @@ func (s *Server) handleConsent(w http.ResponseWriter, r *http.Request) {
 		s.authorizeError(w, r, req, err)
 		return
 	}
-	err = s.goUpstream(w, r, newFlow(p.ID, raw, s.now()), p, upstreamScopes(req.scopes, p), another)
+	err = s.goUpstream(w, r, newFlow(p.ID, *asked, s.now()), p, upstreamScopes(req.scopes, p), another)
 	if errors.Is(err, errTooLong) {
 		s.authorizeError(w, r, req, err)
 	} else if err != nil { // the other providers may be well
@@ -52,6 +50,18 @@ func (s *Server) handleConsent(w http.ResponseWriter, r *http.Request) {
 	} else {
 		s.log.InfoContext(r.Context(), "consent given", "provider", p.ID)
 	}
+}
+
+// cancel sends the person back to the client without having signed in, as the page said that it would.
+func (s *Server) cancel(w http.ResponseWriter, r *http.Request, asked *question) {
+	req, err := s.parseAuthorize(r.Context(), asked.Request, asked)
+	if err != nil {
+		s.authorizeError(w, r, req, err)
+		return
+	}
+	s.log.InfoContext(r.Context(), "consent refused")
+	s.redirectToClient(w, r, req, url.Values{"error": {"access_denied"},
+		"error_description": {"The person did not allow it."}})
 }
 
 // chosenProvider returns the provider whose button was pressed, and whether it was the one for another account there.
@@ -111,7 +121,7 @@ func (s *Server) sameOrigin(r *http.Request) bool {
 func (s *Server) redirectToClient(w http.ResponseWriter, r *http.Request, req *authRequest, params url.Values) {
 	to := req.redirect.url(s.answer(req, params))
 	if req.redirect.private() {
-		s.pages.handOver(w, http.StatusOK, handOverPage{ClientName: req.client.Name, URL: to, Place: req.redirect.place(),
+		s.pages.handOver(w, http.StatusOK, handOverPage{ClientName: req.Name, URL: to, Place: req.redirect.place(),
 			Denied: params.Has("error")})
 		return
 	}

@@ -7,7 +7,7 @@
 //	    | GET /.well-known/...         |  metadata.go                          |
 //	    | POST /register               |  register.go, client.go               |
 //	 browser                           |                                       |
-//	    | GET /authorize               |  authorize.go: the consent page       |
+//	    | GET /authorize               |  authorize.go, question.go: consent   |
 //	    | POST /authorize              |  consent.go: sets the flow cookie,    |
 //	    |<------------------------ 303 |  flow.go                              |
 //	    | GET .../authorize ------------------------------------------------>  |
@@ -48,7 +48,8 @@
 //   - Everything is checked before anything is consumed. Codes and refresh tokens are consumed by one
 //     compare-and-swap. A refresh that is repeated gets the same answer (refresh.go).
 //   - A browser is redirected only to a redirect URI that is known to be the client's: the type redirect has one
-//     constructor. An error goes back to the client only after the person has been asked.
+//     constructor. An error goes back to the client only after the person has been asked. What the person was shown is
+//     sealed (question.go), and is what happens.
 //   - invalid_grant, invalid_client and 401 are said only when they are true, because clients throw credentials away
 //     on them. Trouble of ours, or of the upstream's, is a 503 that consumes nothing.
 //   - The configured base URL is the only source of identity: issuer, audience, callbacks and cookie names come from

@@ -2,7 +2,6 @@ package oauth
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -61,16 +60,6 @@ func (c *Client) publisher() string {
 		return u.Host
 	}
 	return ""
-}
-
-// documentMark tells what the consent page says by a client's metadata document; it is empty for a client without one.
-// What else is in the document may differ between two instances' copies, and is not what the person is asked about.
-func (c *Client) documentMark() string {
-	if c.Document == nil {
-		return ""
-	}
-	hash := HashOf(displayName(c.Name))
-	return hex.EncodeToString(hash[:8])
 }
 
 // parseDocumentURL checks the address of a document, or of a key set that one names: https, with a path, without dot

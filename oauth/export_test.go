@@ -31,7 +31,7 @@ func (s *Server) SignInAs(ctx context.Context, clientName string, id upstream.Id
 		return nil, "", err
 	}
 	req := &authRequest{client: c, redirect: to, challenge: testChallenge, scopes: s.requestedScopes("")}
-	code, err := s.bind(ctx, newFlow("github", "", s.now()), s.providers[0], req, id, t)
+	code, err := s.bind(ctx, newFlow("github", question{}, s.now()), s.providers[0], req, id, t)
 	return c, code, err
 }
 

@@ -19,9 +19,9 @@ import (
 //
 // A flow without a Request is a visit to /connections. What a flow is for is sealed, and only decides the callback.
 type flow struct {
-	ID         []byte    `json:"i"` // 32 random bytes
-	Provider   string    `json:"p"`
-	Request    string    `json:"q"`           // the raw query of GET /authorize, validated again at every step
+	ID       []byte `json:"i"` // 32 random bytes
+	Provider string `json:"p"`
+	question
 	Disconnect []byte    `json:"d,omitempty"` // the User.ID that a visit is to disconnect from everything
 	Began      time.Time `json:"t"`
 }
@@ -35,9 +35,9 @@ const (
 	maxCookie = 4096
 )
 
-func newFlow(provider, request string, now time.Time) *flow {
+func newFlow(provider string, asked question, now time.Time) *flow {
 	id := newSecret()
-	return &flow{ID: id[:], Provider: provider, Request: request, Began: now}
+	return &flow{ID: id[:], Provider: provider, question: asked, Began: now}
 }
 
 // flows packs them.

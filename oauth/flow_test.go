@@ -46,7 +46,7 @@ func TestFlowCookie(t *testing.T) {
 	} {
 		t.Run("S5: "+tt.baseURL, func(t *testing.T) {
 			s := newTestServer(t, tt.baseURL)
-			f := newFlow("github", "client_id=x&state=y", s.now())
+			f := newFlow("github", question{Request: "client_id=x&state=y"}, s.now())
 			c, err := s.sealFlow(f)
 			if err != nil {
 				t.Fatal(err)
@@ -70,7 +70,7 @@ func TestFlowIsFoundOnlyByItsOwnStateInItsOwnBrowser(t *testing.T) {
 	s := newTestServer(t, "https://mcp.example")
 	began := s.now()
 	seal := func() (*flow, *http.Cookie) {
-		f := newFlow("github", "", began)
+		f := newFlow("github", question{}, began)
 		c, err := s.sealFlow(f)
 		if err != nil {
 			t.Fatal(err)
@@ -119,7 +119,7 @@ func TestFifthFlowOfABrowserPushesOutTheOldest(t *testing.T) {
 		for _, c := range jar {
 			r.AddCookie(c)
 		}
-		f := newFlow("github", "", s.now())
+		f := newFlow("github", question{}, s.now())
 		if err := s.startFlow(w, r, f); err != nil {
 			t.Fatal(err)
 		}
@@ -149,9 +149,11 @@ func TestLargestRequestFitsIntoACookie(t *testing.T) {
 	}
 	request := func(state int) string {
 		return url.Values{"client_id": {clientIDPrefix + noise(maxClientID-len(clientIDPrefix))}, "state": {noise(state)},
-			"redirect_uri": {"https://client.example/callback"}, "code_challenge": {noise(43)}}.Encode()
+			"response_type": {"code"}, "code_challenge": {noise(43)}, "code_challenge_method": {"S256"},
+			"resource": {s.resource}}.Encode()
 	}
-	f := newFlow("github", request(maxState), s.now())
+	f := newFlow("github", question{Request: request(maxState), Redirect: "https://client.example/callback",
+		Name: noise(maxNameLength), Scopes: "account:read repos:read issues:write calendar:read"}, s.now())
 	if _, err := s.sealFlow(f); err != nil {
 		t.Errorf("client_id and state of 1,024 characters: %v", err)
 	}
@@ -163,7 +165,7 @@ func TestLargestRequestFitsIntoACookie(t *testing.T) {
 
 func FuzzFlowCookie(f *testing.F) {
 	s := newTestServer(f, "https://mcp.example")
-	good, err := s.sealFlow(&flow{ID: make([]byte, 32), Provider: "github", Request: "a=b", Began: s.now()})
+	good, err := s.sealFlow(&flow{ID: make([]byte, 32), Provider: "github", question: question{Request: "a=b"}, Began: s.now()})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -178,7 +180,7 @@ func FuzzFlowCookie(f *testing.F) {
 		// Sealed here, then (each fuzzing process seals its own); and so nothing close to it was.
 		for i := range value {
 			changed := s.openFlow(&http.Cookie{Name: good.Name, Value: flip(value, i)})
-			if changed != nil && !cmp.Equal(changed, sealed) { // base64 can spell the same in several ways
+			if changed != nil && !cmp.Equal(changed, sealed, cmp.AllowUnexported(flow{})) { // base64 can spell the same in several ways
 				t.Fatalf("opened a cookie that was not sealed here: %q", flip(value, i))
 			}
 		}

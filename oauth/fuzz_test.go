@@ -75,7 +75,7 @@ func FuzzAuthorizeQuery(f *testing.F) {
 	f.Add(good + "&redirect_uri=https%3A%2F%2Fevil.example%2F")
 	f.Add(good + "&state=2&resource=https://mcp.example")
 	f.Fuzz(func(t *testing.T, raw string) {
-		req, err := s.parseAuthorize(t.Context(), raw)
+		req, err := s.parseAuthorize(t.Context(), raw, nil)
 		if req == nil {
 			if err == nil {
 				t.Fatal("neither a request nor an error")

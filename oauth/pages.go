@@ -35,8 +35,8 @@ func newPages(server string) *pages {
 }
 
 // consentPage is the data of consent.html, which asks the person, and is where they choose a provider. Its form posts
-// to /authorize: request and document, and then provider or another (the ID of a provider, to choose an account there),
-// or decision=cancel.
+// to /authorize: the question and its seal, and then provider or another (the ID of a provider, to choose an account
+// there), or decision=cancel.
 type consentPage struct {
 	Notice       string // why the person is asked again; empty the first time
 	ClientName   string // as registered
@@ -47,8 +47,8 @@ type consentPage struct {
 	Local        bool   // the redirect ends at a program on the person's own computer
 	Scopes       []scopeLine
 	Providers    []providerButton
-	Request      string // the raw query of GET /authorize
-	Document     string // Client.documentMark
+	Question     question
+	Seal         string // Server.sealQuestion
 	Development  bool   // the providers are stand-ins
 }
 

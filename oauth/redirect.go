@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"errors"
 	"html/template"
 	"net"
@@ -122,8 +123,9 @@ func matchesRedirect(registered, requested string) bool {
 	return a.String() == b.String()
 }
 
-// A redirect is a redirect URI that is known to be the client's. Only [Client.redirect] makes one, and only a
-// redirect can send a browser away to a client: what has not been validated cannot be redirected to.
+// A redirect is a redirect URI that is known to be the client's: it is registered ([Client.redirect]), or was when we
+// sealed it into a question ([question.redirect]). Only newRedirect makes one, for those two, and only a redirect can
+// send a browser away to a client: what has not been validated cannot be redirected to.
 type redirect struct{ uri *url.URL }
 
 // errRedirectScheme: the redirect URI is the client's, and this server does not use its scheme.
@@ -141,7 +143,18 @@ func (c *Client) redirect(requested string, schemes []string) (redirect, error) 
 	if !slices.ContainsFunc(c.RedirectURIs, func(r string) bool { return matchesRedirect(r, requested) }) {
 		return redirect{}, errors.New("redirect_uri is not one that the client registered")
 	}
-	u, err := parseRedirectURI(requested)
+	return newRedirect(requested, schemes)
+}
+
+// redirect returns the redirect URI that the person was told of. The parameter redirect_uri is that of the question's
+// own query.
+func (q *question) redirect(requested string, schemes []string) (redirect, error) {
+	return newRedirect(cmp.Or(requested, q.Redirect), schemes)
+}
+
+// newRedirect returns the redirect to a URI that is known to be the client's, if it may be used now.
+func newRedirect(uri string, schemes []string) (redirect, error) {
+	u, err := parseRedirectURI(uri)
 	if err != nil {
 		return redirect{}, err
 	}

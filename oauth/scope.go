@@ -72,19 +72,34 @@ func checkScopes(scopes []Scope) error {
 // servers. Where nothing is left the scopes of a sign-in are meant. The person sees them, and the answer to the token
 // request names what was granted.
 func (s *Server) requestedScopes(param string) []Scope {
-	asked := strings.Fields(param)
-	pick := func(want func(Scope) bool) (picked []Scope) {
-		for _, sc := range s.scopes {
-			if want(sc) && (sc.Provider == "" || s.provider(sc.Provider) != nil) {
-				picked = append(picked, sc)
-			}
-		}
-		return picked
-	}
-	if named := pick(func(sc Scope) bool { return slices.Contains(asked, sc.Name) }); len(named) > 0 {
+	if named := s.declaredScopes(strings.Fields(param)); len(named) > 0 {
 		return named
 	}
-	return pick(func(sc Scope) bool { return sc.AtSignIn })
+	return s.pickScopes(func(sc Scope) bool { return sc.AtSignIn })
+}
+
+// declaredScopes returns the scopes of these names, in the order of their declaration.
+func (s *Server) declaredScopes(names []string) []Scope {
+	return s.pickScopes(func(sc Scope) bool { return slices.Contains(names, sc.Name) })
+}
+
+// pickScopes returns the scopes that are wanted, except those whose provider is not configured.
+func (s *Server) pickScopes(want func(Scope) bool) (picked []Scope) {
+	for _, sc := range s.scopes {
+		if want(sc) && (sc.Provider == "" || s.provider(sc.Provider) != nil) {
+			picked = append(picked, sc)
+		}
+	}
+	return picked
+}
+
+// scopeNames returns the value of a scope parameter (RFC 6749 section 3.3).
+func scopeNames(scopes []Scope) string {
+	var names []string
+	for _, sc := range scopes {
+		names = append(names, sc.Name)
+	}
+	return strings.Join(names, " ")
 }
 
 // ofProvider returns those of the scopes that make sense with the provider.

@@ -1,0 +1,42 @@
+package oauth
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"net/url"
+	"slices"
+)
+
+// A question is what the consent page shows: the client's name, its redirect URI and the scopes. It is sealed from the
+// page to the redirect back, first in the page's form, then in the flow's cookie. A client's document can change in
+// between, and so can our configuration. What the person saw is what happens.
+type question struct {
+	Request  string `json:"q"`           // the raw query of GET /authorize
+	Redirect string `json:"u,omitempty"` // the redirect URI; empty if the query says it
+	Name     string `json:"n,omitempty"` // of the client, as displayed
+	Scopes   string `json:"s,omitempty"` // names, with spaces between
+}
+
+// sealQuestion returns the MAC of a question, for the page's form.
+func (s *Server) sealQuestion(q question) string {
+	return hex.EncodeToString(s.questionMAC(s.ring.seals(), q))
+}
+
+func (s *Server) questionMAC(k ringKey, q question) []byte {
+	h := hmac.New(sha256.New, k.derive("consent page", s.baseURL))
+	h.Write(join([]byte(q.Request), []byte(q.Redirect), []byte(q.Name), []byte(q.Scopes)))
+	return h.Sum(nil)
+}
+
+// openQuestion returns the question that the page asked whose form this is. It is nil if no page of ours asked it, or
+// one did under a secret that is gone.
+func (s *Server) openQuestion(form url.Values) *question {
+	q := question{Request: form.Get("request"), Redirect: form.Get("redirect_uri"), Name: form.Get("name"),
+		Scopes: form.Get("scopes")}
+	mac, err := hex.DecodeString(form.Get("seal"))
+	if err != nil || !slices.ContainsFunc(s.ring, func(k ringKey) bool { return hmac.Equal(mac, s.questionMAC(k, q)) }) {
+		return nil
+	}
+	return &q
+}
