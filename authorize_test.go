@@ -65,6 +65,29 @@ func TestRegister(t *testing.T) {
 			}
 		})
 	}
+	// What could be used nowhere is refused, and said why; beside one that can be used it does no harm.
+	for _, uri := range []string{"urn:ietf:wg:oauth:2.0:oob", "x:y", "my-app://callback",
+		"cursor://anysphere.cursor-deeplink/mcp/install?name=x&config=e30", "vscode:extension/evil.extension",
+		"vscode:mcp/install?%7B%7D", "vscode-insiders://vscode.git/clone?url=https://evil.example/x.git"} {
+		t.Run("no callback: "+uri, func(t *testing.T) {
+			a := w.registration(map[string]any{"redirect_uris": []string{uri}})
+			assertJSONError(t, a, 400, "invalid_redirect_uri")
+			for _, want := range []string{"cursor, vscode, vscode-insiders", "vscode://publisher.extension/oauth/callback"} {
+				if !strings.Contains(a.str("error_description"), want) {
+					t.Errorf("the description does not say %q: %s", want, a.str("error_description"))
+				}
+			}
+			id := w.register(uri, callbackURI)
+			p := w.browser().open(w.authorizeURL(id, func(q url.Values) { q.Set("redirect_uri", uri) }))
+			assertErrorPage(t, p, http.StatusBadRequest, "/authorize", "invalid_request")
+			if len(p.links) != 0 {
+				t.Errorf("the page links to %q, want to nowhere", p.links)
+			}
+			if p = w.browser().open(w.authorizeURL(id, nil)); p.status != http.StatusOK {
+				t.Errorf("control: the other redirect URI leads to status %d", p.status)
+			}
+		})
+	}
 	for _, uri := range []string{"", "/callback", "client.example/callback", "//client.example/callback",
 		"http://client.example/callback", "http://localhost.evil.example/callback", "http://127.0.0.2/callback",
 		"https://user@client.example/callback", "https://user:password@client.example/callback",

@@ -103,11 +103,15 @@ func TestBrowserHandOver(t *testing.T) {
 
 	b.open(ask)
 	b.press("Cancel")
+	b.see("You did not allow it")
+	if _, refresh, _ := strings.Cut(b.text(), "Your browser opens"); refresh != "" {
+		t.Error("after Cancel the page says that it opens the application")
+	}
+	b.do(chromedp.Click(chromedp.Search(`//a[normalize-space()="Return to Test client"]`)))
 	answer = d.opened(uri)
 	if answer.Get("error") != "access_denied" || answer.Get("state") != "xyz" || answer.Has("code") {
 		t.Errorf("after Cancel the application got error %q, want access_denied with its state", answer.Get("error"))
 	}
-	b.see("You did not allow it")
 	b.screenshot("hand-over-denied")
 	b.assertRefererStaysHome(w)
 }

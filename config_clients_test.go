@@ -92,6 +92,9 @@ func TestClientMistakes(t *testing.T) {
 			[]string{`client "a" has a redirect URI (number 1)`}},
 		{"scheme that is not listed", `[{"client_id":"a",` + name + `,"redirect_uris":["my-app://cb"]}]`, nil,
 			[]string{`client "a" has a private scheme in redirect URI 1`, "REDIRECT_SCHEMES=cursor,my-app"}},
+		{"redirect that installs something", `[{"client_id":"a",` + name +
+			`,"redirect_uris":["vscode:extension/evil.extension"]}]`, nil,
+			[]string{`client "a" has a redirect URI (number 1)`, "vscode://publisher.extension/oauth/callback"}},
 		{"short secret", `[{"client_id":"a",` + name + `,` + uris + `,"client_secret":"canary"}]`, nil,
 			[]string{`client "a" needs a random client_secret`, "openssl rand -base64 32"}},
 		{"no secret", `[{"client_id":"a",` + name + `,` + uris + `,"token_endpoint_auth_method":"client_secret_post"}]`, nil,

@@ -25,11 +25,11 @@ func TestHandOver(t *testing.T) {
 				const state = "abc+/=&;'\"<>"
 				private := strings.HasPrefix(uri, "cursor:")
 				ask := w.authorizeURL(id, func(q url.Values) { q.Set("redirect_uri", uri); q.Set("state", state) })
-				answered := func(p *page) url.Values { // what the client gets to see
+				answered := func(p *page, byItself bool) url.Values { // what the client gets to see
 					t.Helper()
 					to := p.url.String()
 					if private {
-						to = p.opens(t)
+						to = p.opens(t, byItself)
 					}
 					if p.status != map[bool]int{true: http.StatusOK, false: 0}[private] {
 						t.Fatalf("got status %d, want a page for a private scheme, else a redirect", p.status)
@@ -49,16 +49,16 @@ func TestHandOver(t *testing.T) {
 				if strings.Contains(p.text, place) != private {
 					t.Errorf("the consent page says that it leads to %s: %t, want %t", place, !private, private)
 				}
-				if got := answered(p.press("Cancel", nil)); got.Get("error") != "access_denied" || got.Has("code") {
+				if got := answered(p.press("Cancel", nil), false); got.Get("error") != "access_denied" || got.Has("code") {
 					t.Errorf("after Cancel the client got %q, want access_denied", got.Get("error"))
 				}
 				p = w.browser().open(ask).press("Continue with GitHub", nil)
-				if got := answered(p.press("Deny", nil)); got.Get("error") != "access_denied" || got.Has("code") {
+				if got := answered(p.press("Deny", nil), false); got.Get("error") != "access_denied" || got.Has("code") {
 					t.Errorf("after Deny the client got %q, want access_denied", got.Get("error"))
 				}
 
 				p = w.browser().open(ask).press("Continue with GitHub", nil).press("Authorize", nil)
-				form := codeForm(id, answered(p).Get("code"), "redirect_uri", uri)
+				form := codeForm(id, answered(p, true).Get("code"), "redirect_uri", uri)
 				assertJSONError(t, w.post("/token", form), http.StatusOK, "")
 
 				p = w.browser().open(ask + "&scope=a&scope=b")
@@ -72,12 +72,19 @@ func TestHandOver(t *testing.T) {
 }
 
 // opens returns where a hand-over page leads, in all ways that there are, and checks that it takes the same care of the
-// code as a redirect would.
-func (p *page) opens(t *testing.T) string {
+// code as a redirect would. It leads there by itself only if the person is signed in: nobody who says no wants an
+// address to be opened that a stranger has registered.
+func (p *page) opens(t *testing.T, byItself bool) string {
 	t.Helper()
-	to, ok := strings.CutPrefix(p.header.Get("Refresh"), "0;url=")
-	if !ok || len(p.links) != 1 || p.links[0] != to || !strings.Contains(p.text, to) {
-		t.Fatalf("by itself, by its link, and in letters, the page of status %d leads to different places", p.status)
+	if len(p.links) != 1 || !strings.Contains(p.text, p.links[0]) {
+		t.Fatalf("by its link and in letters, the page of status %d leads to different places", p.status)
+	}
+	to, want := p.links[0], ""
+	if byItself {
+		want = "0;url=" + to
+	}
+	if got := p.header.Get("Refresh"); got != want || strings.Contains(p.text, "Your browser opens") != byItself {
+		t.Errorf("the page opens the application by itself: %t, want %t", got != "", byItself)
 	}
 	if cache, referrer := p.header.Get("Cache-Control"), p.header.Get("Referrer-Policy"); cache != "no-store" ||
 		referrer != "same-origin" {

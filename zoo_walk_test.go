@@ -277,7 +277,7 @@ func (k *keeper) authorize(host *documentHost) string {
 	back := consent.press("Continue with GitHub", nil).press("Authorize", nil)
 	address := back.url.String()
 	if scheme != "https" && scheme != "http" { // 31
-		address = back.opens(k.t)
+		address = back.opens(k.t, true)
 	} else if back.status != 0 {
 		k.t.Fatalf("the sign-in ended at %s with status %d:\n%s", back.url.Path, back.status, back.text)
 	}

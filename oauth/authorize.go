@@ -147,6 +147,9 @@ func (s *Server) redirectFor(ctx context.Context, client *Client, asked *questio
 	case errors.Is(err, errRedirectScheme):
 		err = &Error{Code: "invalid_request", Status: http.StatusBadRequest, Err: err,
 			Description: "This server does not open applications by the scheme of that address."}
+	case errors.Is(err, errNotCallback):
+		err = &Error{Code: "invalid_request", Status: http.StatusBadRequest, Err: err,
+			Description: "The address to return to is not a callback: it would make an editor do something else."}
 	case err != nil:
 		err = &Error{Code: "invalid_request", Status: http.StatusBadRequest, Err: err,
 			Description: "The address to return to is not one that the application registered."}

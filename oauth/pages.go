@@ -99,10 +99,14 @@ type handOverPage struct {
 }
 
 // handOver is what a redirect is for a private scheme. A bare redirect would leave the person in front of a blank tab,
-// and without a way out if the application does not open, or runs on another computer.
+// and without a way out if the application does not open, or runs on another computer. Only a sign-in opens the
+// application by itself. Anybody can register a client, so a person who says no to one should not have its address
+// opened: for that they must press the button.
 func (p *pages) handOver(w http.ResponseWriter, status int, d handOverPage) {
 	d.ClientName = displayName(d.ClientName)
-	w.Header().Set("Refresh", "0;url="+string(d.URL)) // opens it without a click or a script
+	if !d.Denied {
+		w.Header().Set("Refresh", "0;url="+string(d.URL)) // opens it without a click or a script
+	}
 	p.write(w, status, p.handOverTemplate, d)
 }
 

@@ -90,6 +90,9 @@ func parseClient(entry []byte, redirectSchemes []string) (c Client, mistakes []s
 		if _, err := c.redirect(uri, redirectSchemes); errors.Is(err, errRedirectScheme) {
 			wrong(fmt.Sprintf("has a private scheme in redirect URI %d that REDIRECT_SCHEMES does not list, for example "+
 				"REDIRECT_SCHEMES=cursor,my-app", i+1))
+		} else if errors.Is(err, errNotCallback) {
+			wrong(fmt.Sprintf("has a redirect URI (number %d) that makes an editor do something else than take an answer; "+
+				`for example "vscode://publisher.extension/oauth/callback"`, i+1))
 		} else if err != nil {
 			wrong(fmt.Sprintf("has a redirect URI (number %d) that may not be used: %v, for example "+
 				`"https://app.example.com/callback"`, i+1, errRedirectURI))

@@ -25,6 +25,16 @@ var (
 		"https"}
 
 	privateScheme = regexp.MustCompile(`^[a-z][a-z0-9.+-]*$`)
+	// editorSchemes open VS Code and what descends from it. See callbackOfExtension.
+	editorSchemes = []string{"antigravity", "code-oss", "cursor", "kiro", "trae", "vscode", "vscode-insiders", "vscodium",
+		"windsurf"}
+
+	// callbackOfExtension is the shape of a callback in an editor: "vscode://publisher.extension/mcp-auth/callback/1f2e".
+	// Other addresses there install an extension or an MCP server ("cursor://anysphere.cursor-deeplink/mcp/install?..."),
+	// clone a repository or open a file. These take parameters, and no segment of their paths is called a callback.
+	callbackOfExtension = regexp.MustCompile(`^[a-z-]+://[\w-]+\.[\w-]+` +
+		`(/[\w~-][\w.~-]*)*/[\w-]*[cC]allback(/[\w~-][\w.~-]*)*/?$`)
+
 	// A last label that begins with a digit would be an IPv4 address to a browser: 0x7f.1 is 127.0.0.1.
 	ldhHost = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z]([a-z0-9-]*[a-z0-9])?\.?$`)
 )
@@ -128,8 +138,13 @@ func matchesRedirect(registered, requested string) bool {
 // send a browser away to a client: what has not been validated cannot be redirected to.
 type redirect struct{ uri *url.URL }
 
-// errRedirectScheme: the redirect URI is the client's, and this server does not use its scheme.
-var errRedirectScheme = errors.New("redirect_uri has a private scheme that is not in REDIRECT_SCHEMES")
+var (
+	// errRedirectScheme: the redirect URI is the client's, and this server does not use its scheme.
+	errRedirectScheme = errors.New("redirect_uri has a private scheme that is not in REDIRECT_SCHEMES")
+	// errNotCallback: the redirect URI is the client's, and makes the editor do something else than take an answer.
+	errNotCallback = errors.New("redirect_uri is not the callback of an extension, " +
+		"for example vscode://publisher.extension/oauth/callback")
+)
 
 // redirect returns the redirect URI to use for a request's redirect_uri parameter, which may be left out if the
 // client registered exactly one (RFC 6749 section 3.1.2.3). Of private schemes only these may be used.
@@ -159,8 +174,11 @@ func newRedirect(uri string, schemes []string) (redirect, error) {
 		return redirect{}, err
 	}
 	to := redirect{u}
-	if to.private() && !slices.Contains(schemes, u.Scheme) {
+	switch {
+	case to.private() && !slices.Contains(schemes, u.Scheme):
 		return redirect{}, errRedirectScheme
+	case slices.Contains(editorSchemes, u.Scheme) && !callbackOfExtension.MatchString(uri):
+		return redirect{}, errNotCallback
 	}
 	return to, nil
 }

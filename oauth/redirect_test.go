@@ -117,6 +117,20 @@ func TestPrivateSchemes(t *testing.T) {
 		{"file", "file:///etc/passwd", ""},
 		{"text that turns around in the host", "cursor://%E2%80%AEpcm", ""},
 		{"user name", "cursor://a@b/cb", ""},
+		{"a port of an editor", "cursor://anysphere.cursor-mcp:80/oauth/callback", ""},
+		{"an editor's host that is no extension", "cursor://file/oauth/callback", ""},
+		{"Cline in Cursor", "cursor://saoudrizwan.claude-dev/mcp-auth/callback/1f2e", "cursor://saoudrizwan.claude-dev"},
+		{"an extension with another spelling", "cursor://Vendor.ext/authCallback", "cursor://Vendor.ext"},
+		{"installs an MCP server", "cursor://anysphere.cursor-deeplink/mcp/install?name=x&config=e30", ""},
+		{"the same, without slashes", "cursor:mcp/install?name=x", ""},
+		{"fills in a prompt", "cursor://anysphere.cursor-deeplink/prompt?text=x", ""},
+		{"installs an extension", "cursor:extension/evil.extension", ""},
+		{"clones a repository", "cursor://vscode.git/clone?url=https://evil.example/x.git", ""},
+		{"opens a file", "cursor://file/etc/passwd", ""},
+		{"opens a remote folder", "cursor://vscode-remote/ssh-remote+evil.example/callback", ""},
+		{"parameters for the editor", "cursor://vscode.git/callback?url=https://evil.example/x.git", ""},
+		{"a callback that is left again", "cursor://anysphere.cursor-deeplink/callback/../mcp/install", ""},
+		{"a callback in letters that are decoded later", "cursor://anysphere.cursor-deeplink/mcp%2Finstall/callback", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := Client{RedirectURIs: []string{tt.uri}}
@@ -143,7 +157,7 @@ func FuzzRedirectURI(f *testing.F) {
 	f.Add("https://a.example/cb", "https://a.example/cb")
 	f.Add("http://127.0.0.1/cb", "http://127.0.0.1:1234/cb")
 	f.Add("http://[::1]/?a=b", "http://[::1]:80/?a=b")
-	f.Add("cursor://a/cb", "cursor://a/cb")
+	f.Add("cursor://a.b/callback", "cursor://a.b/callback")
 	f.Fuzz(func(t *testing.T, registered, requested string) {
 		c := Client{RedirectURIs: []string{registered}}
 		to, err := c.redirect(requested, []string{"cursor"})

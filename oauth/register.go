@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"mime"
 	"net/http"
+	"slices"
+	"strings"
 
 	"example.com/mcp-federated-login/upstream"
 )
@@ -85,6 +87,18 @@ func invalidMetadata(description string) error {
 	return &Error{Code: "invalid_client_metadata", Description: description, Status: http.StatusBadRequest}
 }
 
+// noUsableRedirect refuses a client all of whose redirect URIs would be refused at /authorize, so that its developer
+// learns it now. One that is usable is enough: clients register the callbacks of several programs at once.
+func (s *Server) noUsableRedirect() error {
+	private := "No private scheme is allowed here."
+	if len(s.redirectSchemes) > 0 {
+		private = "Of the private schemes, this server opens " + strings.Join(s.redirectSchemes, ", ") + ", and in an " +
+			"editor only the callback of an extension, such as vscode://publisher.extension/oauth/callback."
+	}
+	return &Error{Code: "invalid_redirect_uri", Status: http.StatusBadRequest, Description: "At least one redirect URI " +
+		"must be https, or http on localhost, 127.0.0.1 or [::1]. " + private}
+}
+
 func (s *Server) register(req *registrationRequest) (*registrationResponse, error) {
 	if n := len(req.RedirectURIs); n == 0 || n > maxRedirectURIs {
 		return nil, &Error{Code: "invalid_redirect_uri", Status: http.StatusBadRequest,
@@ -96,6 +110,10 @@ func (s *Server) register(req *registrationRequest) (*registrationResponse, erro
 				Description: "Each redirect URI must be https, http on localhost, 127.0.0.1 or [::1], or a private " +
 					"scheme, of at most 512 characters, without user name or fragment."}
 		}
+	}
+	usable := func(raw string) bool { _, err := newRedirect(raw, s.redirectSchemes); return err == nil }
+	if !slices.ContainsFunc(req.RedirectURIs, usable) {
+		return nil, s.noUsableRedirect()
 	}
 	// RFC 7591 makes client_secret_basic the default, but MCP clients that leave the method out are public ones, and
 	// break when they are handed a secret.
