@@ -174,23 +174,65 @@ func TestProtocolDiscovery(t *testing.T) {
 			t.Errorf("got issuer %q and iss %q, want %q for both", issuer, iss, publicOrigin)
 		}
 	})
-	// Clients try one address after another, and go on after a 404 alone. Some of these are valid for servers with a
-	// path in their issuer (D12), and the OpenID ones for OpenID providers (D11).
+	// Clients try one address after another, and go on after a 404 alone.
 	for _, path := range []string{
-		"/.well-known/oauth-authorization-server/mcp", "/mcp/.well-known/oauth-authorization-server",
 		"/.well-known/oauth-authorization-server/", "/.well-known/oauth-authorization-server/authorize",
-		"/.well-known/openid-configuration", "/.well-known/openid-configuration/mcp", "/mcp/.well-known/openid-configuration",
+		"/.well-known/openid-configuration/other", "/mcp/.well-known/", "/mcp/.well-known/openid-configuration/mcp",
 		"/.well-known/oauth-protected-resource/", "/.well-known/oauth-protected-resource/other",
-		"/.well-known/oauth-protected-resource/mcp/other", "/mcp/.well-known/oauth-protected-resource",
-		"/.well-known/jwks.json", "/.well-known/", "/.well-known/anything",
+		"/.well-known/oauth-protected-resource/mcp/other", "/.well-known/jwks.json", "/.well-known/", "/.well-known/anything",
 	} {
-		for _, accept := range []string{"application/json", "text/html"} {
-			t.Run("D11, D13: "+path+" as "+accept, func(t *testing.T) {
+		for _, accept := range []string{"application/json", "*/*", ""} {
+			t.Run("D13: "+path+" as "+accept, func(t *testing.T) {
 				a := ask(http.MethodGet, path, http.Header{"Accept": {accept}}, "")
 				if got := a.header.Get("Content-Type"); a.status != http.StatusNotFound || strings.Contains(got, "html") {
 					t.Errorf("got %d %s, want a plain 404", a.status, got)
 				}
 			})
 		}
+	}
+}
+
+// TestMetadataWhereverClientsLook checks that a document is the same, byte by byte, at each of its addresses, for
+// programs and for web pages.
+func TestMetadataWhereverClientsLook(t *testing.T) {
+	ask := publicServer(t)
+	for canonical, others := range map[string][]string{
+		"/.well-known/oauth-authorization-server": {
+			"/.well-known/oauth-authorization-server/mcp", "/mcp/.well-known/oauth-authorization-server",
+			"/.well-known/openid-configuration", "/.well-known/openid-configuration/mcp",
+			"/mcp/.well-known/openid-configuration"},
+		"/.well-known/oauth-protected-resource/mcp": {"/mcp/.well-known/oauth-protected-resource"},
+	} {
+		want := ask(http.MethodGet, canonical, nil, "")
+		for _, path := range others {
+			t.Run("D11, D12: "+path, func(t *testing.T) {
+				a := ask(http.MethodGet, path, http.Header{"Origin": {"https://app.example.com"}}, "")
+				if a.status != http.StatusOK || string(a.body) != string(want.body) {
+					t.Errorf("got %d with %s, want 200 with %s", a.status, a.body, want.body)
+				}
+				for _, name := range []string{"Content-Type", "Cache-Control"} {
+					if got, want := a.header.Get(name), want.header.Get(name); got != want {
+						t.Errorf("%s: got %q, want %q", name, got, want)
+					}
+				}
+				preflight := ask(http.MethodOptions, path, http.Header{"Origin": {"https://app.example.com"},
+					"Access-Control-Request-Method":  {http.MethodGet},
+					"Access-Control-Request-Headers": {"mcp-protocol-version"}}, "")
+				for step, got := range map[string]answer{"answer": a, "preflight": preflight} {
+					if got.status/100 != 2 || got.header.Get("Access-Control-Allow-Origin") != "*" {
+						t.Errorf("%s: got %d, for origin %q, want 2xx for *", step, got.status,
+							got.header.Get("Access-Control-Allow-Origin"))
+					}
+				}
+			})
+		}
+		t.Run("no promise of OpenID Connect at "+canonical, func(t *testing.T) {
+			for _, member := range []string{"subject_types_supported", "id_token_signing_alg_values_supported",
+				"jwks_uri", "userinfo_endpoint", "claims_supported"} {
+				if _, said := want.json[member]; said {
+					t.Errorf("the document has %s", member)
+				}
+			}
+		})
 	}
 }

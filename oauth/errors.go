@@ -92,11 +92,17 @@ func (s *Server) logError(r *http.Request, e *Error) {
 
 // writeJSON writes v. Answers of an authorization server are not cached (RFC 6749 section 5.1), unless the caller says
 // so.
-func writeJSON(w http.ResponseWriter, status int, v any) {
+func writeJSON(w http.ResponseWriter, status int, v any) { writeEncoded(w, status, encodeJSON(v)) }
+
+func encodeJSON(v any) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {
 		panic(err) // only for a type that is not JSON
 	}
+	return b
+}
+
+func writeEncoded(w http.ResponseWriter, status int, b []byte) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("X-Content-Type-Options", "nosniff")

@@ -6,10 +6,21 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// Paths of the metadata documents. Variants that clients also try answer 404: they walk on only after that.
-const (
-	serverMetadataPath   = "/.well-known/oauth-authorization-server"
-	resourceMetadataPath = "/.well-known/oauth-protected-resource"
+const resourceMetadataPath = "/.well-known/oauth-protected-resource"
+
+// Paths of the metadata documents. The first of each is the one that its RFC names; the others are where clients in the
+// field look: they take the MCP endpoint for the issuer, put its path before the well-known one, or know OpenID alone.
+// A document says the same at each of its paths.
+var (
+	serverMetadataPaths = []string{
+		"/.well-known/oauth-authorization-server",
+		"/.well-known/oauth-authorization-server/mcp",
+		"/mcp/.well-known/oauth-authorization-server",
+		"/.well-known/openid-configuration",
+		"/.well-known/openid-configuration/mcp",
+		"/mcp/.well-known/openid-configuration",
+	}
+	endpointMetadataPaths = []string{resourceMetadataPath + "/mcp", "/mcp" + resourceMetadataPath}
 )
 
 var grantTypes = []string{"authorization_code", "refresh_token"}
@@ -57,7 +68,8 @@ func (s *Server) handleResourceMetadata(resource string) http.HandlerFunc {
 	})
 }
 
-// handleServerMetadata handles GET /.well-known/oauth-authorization-server.
+// handleServerMetadata handles GET /.well-known/oauth-authorization-server. The document makes no promise of OpenID
+// Connect at the paths of that either: there are no ID tokens here.
 func (s *Server) handleServerMetadata() http.HandlerFunc {
 	methods := []string{authNone, authBasic, authPost}
 	var register string
@@ -91,8 +103,9 @@ func (s *Server) handleServerMetadata() http.HandlerFunc {
 
 // serveMetadata serves a document that changes only with the configuration.
 func serveMetadata(v any) http.HandlerFunc {
+	body := encodeJSON(v)
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Cache-Control", "public, max-age=300")
-		writeJSON(w, http.StatusOK, v)
+		writeEncoded(w, http.StatusOK, body)
 	}
 }

@@ -175,11 +175,16 @@ func (s *Server) Routes(r chi.Router, mcp http.Handler) {
 	// Read and written by MCP clients. Those that run in a browser need CORS; there is no cookie that it could expose.
 	r.Group(func(r chi.Router) {
 		r.Use(cors.Handler(openCORS), limitTime)
-		get := func(path string, h http.HandlerFunc) { r.Get(path, h); r.Options(path, noContent) }
+		get := func(h http.HandlerFunc, paths ...string) {
+			for _, path := range paths {
+				r.Get(path, h)
+				r.Options(path, noContent)
+			}
+		}
 		post := func(path string, h http.HandlerFunc) { r.Post(path, h); r.Options(path, noContent) }
-		get(resourceMetadataPath+"/mcp", s.handleResourceMetadata(s.resource))
-		get(resourceMetadataPath, s.handleResourceMetadata(s.baseURL))
-		get(serverMetadataPath, s.handleServerMetadata())
+		get(s.handleResourceMetadata(s.resource), endpointMetadataPaths...)
+		get(s.handleResourceMetadata(s.baseURL), resourceMetadataPath)
+		get(s.handleServerMetadata(), serverMetadataPaths...)
 		post("/register", s.handleRegister)
 		post("/token", s.handleToken)
 		post("/revoke", s.handleRevoke)
