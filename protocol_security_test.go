@@ -37,6 +37,8 @@ func TestProtocolPageHeaders(t *testing.T) {
 		{"answer to nothing", "POST", "/authorize", own, "", 400},
 		{"callback of nobody", "GET", "/callback/github?state=x&code=x", nil, "", 400},
 		{"callback of an unknown provider", "GET", "/callback/x?state=x&code=x", nil, "", 400},
+		{"no such address", "GET", "/authorise", http.Header{"Accept": {"text/html"}}, "", 404},
+		{"address for programs", "GET", "/token", http.Header{"Accept": {"text/html"}}, "", 405},
 		{"callback with an error", "GET", atCallback.url.RequestURI() + "&error=redirect_uri_mismatch", cookie, "", 500},
 	} {
 		t.Run("S3, S4, S21 overruled: "+page.name, func(t *testing.T) {

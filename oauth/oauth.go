@@ -208,6 +208,9 @@ func (s *Server) Routes(r chi.Router, mcp http.Handler) {
 		r.With(limitTime).Post("/webhook/github", s.handleGitHubWebhook)
 	}
 
+	r.NotFound(s.handleNotFound)
+	r.MethodNotAllowed(s.handleMethodNotAllowed(r))
+
 	// The MCP endpoint. Both spellings answer: a redirect would make clients drop their token.
 	gate := s.checkOrigin(cors.Handler(openCORS)(s.gate(mcp)))
 	r.Handle("/mcp", gate)
