@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -117,6 +118,39 @@ func TestBrowserOtherSiteCannotFrame(t *testing.T) {
 		if got != frame.want {
 			t.Errorf("%s: the frame shows %q, want %q", frame.name, got, frame.want)
 		}
+	}
+}
+
+// TestBrowserTakesAFlowCookieFromAnotherPort checks that what SECURITY.md says of loopback is still so: cookies ignore
+// ports, and no consent page is seen. If a browser stops it, the sentences there can go.
+func TestBrowserTakesAFlowCookieFromAnotherPort(t *testing.T) {
+	for name, plant := range map[string]bool{"planted": true, "control: not planted": false} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, nil)
+			evil, b := newSite(w), newTab(t)
+			program := w.browser().open(evil.authorizeURL()).press("Continue with GitHub", nil)
+			own, err := url.Parse(w.base)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cookie := program.b.client.Jar.Cookies(own)[0]
+			b.open(strings.Replace(evil.url, "127.0.0.1", "localhost", 1))
+			b.see("Elsewhere")
+			if plant {
+				evaluate[bool](b, `document.cookie = `+quote(cookie.Name+"="+cookie.Value+"; path=/")+`, true`)
+			}
+			b.open(program.url.String())
+			b.see("Who do you want to be?")
+			b.press("Authorize")
+			if plant {
+				evil.assertSignedIn(evil.answer())
+				return
+			}
+			b.see("This sign-in cannot go on here")
+			if len(evil.arrived) != 0 {
+				t.Error("the client got an answer without the cookie")
+			}
+		})
 	}
 }
 
