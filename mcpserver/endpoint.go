@@ -37,9 +37,9 @@ var (
 	errTooComplex = &refusal{http.StatusRequestEntityTooLarge, refused,
 		"The request has too many values, or is nested too deeply: send less at a time, or send it as text."}
 	errUserBusy = &refusal{http.StatusTooManyRequests, refused,
-		"This person's clients have too many requests under way: try again in a few seconds."}
+		"This user's clients have too many requests running: try again in a few seconds."}
 	errBusy = &refusal{http.StatusServiceUnavailable, refused,
-		"Too many requests are under way: try again in a few seconds."}
+		"Too many requests are running: try again in a few seconds."}
 	errNotReceived = &refusal{http.StatusBadRequest, refused, "The request did not arrive in full."}
 	errNotJSON     = &refusal{http.StatusBadRequest, mcp.PARSE_ERROR, "The request is not valid JSON."}
 )

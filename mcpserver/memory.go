@@ -11,7 +11,7 @@ import (
 
 // mcp-go decodes a request into Go values, several times over: 4 MiB of {"":1} cost 430 MiB. So a request takes memory
 // from a pool before it is read, by its size, and from another before it is decoded, by its weight. If a pool does
-// not have it in time, the request is refused. Small requests have pools of their own, and never wait for large ones.
+// not have enough in time, the request is refused. Small requests have their own pools and never wait for large ones.
 //
 // All pools together hold 40 MiB and 14 times MaxBody. Go's garbage can come to as much again.
 
