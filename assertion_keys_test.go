@@ -12,7 +12,7 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
-	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 var loopbackDocuments = map[string]string{"CLIENT_METADATA": "loopback"}
@@ -56,7 +56,7 @@ func TestClientAssertionWorksOnce(t *testing.T) {
 	})
 	t.Run("until the very end of its life", func(t *testing.T) {
 		w.clock.advance(5*time.Minute + 29*time.Second)
-		if _, err := w.app.store.Purge(t.Context(), oauth.PurgeLimits{At: w.clock.now(), Limit: 100}); err != nil {
+		if _, err := w.app.store.Purge(t.Context(), store.PurgeLimits{At: w.clock.now(), Limit: 100}); err != nil {
 			t.Fatal(err)
 		}
 		exp := w.clock.now().Add(-29 * time.Second).Unix()

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 const blockedTitle = "This application is blocked here"
@@ -21,7 +22,7 @@ func TestBlockedAtEachStep(t *testing.T) {
 	held := w.redeemAs("octocat", id)
 	request := w.authorizeURL(id, nil)
 	consent, callback, code := w.browser().open(request), w.atCallback(id), w.code(id)
-	shortID := (&oauth.Client{ID: id}).ShortID().String()
+	shortID := oauth.ShortID(&store.Client{ID: id}).String()
 	for _, block := range []string{shortID, "127.0.0.1"} {
 		// Only the row: the command would end the grants as well.
 		if err := w.app.store.Block(t.Context(), block, w.clock.now()); err != nil {
@@ -134,7 +135,7 @@ func TestOperatorBlocks(t *testing.T) {
 
 // The rules themselves, where the way through the program would be long.
 func TestWhatABlockCovers(t *testing.T) {
-	client := &oauth.Client{ID: "mcp_ci_x", RedirectURIs: []string{"https://a.b.example./cb", "http://[::1]:80/cb",
+	client := &store.Client{ID: "mcp_ci_x", RedirectURIs: []string{"https://a.b.example./cb", "http://[::1]:80/cb",
 		"cursor://app.cursor/cb", "com.example.app:/cb", "https://192.0.2.7:8443/"}}
 	for name, want := range map[string]bool{
 		"mcp_ci_x": true, "a.b.example": true, "b.example": true, "B.EXAMPLE.": true, "::1": true, "0:0::1": true,
@@ -143,22 +144,22 @@ func TestWhatABlockCovers(t *testing.T) {
 		"2.7": false, "192.0.2": false, "::": false, "com.example.app": false,
 	} {
 		block, err := oauth.BlockName(name)
-		if got := err == nil && client.BlockedBy([]string{"other.example", block}); got != want {
+		if got := err == nil && oauth.BlockedBy(client, []string{"other.example", block}); got != want {
 			t.Errorf("%s: got %t (%q, %v), want %t", name, got, block, err, want)
 		}
 	}
-	if client.BlockedBy(nil) || (&oauth.Client{ID: "mcp_ci_x"}).BlockedBy([]string{""}) {
+	if oauth.BlockedBy(client, nil) || oauth.BlockedBy(&store.Client{ID: "mcp_ci_x"}, []string{""}) {
 		t.Error("blocked by nothing")
 	}
 
 	// What an operator sees of a client's hosts in clients list is what they can block it by.
-	described := &oauth.Client{ID: "https://App.example/client.json", RedirectURIs: []string{"http://localhost:80/cb",
+	described := &store.Client{ID: "https://App.example/client.json", RedirectURIs: []string{"http://localhost:80/cb",
 		"http://localhost:81/cb", "com.example.app:/cb"}}
-	if diff := cmp.Diff([]string{"app.example", "localhost"}, described.Hosts()); diff != "" {
+	if diff := cmp.Diff([]string{"app.example", "localhost"}, oauth.Hosts(described)); diff != "" {
 		t.Errorf("hosts (-want +got):\n%s", diff)
 	}
-	for _, host := range described.Hosts() {
-		if !described.BlockedBy([]string{host}) {
+	for _, host := range oauth.Hosts(described) {
+		if !oauth.BlockedBy(described, []string{host}) {
 			t.Errorf("not blocked by %s", host)
 		}
 	}

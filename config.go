@@ -20,7 +20,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/joho/godotenv"
 
-	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/origin"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -170,12 +170,12 @@ func (c config) settings() (settings, error) {
 	s := settings{DataDir: c.DataDir, LogFormat: c.LogFormat, WebhookSecret: c.GitHubWebhook}
 	var wrong mistakes
 
-	base, err := oauth.ParseOrigin(c.BaseURL)
+	base, err := origin.Parse(c.BaseURL)
 	if err != nil {
 		wrong.add("BASE_URL", err.Error(), "https://mcp.example.com")
 		base = nil // not known: what is checked against it is taken to be right
 	} else {
-		s.BaseURL, s.Loopback = c.BaseURL, isLoopback(base.Hostname())
+		s.BaseURL, s.Loopback = c.BaseURL, origin.IsLoopback(base.Hostname())
 	}
 	c.access(&s, base, &wrong)
 
@@ -193,12 +193,12 @@ func (c config) settings() (settings, error) {
 	}
 
 	s.Clients = c.clientSettings(s.Loopback || base == nil, &wrong)
-	for _, origin := range list(c.AllowedOrigins) {
-		if _, err := oauth.ParseOrigin(origin); err != nil {
+	for _, from := range list(c.AllowedOrigins) {
+		if _, err := origin.Parse(from); err != nil {
 			wrong.add("ALLOWED_ORIGINS", err.Error(), "https://app.example.com,http://localhost:6274")
 			break
 		}
-		s.AllowedOrigins = append(s.AllowedOrigins, origin)
+		s.AllowedOrigins = append(s.AllowedOrigins, from)
 	}
 
 	for _, d := range []struct {
@@ -305,8 +305,6 @@ func (c config) providers(s *settings, wrong *mistakes) (configured []string) {
 	return configured
 }
 
-func isLoopback(host string) bool { return host == "localhost" || host == "127.0.0.1" || host == "::1" }
-
 // isPublic reports whether other machines can reach a listen address.
 func isPublic(address string) bool {
 	a, err := netip.ParseAddrPort(address)
@@ -320,7 +318,7 @@ func listenAddresses(listen string, base *url.URL) ([]string, error) {
 	switch {
 	case listen == "" && base == nil:
 		return nil, nil
-	case listen == "" && !isLoopback(base.Hostname()):
+	case listen == "" && !origin.IsLoopback(base.Hostname()):
 		return []string{":8080"}, nil
 	case listen == "":
 		byDefault := map[string]string{"http": "80", "https": "443"}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 // clientsConfig is how clients come to be known here, as it was written.
@@ -22,7 +23,7 @@ type clientsConfig struct {
 type clientSettings struct {
 	Registration    bool
 	Documents       oauth.DocumentPolicy
-	Registered      []oauth.Client
+	Registered      []store.Client
 	RedirectSchemes []string
 }
 
@@ -66,7 +67,7 @@ func (c clientsConfig) clientSettings(loopback bool, wrong *mistakes) (s clientS
 
 // readClients reads the file of clients. Its group may read it, so that it can belong to root; others may only if it
 // holds no secret.
-func readClients(path string, redirectSchemes []string) ([]oauth.Client, error) {
+func readClients(path string, redirectSchemes []string) ([]store.Client, error) {
 	file, err := os.ReadFile(path)
 	if err != nil {
 		// Without the path: whoever misunderstands CLIENTS writes the clients there, secrets and all.
@@ -78,7 +79,7 @@ func readClients(path string, redirectSchemes []string) ([]oauth.Client, error) 
 	if err != nil {
 		return nil, errors.Join(wrong, err)
 	}
-	secret := func(c oauth.Client) bool { return len(c.SecretHash) > 0 }
+	secret := func(c store.Client) bool { return len(c.SecretHash) > 0 }
 	if info.Mode().Perm()&0o004 != 0 && runtime.GOOS != "windows" && slices.ContainsFunc(clients, secret) {
 		err = fmt.Errorf("CLIENTS holds secrets and can be read by other users: chmod 640 %s", path)
 	}

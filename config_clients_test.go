@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 func TestClientSettings(t *testing.T) {
@@ -16,11 +17,11 @@ func TestClientSettings(t *testing.T) {
 	vscode["redirect_uris"] = append(vscodeURIs, "my-app://callback")
 	path := clientsFile(t, vscode, registeredBy("basic", "client_secret", clientSecret),
 		registeredBy("post", "client_secret", clientSecret, "token_endpoint_auth_method", "client_secret_post"))
-	hash := oauth.HashOf(clientSecret)
+	hash := store.HashOf(clientSecret)
 	got := parse(t, "CLIENT_REGISTRATION=off", "CLIENT_METADATA=loopback", "CLIENTS="+path,
 		"REDIRECT_SCHEMES=cursor, my-app").Clients
 	want := clientSettings{Documents: oauth.DocumentsLoopback, RedirectSchemes: []string{"cursor", "my-app"},
-		Registered: []oauth.Client{
+		Registered: []store.Client{
 			{ID: "vscode", Name: "Notebook", RedirectURIs: vscode["redirect_uris"].([]string), AuthMethod: "none"},
 			{ID: "basic", Name: "Notebook", RedirectURIs: []string{callbackURI}, AuthMethod: "client_secret_basic",
 				SecretHash: hash[:]},

@@ -11,6 +11,7 @@ import (
 
 	"example.com/mcp-federated-login/oauth"
 	"example.com/mcp-federated-login/oauth/sqlstore"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 // The operator's commands open the database that servers are running on. They need neither SECRET nor a provider, and
@@ -18,7 +19,7 @@ import (
 
 // An operatorCommand is one of them, with its flags and arguments.
 type operatorCommand interface {
-	run(ctx context.Context, store *sqlstore.Store, now time.Time, stdout io.Writer) error
+	run(ctx context.Context, db *sqlstore.Store, now time.Time, stdout io.Writer) error
 }
 
 // operate runs the command that was asked for.
@@ -28,11 +29,11 @@ func operate(ctx context.Context, s settings, now time.Time, stdout io.Writer) e
 			return fmt.Errorf("no database: %w; configure what the server has, for example DATA_DIR=/var/lib/mcp", err)
 		}
 	}
-	store, err := sqlstore.Open(ctx, s.DatabaseURL)
+	db, err := sqlstore.Open(ctx, s.DatabaseURL)
 	if err != nil {
 		return fmt.Errorf("opening DATABASE_URL: %w", err)
 	}
-	return errors.Join(s.Command.run(ctx, store, now, stdout), store.Close())
+	return errors.Join(s.Command.run(ctx, db, now, stdout), db.Close())
 }
 
 type grantsCommands struct {
@@ -61,10 +62,10 @@ func (f grantFilter) check() error {
 	return nil
 }
 
-func (f grantFilter) picks(g oauth.Grant, now time.Time) bool {
+func (f grantFilter) picks(g store.Grant, now time.Time) bool {
 	u, c := g.User, g.Client
 	return (f.User == nil || strings.EqualFold(u.Login, *f.User) || u.Subject == *f.User) &&
-		(f.Client == nil || c.Name == *f.Client || c.ID == *f.Client || c.ShortID().String() == *f.Client) &&
+		(f.Client == nil || c.Name == *f.Client || c.ID == *f.Client || oauth.ShortID(&c).String() == *f.Client) &&
 		(f.OlderThan == nil || now.Sub(g.CreatedAt) > *f.OlderThan)
 }
 
@@ -87,15 +88,15 @@ type grantRow struct {
 	LastUsedAt time.Time `json:"last_used_at,omitzero"`
 }
 
-func (c *listGrants) run(ctx context.Context, store *sqlstore.Store, now time.Time, stdout io.Writer) error {
+func (c *listGrants) run(ctx context.Context, db *sqlstore.Store, now time.Time, stdout io.Writer) error {
 	if err := c.check(); err != nil {
 		return err
 	}
 	rows := []grantRow{} // no nil: it would be null
-	err := store.Grants(ctx, now, func(g oauth.Grant) {
+	err := db.Grants(ctx, now, func(g store.Grant) {
 		if c.picks(g, now) {
 			rows = append(rows, grantRow{g.ID.String(), g.User.Provider, g.User.Subject, g.User.Login,
-				g.Client.ShortID().String(), g.Client.ID, g.Client.Name, g.Scopes, g.CreatedAt, g.LastUsedAt})
+				oauth.ShortID(&g.Client).String(), g.Client.ID, g.Client.Name, g.Scopes, g.CreatedAt, g.LastUsedAt})
 		}
 	})
 	if err != nil {
@@ -116,7 +117,7 @@ type endGrants struct {
 	grantFilter
 }
 
-func (c *endGrants) run(ctx context.Context, store *sqlstore.Store, now time.Time, stdout io.Writer) error {
+func (c *endGrants) run(ctx context.Context, db *sqlstore.Store, now time.Time, stdout io.Writer) error {
 	if len(c.ID) == 0 && c.grantFilter == (grantFilter{}) {
 		return errors.New("say which grants to end: their IDs, --user, --client or --older-than")
 	}
@@ -127,7 +128,7 @@ func (c *endGrants) run(ctx context.Context, store *sqlstore.Store, now time.Tim
 	for _, id := range c.ID {
 		missing[strings.ToLower(id)] = true
 	}
-	n, err := endWhere(ctx, store, now, func(g oauth.Grant) bool {
+	n, err := endWhere(ctx, db, now, func(g store.Grant) bool {
 		named := len(c.ID) == 0 || missing[g.ID.String()]
 		delete(missing, g.ID.String())
 		return named && c.picks(g, now)
@@ -140,9 +141,9 @@ func (c *endGrants) run(ctx context.Context, store *sqlstore.Store, now time.Tim
 }
 
 // endWhere ends the grants that are picked, and returns how many.
-func endWhere(ctx context.Context, store *sqlstore.Store, now time.Time, picks func(oauth.Grant) bool) (int, error) {
-	var ids []oauth.ID
-	err := store.Grants(ctx, now, func(g oauth.Grant) {
+func endWhere(ctx context.Context, db *sqlstore.Store, now time.Time, picks func(store.Grant) bool) (int, error) {
+	var ids []store.ID
+	err := db.Grants(ctx, now, func(g store.Grant) {
 		if picks(g) {
 			ids = append(ids, g.ID)
 		}
@@ -151,7 +152,7 @@ func endWhere(ctx context.Context, store *sqlstore.Store, now time.Time, picks f
 		return 0, err
 	}
 	for n, id := range ids {
-		if err := store.EndGrant(ctx, id); err != nil {
+		if err := db.EndGrant(ctx, id); err != nil {
 			return n, err
 		}
 	}
@@ -173,13 +174,13 @@ type clientRow struct {
 	hosts        []string
 }
 
-func (c *listClients) run(ctx context.Context, store *sqlstore.Store, now time.Time, stdout io.Writer) error {
+func (c *listClients) run(ctx context.Context, db *sqlstore.Store, now time.Time, stdout io.Writer) error {
 	clients, order := map[string]*clientRow{}, []*clientRow{}
-	err := store.Grants(ctx, now, func(g oauth.Grant) {
+	err := db.Grants(ctx, now, func(g store.Grant) {
 		r := clients[g.Client.ID]
 		if r == nil {
-			r = &clientRow{ID: g.Client.ShortID().String(), ClientID: g.Client.ID, Name: g.Client.Name,
-				RedirectURIs: g.Client.RedirectURIs, hosts: g.Client.Hosts()}
+			r = &clientRow{ID: oauth.ShortID(&g.Client).String(), ClientID: g.Client.ID, Name: g.Client.Name,
+				RedirectURIs: g.Client.RedirectURIs, hosts: oauth.Hosts(&g.Client)}
 			clients[g.Client.ID], order = r, append(order, r)
 		}
 		r.Grants++
@@ -188,7 +189,7 @@ func (c *listClients) run(ctx context.Context, store *sqlstore.Store, now time.T
 	if err != nil {
 		return err
 	}
-	blocks, err := store.Blocks(ctx)
+	blocks, err := db.Blocks(ctx)
 	if err != nil {
 		return err
 	}
@@ -210,17 +211,17 @@ type blockClient struct {
 	What string `arg:"" help:"A client's ID or client_id, or a host such as client.example.com."`
 }
 
-func (c *blockClient) run(ctx context.Context, store *sqlstore.Store, now time.Time, stdout io.Writer) error {
+func (c *blockClient) run(ctx context.Context, db *sqlstore.Store, now time.Time, stdout io.Writer) error {
 	name, err := oauth.BlockName(c.What)
 	if err != nil {
 		return err
 	}
 	// In this order nothing slips through: a sign-in that is stored after the look at the grants meets the block when
 	// its code is redeemed.
-	if err := store.Block(ctx, name, now); err != nil {
+	if err := db.Block(ctx, name, now); err != nil {
 		return err
 	}
-	n, err := endWhere(ctx, store, now, func(g oauth.Grant) bool { return g.Client.BlockedBy([]string{name}) })
+	n, err := endWhere(ctx, db, now, func(g store.Grant) bool { return oauth.BlockedBy(&g.Client, []string{name}) })
 	fmt.Fprintf(stdout, "Blocked: %s\nGrants ended: %d\n", name, n)
 	return err
 }
@@ -229,12 +230,12 @@ type unblockClient struct {
 	What string `arg:"" help:"What was blocked, as in the list."`
 }
 
-func (c *unblockClient) run(ctx context.Context, store *sqlstore.Store, now time.Time, stdout io.Writer) error {
+func (c *unblockClient) run(ctx context.Context, db *sqlstore.Store, now time.Time, stdout io.Writer) error {
 	name, err := oauth.BlockName(c.What)
 	if err != nil {
 		return err
 	}
-	if err := store.Unblock(ctx, name); errors.Is(err, oauth.ErrNotFound) {
+	if err := db.Unblock(ctx, name); errors.Is(err, store.ErrNotFound) {
 		return fmt.Errorf("%s is not blocked", name)
 	} else if err != nil {
 		return err

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream/devidp"
 )
 
@@ -337,7 +337,7 @@ func TestRenameAttack(t *testing.T) {
 	w.post("/revoke", url.Values{"client_id": {session.clientID}, "token": {session.refresh}})
 	w.clock.advance(400 * 24 * time.Hour)
 	now := w.clock.now()
-	if _, err := w.app.store.Purge(t.Context(), oauth.PurgeLimits{At: now, SeenBefore: now, Limit: 100}); err != nil {
+	if _, err := w.app.store.Purge(t.Context(), store.PurgeLimits{At: now, SeenBefore: now, Limit: 100}); err != nil {
 		t.Fatal(err)
 	}
 	if p := w.arrive(w.register(callbackURI), "GitHub", "mallory"); p.status != http.StatusForbidden {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/store"
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
 )
@@ -70,7 +71,7 @@ func readAssertion(form url.Values) (*assertion, error) {
 
 // checkAssertion returns why an assertion at that path does not authenticate the client. What costs nothing is checked
 // first, so that only assertions that look good make us fetch keys.
-func (s *Server) checkAssertion(ctx context.Context, client *Client, a *assertion, path string) error {
+func (s *Server) checkAssertion(ctx context.Context, client *store.Client, a *assertion, path string) error {
 	if err := s.checkClaims(a.claims, client.ID, path); err != nil {
 		return err
 	}
@@ -87,8 +88,8 @@ func (s *Server) useUp(ctx context.Context, r *requester) error {
 	claims := r.assertion.claims
 	// Another instance's clock may be behind, hence twice.
 	until := claims.Expiry.Time().Add(2 * assertionLeeway)
-	err := s.store.UseAssertion(ctx, HashOf(string(join(r.ID, claims.ID))), until)
-	if errors.Is(err, ErrConflict) {
+	err := s.store.UseAssertion(ctx, store.HashOf(string(join(r.ID, claims.ID))), until)
+	if errors.Is(err, store.ErrConflict) {
 		return badAssertion("was used before: each needs a jti of its own")
 	}
 	if err != nil {
@@ -122,7 +123,7 @@ func (s *Server) checkClaims(c jwt.Claims, clientID, path string) error {
 
 // checkSignature checks the signature by the client's keys as they are now or, if these cannot be fetched, as they were
 // last. If they cannot be fetched and none that we know fits, we cannot say that the client is wrong.
-func (s *Server) checkSignature(ctx context.Context, client *Client, a *assertion) error {
+func (s *Server) checkSignature(ctx context.Context, client *store.Client, a *assertion) error {
 	forged := badAssertion("is not signed with a key of the client's")
 	began := s.now()
 	var err error

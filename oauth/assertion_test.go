@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/store"
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
 )
@@ -27,24 +28,24 @@ import (
 // clientStore knows one client, and notes assertions unless it is down.
 type clientStore struct {
 	emptyStore
-	client Client
+	client store.Client
 	down   bool
-	used   map[Hash]bool
+	used   map[store.Hash]bool
 }
 
-func (s *clientStore) Client(_ context.Context, id Hash) (Client, error) {
-	if id != HashOf(s.client.ID) {
-		return Client{}, ErrNotFound
+func (s *clientStore) Client(_ context.Context, id store.Hash) (store.Client, error) {
+	if id != store.HashOf(s.client.ID) {
+		return store.Client{}, store.ErrNotFound
 	}
 	return s.client, nil
 }
 
-func (s *clientStore) UseAssertion(_ context.Context, assertion Hash, _ time.Time) error {
+func (s *clientStore) UseAssertion(_ context.Context, assertion store.Hash, _ time.Time) error {
 	switch {
 	case s.down:
 		return errors.New("disk full")
 	case s.used[assertion]:
-		return ErrConflict
+		return store.ErrConflict
 	}
 	s.used[assertion] = true
 	return nil
@@ -73,7 +74,7 @@ func newKeyedServer(t testing.TB) (*Server, *clientStore, *rsa.PrivateKey, *ecds
 		t.Fatal(err)
 	}
 	s := newTestServer(t, "https://mcp.example")
-	store := &clientStore{client: Client{ID: id, Document: document, Keys: snapshot}, used: map[Hash]bool{}}
+	store := &clientStore{client: store.Client{ID: id, Document: document, Keys: snapshot}, used: map[store.Hash]bool{}}
 	s.store = store
 	return s, store, rs, es
 }

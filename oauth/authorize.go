@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"errors"
+	"example.com/mcp-federated-login/oauth/store"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -22,7 +23,7 @@ var s256Challenge = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
 // section 2).
 type authRequest struct {
 	question  // what the person is asked, or was
-	client    *Client
+	client    *store.Client
 	redirect  redirect
 	state     string
 	challenge string
@@ -51,7 +52,7 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, req *authReq
 		Question:     req.question,
 		Seal:         s.sealQuestion(req.question),
 		Known:        s.clients[req.client.ID] != nil,
-		Publisher:    req.client.publisher(),
+		Publisher:    publisher(req.client),
 		RedirectHost: req.redirect.place(),
 		RedirectURI:  req.redirect.uri.String(),
 		Local:        req.redirect.local(),
@@ -107,7 +108,7 @@ func (s *Server) parseAuthorize(ctx context.Context, raw string, asked *question
 	if err := s.checkBlocked(ctx, client); err != nil {
 		return nil, err
 	}
-	if client.registered() && !s.registration {
+	if selfRegistered(client) && !s.registration {
 		return nil, errRegistrationOff
 	}
 	to, err := s.redirectFor(ctx, client, asked, q.Get("redirect_uri"))
@@ -135,11 +136,11 @@ func (s *Server) parseAuthorize(ctx context.Context, raw string, asked *question
 
 // redirectFor returns where the answer to a request goes: where the person was told that it goes, if they have been
 // asked; else to the redirect_uri of the request, which must be the client's.
-func (s *Server) redirectFor(ctx context.Context, client *Client, asked *question, requested string) (redirect, error) {
+func (s *Server) redirectFor(ctx context.Context, client *store.Client, asked *question, requested string) (redirect, error) {
 	var to redirect
 	var err error
 	if asked == nil {
-		to, err = client.redirect(requested, s.redirectSchemes)
+		to, err = redirectTo(client, requested, s.redirectSchemes)
 	} else {
 		to, err = asked.redirect(requested, s.redirectSchemes)
 	}
@@ -154,7 +155,7 @@ func (s *Server) redirectFor(ctx context.Context, client *Client, asked *questio
 		err = &Error{Code: "invalid_request", Status: http.StatusBadRequest, Err: err,
 			Description: "The address to return to is not one that the application registered."}
 	case asked != nil: // the client may no longer name the host that the operator has blocked since
-		err = s.checkBlocked(ctx, &Client{RedirectURIs: []string{to.uri.String()}})
+		err = s.checkBlocked(ctx, &store.Client{RedirectURIs: []string{to.uri.String()}})
 	}
 	return to, err
 }

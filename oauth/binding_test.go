@@ -11,6 +11,7 @@ import (
 
 	"example.com/mcp-federated-login/oauth"
 	"example.com/mcp-federated-login/oauth/sqlstore"
+	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -39,11 +40,11 @@ func newVault(t *testing.T) *vault {
 // open starts the server with these secrets.
 func (v *vault) open(secrets ...[]byte) error {
 	v.t.Helper()
-	store, err := sqlstore.Open(v.t.Context(), "sqlite:"+v.path)
+	kept, err := sqlstore.Open(v.t.Context(), "sqlite:"+v.path)
 	if err != nil {
 		v.t.Fatal(err)
 	}
-	v.t.Cleanup(func() { store.Close() })
+	v.t.Cleanup(func() { kept.Close() })
 	github, err := upstream.GitHub(upstream.GitHubConfig{ClientID: "id", ClientSecret: "secret"})
 	if err != nil {
 		v.t.Fatal(err)
@@ -53,7 +54,7 @@ func (v *vault) open(secrets ...[]byte) error {
 		v.t.Fatal(err)
 	}
 	v.Server, err = oauth.New(v.t.Context(), oauth.Config{
-		BaseURL: "https://mcp.example", Name: "Test", Secrets: secrets, Store: store, Rules: rules,
+		BaseURL: "https://mcp.example", Name: "Test", Secrets: secrets, Store: kept, Rules: rules,
 		Providers: []*upstream.Provider{github},
 		Scopes:    []oauth.Scope{{Name: "account:read", Sentence: "See who you are", AtSignIn: true}},
 		AccessTTL: time.Hour, RefreshTTL: 90 * 24 * time.Hour,
@@ -101,8 +102,8 @@ type loot struct {
 }
 
 type sealed struct {
-	grant      oauth.Grant
-	credential oauth.Credential
+	grant      store.Grant
+	credential store.Credential
 }
 
 func (v *vault) steal() (l loot) {
@@ -132,25 +133,25 @@ func (v *vault) steal() (l loot) {
 		}
 		rows.Close()
 	}
-	store, err := sqlstore.Open(v.t.Context(), "sqlite:"+v.path)
+	kept, err := sqlstore.Open(v.t.Context(), "sqlite:"+v.path)
 	if err != nil {
 		v.t.Fatal(err)
 	}
-	defer store.Close()
+	defer kept.Close()
 	for _, hash := range column[[]byte](v, db, "SELECT hash FROM codes") {
-		c, err := store.Code(v.t.Context(), oauth.Hash(hash))
+		c, err := kept.Code(v.t.Context(), store.Hash(hash))
 		if err != nil {
 			v.t.Fatal(err)
 		}
 		l.wraps = append(l.wraps, func(r oauth.Ring, key [32]byte) ([32]byte, bool) { return r.OpenCode(key, &c) })
 	}
 	for _, hash := range column[[]byte](v, db, "SELECT hash FROM tokens") {
-		t, err := store.Token(v.t.Context(), oauth.Hash(hash))
+		t, err := kept.Token(v.t.Context(), store.Hash(hash))
 		if err != nil {
 			v.t.Fatal(err)
 		}
 		l.wraps = append(l.wraps, func(r oauth.Ring, key [32]byte) ([32]byte, bool) { return r.OpenToken(key, &t) })
-		c, err := store.Credential(v.t.Context(), t.Grant.ID)
+		c, err := kept.Credential(v.t.Context(), t.Grant.ID)
 		if err != nil {
 			v.t.Fatal(err)
 		}
@@ -191,7 +192,7 @@ func (l loot) open(ring oauth.Ring, tokens ...string) (found []string) {
 	}
 	learn(ring.Derived()...)
 	for _, value := range l.values {
-		learn([32]byte(oauth.HashOf(string(value))))
+		learn([32]byte(store.HashOf(string(value))))
 		for i := 0; i+32 <= len(value); i++ { // every 32 bytes anywhere
 			learn([32]byte(value[i:]))
 		}
@@ -328,7 +329,7 @@ func TestForgedCredentialIsRefused(t *testing.T) {
 	grant := v.steal().credentials[0]
 	forge := func(ring oauth.Ring) {
 		s, err := ring.Seal(grant.grant.User.ID, &upstream.Token{Access: "gho_writer"})(grant.credential.ID,
-			grant.credential.Version, []oauth.Recipient{{Grant: grant.grant.ID, PublicKey: grant.grant.PublicKey}})
+			grant.credential.Version, []store.Recipient{{Grant: grant.grant.ID, PublicKey: grant.grant.PublicKey}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -392,17 +393,17 @@ func TestSecretRotation(t *testing.T) {
 // The same person would be one user with two providers, and each sign-in would move their grants to the other.
 func TestOneIssuerCannotBeTwoProviders(t *testing.T) {
 	v := newVault(t)
-	store, err := sqlstore.Open(t.Context(), "sqlite:"+v.path)
+	kept, err := sqlstore.Open(t.Context(), "sqlite:"+v.path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.Close()
+	defer kept.Close()
 	start := func(issuers ...string) error {
 		var providers []*upstream.Provider
 		for _, issuer := range issuers {
 			providers = append(providers, &upstream.Provider{ID: issuer, IdentityIssuer: issuer})
 		}
-		_, err := oauth.New(t.Context(), oauth.Config{BaseURL: "https://mcp.example", Secrets: [][]byte{secret}, Store: store,
+		_, err := oauth.New(t.Context(), oauth.Config{BaseURL: "https://mcp.example", Secrets: [][]byte{secret}, Store: kept,
 			Providers: providers, Log: slog.New(slog.DiscardHandler),
 			Scopes: []oauth.Scope{{Name: "a", Sentence: "A", AtSignIn: true}}})
 		return err

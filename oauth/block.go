@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"example.com/mcp-federated-login/oauth/origin"
+	"example.com/mcp-federated-login/oauth/store"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -21,25 +23,25 @@ var errBlocked = &Error{Code: "access_denied", Status: http.StatusForbidden,
 	Description: "The operator of this server has blocked the client."}
 
 // checkBlocked returns [errBlocked] if the client is blocked.
-func (s *Server) checkBlocked(ctx context.Context, client *Client) error {
+func (s *Server) checkBlocked(ctx context.Context, client *store.Client) error {
 	blocks, err := s.store.Blocks(ctx)
 	if err != nil {
 		return fmt.Errorf("looking up blocks: %w", err)
 	}
-	if client.BlockedBy(blocks) {
+	if BlockedBy(client, blocks) {
 		return errBlocked
 	}
 	return nil
 }
 
 // ShortID is a short name for the client, unlike its client_id made for people to copy.
-func (c *Client) ShortID() ID {
-	hash := HashOf(c.ID)
-	return ID(hash[:len(ID{})])
+func ShortID(c *store.Client) store.ID {
+	hash := store.HashOf(c.ID)
+	return store.ID(hash[:len(store.ID{})])
 }
 
 // Hosts are those that the client can be blocked by: of its metadata document, if it has one, and of its redirect URIs.
-func (c *Client) Hosts() []string {
+func Hosts(c *store.Client) []string {
 	addresses := c.RedirectURIs
 	if namesDocument(c.ID) {
 		addresses = append([]string{c.ID}, addresses...)
@@ -47,7 +49,7 @@ func (c *Client) Hosts() []string {
 	var hosts []string
 	for _, raw := range addresses {
 		if u, err := url.Parse(raw); err == nil && u.Host != "" {
-			hosts = append(hosts, hostName(u.Hostname()))
+			hosts = append(hosts, origin.HostName(u.Hostname()))
 		}
 	}
 	slices.Sort(hosts)
@@ -56,11 +58,11 @@ func (c *Client) Hosts() []string {
 
 // BlockedBy reports whether one of these, as [BlockName] spells them, blocks the client: its short ID; the client_id
 // that an operator gave it; or one of its hosts, or a domain above that.
-func (c *Client) BlockedBy(blocks []string) bool {
-	if slices.Contains(blocks, c.ShortID().String()) || slices.Contains(blocks, hostName(c.ID)) {
+func BlockedBy(c *store.Client, blocks []string) bool {
+	if slices.Contains(blocks, ShortID(c).String()) || slices.Contains(blocks, origin.HostName(c.ID)) {
 		return true
 	}
-	for _, host := range c.Hosts() {
+	for _, host := range Hosts(c) {
 		for ; host != ""; _, host, _ = strings.Cut(host, ".") {
 			if slices.Contains(blocks, host) {
 				return true
@@ -70,28 +72,20 @@ func (c *Client) BlockedBy(blocks []string) bool {
 	return false
 }
 
-// hostName returns the one spelling of a host: in lower case, without dots at the end, and an IPv4 address as such.
-func hostName(host string) string {
-	if ip, err := netip.ParseAddr(host); err == nil {
-		return ip.Unmap().String()
-	}
-	return strings.ToLower(strings.TrimRight(host, "."))
-}
-
 // BlockName returns how a block is spelt that an operator asks for by a client's short ID or client_id, or by a host.
 func BlockName(s string) (string, error) {
 	_, notAddress := DocumentsLoopback.parseDocumentURL(s)
-	if c := (&Client{ID: s}); c.registered() || notAddress == nil {
-		return c.ShortID().String(), nil
+	if c := (&store.Client{ID: s}); selfRegistered(c) || notAddress == nil {
+		return ShortID(c).String(), nil
 	}
-	s = hostName(s)
-	if id, err := hex.DecodeString(s); err == nil && len(id) == len(ID{}) {
+	s = origin.HostName(s)
+	if id, err := hex.DecodeString(s); err == nil && len(id) == len(store.ID{}) {
 		return s, nil
 	}
 	if _, err := netip.ParseAddr(s); err == nil {
 		return s, nil
 	}
-	if !ldhHost.MatchString(s) {
+	if !origin.IsName(s) {
 		return "", errors.New("neither a client nor a host: name a client by its ID or client_id, or a host without " +
 			"scheme, port and path, for example client.example.com")
 	}

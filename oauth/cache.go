@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"crypto/ecdh"
+	"example.com/mcp-federated-login/oauth/store"
 	"maps"
 	"sync"
 	"time"
@@ -12,8 +13,8 @@ const maxSessions = 10_000
 
 // A session is what a live access token stands for.
 type session struct {
-	token   Hash
-	grant   Grant
+	token   store.Hash
+	grant   store.Grant
 	private *ecdh.PrivateKey // the grant's; opens its sealed key of the upstream credential
 	expires time.Time
 }
@@ -25,7 +26,7 @@ type sessionCache struct {
 	ttl time.Duration // 0: remembers nothing
 
 	mu          sync.Mutex // guards the fields below
-	entries     map[Hash]cacheEntry
+	entries     map[store.Hash]cacheEntry
 	revocations uint64
 }
 
@@ -35,11 +36,11 @@ type cacheEntry struct {
 }
 
 func newSessionCache(ttl time.Duration) *sessionCache {
-	return &sessionCache{ttl: ttl, entries: map[Hash]cacheEntry{}}
+	return &sessionCache{ttl: ttl, entries: map[store.Hash]cacheEntry{}}
 }
 
 // get returns the token's session, or nil; and a mark of the present, to be given to put.
-func (c *sessionCache) get(token Hash, now time.Time) (*session, uint64) {
+func (c *sessionCache) get(token store.Hash, now time.Time) (*session, uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.entries[token]
@@ -52,7 +53,7 @@ func (c *sessionCache) get(token Hash, now time.Time) (*session, uint64) {
 
 // put remembers a session that was looked up after get returned the mark. If anything was revoked since, the look-up
 // may be older than the revocation, and is not remembered.
-func (c *sessionCache) put(token Hash, s *session, mark uint64, now time.Time) {
+func (c *sessionCache) put(token store.Hash, s *session, mark uint64, now time.Time) {
 	until := now.Add(c.ttl)
 	if until.After(s.expires) {
 		until = s.expires
@@ -80,7 +81,7 @@ func (c *sessionCache) makeRoom(now time.Time) {
 }
 
 func (c *sessionCache) dropAged(now time.Time) {
-	maps.DeleteFunc(c.entries, func(_ Hash, e cacheEntry) bool { return !now.Before(e.until) })
+	maps.DeleteFunc(c.entries, func(_ store.Hash, e cacheEntry) bool { return !now.Before(e.until) })
 }
 
 // dropExpired forgets what has aged out, so that no private key stays in memory for longer than its token lives.
@@ -91,9 +92,9 @@ func (c *sessionCache) dropExpired(now time.Time) {
 }
 
 // drop forgets the sessions of grants that have ended, of credentials that are dead, and of tokens that were revoked.
-func (c *sessionCache) drop(which func(token Hash, g *Grant) bool) {
+func (c *sessionCache) drop(which func(token store.Hash, g *store.Grant) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.revocations++
-	maps.DeleteFunc(c.entries, func(token Hash, e cacheEntry) bool { return which(token, &e.session.grant) })
+	maps.DeleteFunc(c.entries, func(token store.Hash, e cacheEntry) bool { return which(token, &e.session.grant) })
 }

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"example.com/mcp-federated-login/oauth/store"
 	"fmt"
 	"testing"
 	"time"
@@ -8,8 +9,8 @@ import (
 
 func TestSessionCache(t *testing.T) {
 	start := time.Unix(1_800_000_000, 0)
-	token, grant := HashOf("token"), newID()
-	s := &session{grant: Grant{ID: grant}, expires: start.Add(time.Hour)}
+	token, grant := store.HashOf("token"), store.NewID()
+	s := &session{grant: store.Grant{ID: grant}, expires: start.Add(time.Hour)}
 	put := func(c *sessionCache, s *session, now time.Time) {
 		_, mark := c.get(token, now)
 		c.put(token, s, mark, now)
@@ -29,9 +30,12 @@ func TestSessionCache(t *testing.T) {
 		{"forgets a grant that ended", 5 * time.Second,
 			func(c *sessionCache) { put(c, s, start); c.drop(ofGrant(grant)) }, 0, false},
 		{"but not another grant", 5 * time.Second,
-			func(c *sessionCache) { put(c, s, start); c.drop(ofGrant(newID())) }, 0, true},
+			func(c *sessionCache) { put(c, s, start); c.drop(ofGrant(store.NewID())) }, 0, true},
 		{"forgets a token that was revoked", 5 * time.Second,
-			func(c *sessionCache) { put(c, s, start); c.drop(func(h Hash, _ *Grant) bool { return h == token }) }, 0, false},
+			func(c *sessionCache) {
+				put(c, s, start)
+				c.drop(func(h store.Hash, _ *store.Grant) bool { return h == token })
+			}, 0, false},
 		{"does not take in what was looked up before a revocation", 5 * time.Second, func(c *sessionCache) {
 			_, mark := c.get(token, start) // the look-up begins
 			c.drop(ofGrant(grant))         // the grant ends
@@ -46,20 +50,20 @@ func TestSessionCache(t *testing.T) {
 	}
 }
 
-func ofGrant(id ID) func(Hash, *Grant) bool {
-	return func(_ Hash, g *Grant) bool { return g.ID == id }
+func ofGrant(id store.ID) func(store.Hash, *store.Grant) bool {
+	return func(_ store.Hash, g *store.Grant) bool { return g.ID == id }
 }
 
 func TestSessionCacheIsBounded(t *testing.T) {
 	c, now := newSessionCache(time.Minute), time.Unix(1_800_000_000, 0)
 	for i := range 2 * maxSessions {
-		_, mark := c.get(Hash{}, now)
-		c.put(HashOf(fmt.Sprint(i)), &session{expires: now.Add(time.Hour)}, mark, now)
+		_, mark := c.get(store.Hash{}, now)
+		c.put(store.HashOf(fmt.Sprint(i)), &session{expires: now.Add(time.Hour)}, mark, now)
 	}
 	if n := len(c.entries); n > maxSessions {
 		t.Errorf("holds %d sessions, want at most %d", n, maxSessions)
 	}
-	if got, _ := c.get(HashOf(fmt.Sprint(2*maxSessions-1)), now); got == nil {
+	if got, _ := c.get(store.HashOf(fmt.Sprint(2*maxSessions-1)), now); got == nil {
 		t.Error("the newest session was not remembered")
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -178,29 +179,29 @@ func (s *Server) bind(ctx context.Context, f *flow, p *upstream.Provider, req *a
 		s.keepDocument(ctx, req.client)
 	}
 	now, seed, code := s.now(), newSecret(), newSecret()
-	in := SignIn{
+	in := store.SignIn{
 		Flow: f.hash(),
-		Grant: Grant{
-			ID:        newID(),
-			User:      User{ID: identity.UserID(), Identity: identity},
+		Grant: store.Grant{
+			ID:        store.NewID(),
+			User:      store.User{ID: identity.UserID(), Identity: identity},
 			Client:    *req.client,
 			Scopes:    scopes,
 			Audience:  s.resource,
 			PublicKey: privateKey(seed).PublicKey().Bytes(),
 			CreatedAt: now,
 		},
-		Code: Code{Hash: HashOf(code.format(codePrefix)), Challenge: req.challenge,
+		Code: store.Code{Hash: store.HashOf(code.format(codePrefix)), Challenge: req.challenge,
 			RedirectURI: req.redirect.uri.String(), ExpiresAt: now.Add(codeLife)},
 		UpstreamScopes: token.Scopes,
 		At:             now,
 	}
-	in.WrapCode = func(credential ID) Wrap {
+	in.WrapCode = func(credential store.ID) store.Wrap {
 		g := in.Grant
 		g.Credential = credential
 		return s.ring.wrapCode(&in.Code, &g, code, seed)
 	}
 	err := s.store.SignIn(ctx, in, s.ring.sealCredential(in.Grant.User.ID, token, anyRecipient))
-	if errors.Is(err, ErrConflict) {
+	if errors.Is(err, store.ErrConflict) {
 		return "", errFlowUsed
 	}
 	if err != nil {

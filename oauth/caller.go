@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -165,7 +166,7 @@ func (c *Caller) tokenAfter401(ctx context.Context, t *upstream.Token, version i
 			lag = lag[1:]
 			continue
 		case t.Refresh == "":
-			if err := s.bury(ctx, g, credential, err); !errors.Is(err, ErrConflict) {
+			if err := s.bury(ctx, g, credential, err); !errors.Is(err, store.ErrConflict) {
 				c.explain(ctx, err)
 				return nil
 			}
@@ -190,7 +191,7 @@ func (c *Caller) explain(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, errUpstreamDead), errors.Is(err, errUpstreamExpired), errors.Is(err, ErrNotFound):
+	case errors.Is(err, errUpstreamDead), errors.Is(err, errUpstreamExpired), errors.Is(err, store.ErrNotFound):
 		c.signInAgain.Store(true)
 		return fmt.Errorf("%s no longer accepts this sign-in: sign in again", c.session.grant.User.Provider)
 	}

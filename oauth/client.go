@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"example.com/mcp-federated-login/oauth/store"
 	"fmt"
 	"net/http"
 	"strings"
@@ -43,7 +44,7 @@ var registrations = newPacker(`client_secret_basicclient_secret_post/oauth/callb
 	`{"n":"","a":"","r":["http://127.0.0.1:/callback","http://localhost:/callback","https://"],"t":17,"x":"`)
 
 // issueClientID returns the client_id of a registration.
-func (s *Server) issueClientID(c *Client) (string, error) {
+func (s *Server) issueClientID(c *store.Client) (string, error) {
 	reg := registration{Name: c.Name, RedirectURIs: c.RedirectURIs, IssuedAt: c.IssuedAt.Unix(), Nonce: make([]byte, 8)}
 	if c.AuthMethod != authNone {
 		reg.AuthMethod = c.AuthMethod
@@ -64,12 +65,12 @@ func (s *Server) issueClientID(c *Client) (string, error) {
 
 // registered reports whether the client registered here. Such a client_id belongs to one installation, which keeps the
 // tokens of its newest sign-in and forgets the others: their grants are replaced.
-func (c *Client) registered() bool { return strings.HasPrefix(c.ID, clientIDPrefix) }
+func selfRegistered(c *store.Client) bool { return strings.HasPrefix(c.ID, clientIDPrefix) }
 
 // takenOut reports whether the operator has taken the client out of CLIENTS: its client_id can come from nowhere else.
 // One that was pinned there by the address of its document goes on by that document.
-func (s *Server) takenOut(c *Client) bool {
-	return s.clients[c.ID] == nil && !c.registered() && !namesDocument(c.ID)
+func (s *Server) takenOut(c *store.Client) bool {
+	return s.clients[c.ID] == nil && !selfRegistered(c) && !namesDocument(c.ID)
 }
 
 func (s *Server) clientMAC(k ringKey, registration []byte) []byte {
@@ -87,7 +88,7 @@ func clientSecret(k ringKey, clientID string) string {
 
 // clientForSignIn returns the client with that client_id that asks for a sign-in, as it describes itself now.
 // It returns [errUnknownClient] if there is none.
-func (s *Server) clientForSignIn(ctx context.Context, id string) (*Client, error) {
+func (s *Server) clientForSignIn(ctx context.Context, id string) (*store.Client, error) {
 	if namesDocument(id) && s.clients[id] == nil { // else its document is not asked for
 		return s.clientByDocument(ctx, id)
 	}
@@ -97,7 +98,7 @@ func (s *Server) clientForSignIn(ctx context.Context, id string) (*Client, error
 // client returns the client with that client_id: one that the operator registered; else as it was when it signed
 // somebody in, from the client_id itself; or, if it is the address of a document, or the secret that signed it is gone,
 // from the store, which remembers every client that had a grant. It returns [errUnknownClient] if there is none.
-func (s *Server) client(ctx context.Context, id string) (*Client, error) {
+func (s *Server) client(ctx context.Context, id string) (*store.Client, error) {
 	if c := s.clients[id]; c != nil {
 		return c, nil
 	}
@@ -110,8 +111,8 @@ func (s *Server) client(ctx context.Context, id string) (*Client, error) {
 	if c, err := s.readClientID(id); !errors.Is(err, errUnknownClient) {
 		return c, err
 	}
-	c, err := s.store.Client(ctx, HashOf(id))
-	if errors.Is(err, ErrNotFound) {
+	c, err := s.store.Client(ctx, store.HashOf(id))
+	if errors.Is(err, store.ErrNotFound) {
 		return nil, errUnknownClient
 	}
 	if err != nil {
@@ -121,7 +122,7 @@ func (s *Server) client(ctx context.Context, id string) (*Client, error) {
 }
 
 // readClientID is the inverse of issueClientID. The MAC is checked before anything is decompressed.
-func (s *Server) readClientID(id string) (*Client, error) {
+func (s *Server) readClientID(id string) (*store.Client, error) {
 	raw, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(id, clientIDPrefix))
 	// The decoder overlooks line breaks and stray bits. Each client has one client_id, spelt one way.
 	if err != nil || clientIDPrefix+base64.RawURLEncoding.EncodeToString(raw) != id || len(raw) <= sha256.Size {
@@ -136,7 +137,7 @@ func (s *Server) readClientID(id string) (*Client, error) {
 	return nil, errUnknownClient
 }
 
-func unpackClient(k ringKey, id string, packed []byte) (*Client, error) {
+func unpackClient(k ringKey, id string, packed []byte) (*store.Client, error) {
 	plain, err := registrations.unpack(packed)
 	if err != nil {
 		return nil, fmt.Errorf("reading client_id: %w", err)
@@ -145,12 +146,12 @@ func unpackClient(k ringKey, id string, packed []byte) (*Client, error) {
 	if err := json.Unmarshal(plain, &reg); err != nil {
 		return nil, fmt.Errorf("reading client_id: %w", err)
 	}
-	c := &Client{ID: id, Name: reg.Name, RedirectURIs: reg.RedirectURIs, AuthMethod: reg.AuthMethod,
+	c := &store.Client{ID: id, Name: reg.Name, RedirectURIs: reg.RedirectURIs, AuthMethod: reg.AuthMethod,
 		IssuedAt: time.Unix(reg.IssuedAt, 0)}
 	if c.AuthMethod == "" {
 		c.AuthMethod = authNone
 	} else {
-		hash := HashOf(clientSecret(k, id))
+		hash := store.HashOf(clientSecret(k, id))
 		c.SecretHash = hash[:]
 	}
 	return c, nil

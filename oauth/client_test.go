@@ -6,10 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/store"
 	"github.com/google/go-cmp/cmp"
 )
 
-func issue(t testing.TB, s *Server, c Client) string {
+func issue(t testing.TB, s *Server, c store.Client) string {
 	t.Helper()
 	id, err := s.issueClientID(&c)
 	if err != nil {
@@ -20,7 +21,7 @@ func issue(t testing.TB, s *Server, c Client) string {
 
 func TestClientIDCarriesTheRegistration(t *testing.T) {
 	s := newTestServer(t, "https://mcp.example")
-	for _, want := range []Client{
+	for _, want := range []store.Client{
 		{Name: "Claude Code", RedirectURIs: []string{"http://localhost/callback"}, AuthMethod: authNone},
 		{RedirectURIs: []string{"https://a.example/cb"}, AuthMethod: authBasic},
 		{Name: "名前", RedirectURIs: []string{"https://a.example/cb", "cursor://x/y"}, AuthMethod: authPost},
@@ -28,7 +29,7 @@ func TestClientIDCarriesTheRegistration(t *testing.T) {
 		want.IssuedAt = time.Unix(1_800_000_000, 0)
 		want.ID = issue(t, s, want)
 		if want.AuthMethod != authNone {
-			hash := HashOf(clientSecret(s.ring.seals(), want.ID))
+			hash := store.HashOf(clientSecret(s.ring.seals(), want.ID))
 			want.SecretHash = hash[:]
 		}
 		got, err := s.readClientID(want.ID)
@@ -44,7 +45,7 @@ func TestClientIDCarriesTheRegistration(t *testing.T) {
 // Some clients keep their whole record in a credential store of 1,280 characters (codex#10353).
 func TestClientIDIsShort(t *testing.T) {
 	s := newTestServer(t, "https://mcp.example")
-	id := issue(t, s, Client{Name: "Visual Studio Code", AuthMethod: authNone, IssuedAt: s.now(), RedirectURIs: []string{
+	id := issue(t, s, store.Client{Name: "Visual Studio Code", AuthMethod: authNone, IssuedAt: s.now(), RedirectURIs: []string{
 		"https://insiders.vscode.dev/redirect", "https://vscode.dev/redirect", "http://127.0.0.1/",
 		"http://127.0.0.1:33418/"}})
 	if len(id) > 256 {
@@ -54,7 +55,7 @@ func TestClientIDIsShort(t *testing.T) {
 
 func TestClientIDThatIsTooLongIsNotIssued(t *testing.T) {
 	s := newTestServer(t, "https://mcp.example")
-	c := Client{IssuedAt: s.now()}
+	c := store.Client{IssuedAt: s.now()}
 	for range maxRedirectURIs {
 		c.RedirectURIs = append(c.RedirectURIs, "https://"+strings.ToLower(newSecret().format("")[:20])+".example/"+
 			newSecret().format("")+newSecret().format("")+newSecret().format(""))
@@ -66,14 +67,14 @@ func TestClientIDThatIsTooLongIsNotIssued(t *testing.T) {
 
 func TestForeignClientIDsAreUnknown(t *testing.T) {
 	s := newTestServer(t, "https://mcp.example")
-	good := issue(t, s, Client{Name: "A", RedirectURIs: []string{"https://a.example/cb"}, IssuedAt: s.now()})
+	good := issue(t, s, store.Client{Name: "A", RedirectURIs: []string{"https://a.example/cb"}, IssuedAt: s.now()})
 	raw, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(good, clientIDPrefix))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, id := range map[string]string{
 		"empty":                "",
-		"another server's":     issue(t, newTestServer(t, "https://other.example"), Client{Name: "A"}),
+		"another server's":     issue(t, newTestServer(t, "https://other.example"), store.Client{Name: "A"}),
 		"changed":              flip(good, len(clientIDPrefix)+3),
 		"MAC changed":          flip(good, len(good)-10),
 		"MAC alone":            clientIDPrefix + base64.RawURLEncoding.EncodeToString(raw[len(raw)-32:]),
@@ -95,7 +96,7 @@ func TestForeignClientIDsAreUnknown(t *testing.T) {
 
 func FuzzClientID(f *testing.F) {
 	s := newTestServer(f, "https://mcp.example")
-	good := issue(f, s, Client{Name: "A", RedirectURIs: []string{"https://a.example/cb"}, IssuedAt: s.now()})
+	good := issue(f, s, store.Client{Name: "A", RedirectURIs: []string{"https://a.example/cb"}, IssuedAt: s.now()})
 	f.Add(good)
 	f.Add(clientIDPrefix)
 	f.Add("")

@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"errors"
+	"example.com/mcp-federated-login/oauth/store"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -32,9 +33,9 @@ func (s *Server) redeem(ctx context.Context, client *requester, form url.Values)
 	if !ok {
 		return nil, errInvalidCode
 	}
-	hash := HashOf(form.Get("code"))
+	hash := store.HashOf(form.Get("code"))
 	c, err := s.store.Code(ctx, hash)
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return nil, errInvalidCode
 	}
 	if err != nil {
@@ -82,15 +83,15 @@ func (s *Server) redeem(ctx context.Context, client *requester, form url.Values)
 		return nil, err
 	}
 	pair := s.ring.newPair(g, seed, 1, now.Add(s.accessTTL), now.Add(s.refreshTTL))
-	ended, err := s.store.RedeemCode(ctx, hash, now, pair, client.registered())
-	if errors.Is(err, ErrConflict) {
+	ended, err := s.store.RedeemCode(ctx, hash, now, pair, selfRegistered(client.Client))
+	if errors.Is(err, store.ErrConflict) {
 		return nil, errInvalidCode // another request with the same code was faster
 	}
 	if err != nil {
 		return nil, fmt.Errorf("redeeming code: %w", err)
 	}
 	for _, id := range ended {
-		s.ended(nil, func(_ Hash, o *Grant) bool { return o.ID == id })
+		s.ended(nil, func(_ store.Hash, o *store.Grant) bool { return o.ID == id })
 		s.log.InfoContext(ctx, "grant ended", "grant", id, "reason", "replaced, or one too many", "by", g.ID)
 	}
 	s.log.InfoContext(ctx, "code redeemed", "grant", g.ID)

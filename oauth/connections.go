@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 
+	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -25,7 +26,7 @@ func (s *Server) handleConnections(w http.ResponseWriter, r *http.Request) {
 		s.pages.signIn(w, http.StatusOK, signInPage{Providers: s.buttons(), Development: s.development})
 		return
 	}
-	grants, err := s.store.UserGrants(r.Context(), Hash(v.User), s.now())
+	grants, err := s.store.UserGrants(r.Context(), store.Hash(v.User), s.now())
 	if err != nil {
 		s.authorizeError(w, r, nil, err)
 		return
@@ -41,7 +42,7 @@ func (s *Server) handleConnections(w http.ResponseWriter, r *http.Request) {
 }
 
 // connection says in words what a grant is.
-func (s *Server) connection(g *Grant) connection {
+func (s *Server) connection(g *store.Grant) connection {
 	c := connection{ID: g.ID.String(), Name: g.Client.Name, Since: g.CreatedAt.UTC().Format("2 January 2006"),
 		Renewed: "not yet"}
 	if !g.LastUsedAt.IsZero() {
@@ -100,11 +101,11 @@ func (s *Server) disconnect(ctx context.Context, v *visitor, id string) error {
 	if v == nil {
 		return nil
 	}
-	grants, err := s.store.UserGrants(ctx, Hash(v.User), s.now())
+	grants, err := s.store.UserGrants(ctx, store.Hash(v.User), s.now())
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(grants, func(g Grant) bool { return g.ID.String() == id })
+	i := slices.IndexFunc(grants, func(g store.Grant) bool { return g.ID.String() == id })
 	if i < 0 {
 		return nil
 	}
@@ -193,10 +194,10 @@ func (s *Server) identifyVisitor(ctx context.Context, f *flow, p *upstream.Provi
 
 // disconnectAll ends a person's grants, and then their authorization of this server at the provider. It returns what to
 // tell them: that the provider could not be reached undoes nothing.
-func (s *Server) disconnectAll(ctx context.Context, p *upstream.Provider, token *upstream.Token, user Hash) (
+func (s *Server) disconnectAll(ctx context.Context, p *upstream.Provider, token *upstream.Token, user store.Hash) (
 	*errorPage, error) {
 	err := s.store.EndGrants(ctx, user)
-	s.ended(err, func(_ Hash, g *Grant) bool { return g.User.ID == user })
+	s.ended(err, func(_ store.Hash, g *store.Grant) bool { return g.User.ID == user })
 	if err != nil {
 		return nil, fmt.Errorf("ending all grants of a person: %w", err)
 	}

@@ -14,6 +14,8 @@ import (
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/json" // tells upper from lower case, and refuses members that come twice
 
+	"example.com/mcp-federated-login/oauth/origin"
+	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -55,7 +57,7 @@ func namesDocument(clientID string) bool {
 }
 
 // publisher returns the host that a client's metadata document stands at, or nothing if it has none.
-func (c *Client) publisher() string {
+func publisher(c *store.Client) string {
 	if u, err := url.Parse(c.ID); err == nil && namesDocument(c.ID) {
 		return u.Host
 	}
@@ -69,11 +71,11 @@ func (p DocumentPolicy) parseDocumentURL(raw string) (*url.URL, error) {
 	bad := func(problem string) (*url.URL, error) { return nil, badDocument("its address " + problem) }
 	u, err := url.Parse(raw)
 	switch {
-	case len(raw) > maxClientID || !printableASCII(raw) || strings.ContainsAny(raw, `#\`):
+	case len(raw) > maxClientID || !origin.Printable(raw) || strings.ContainsAny(raw, `#\`):
 		return bad("is too long, or has characters that an address cannot have")
-	case err != nil || u.String() != raw || u.User != nil || !validHost(u):
+	case err != nil || u.String() != raw || u.User != nil || !origin.ValidHost(u):
 		return bad("is not a plain URL")
-	case u.Scheme != "https" && (u.Scheme != "http" || p != DocumentsLoopback || !loopbackHost(u.Hostname())):
+	case u.Scheme != "https" && (u.Scheme != "http" || p != DocumentsLoopback || !origin.IsLoopback(u.Hostname())):
 		return bad("does not begin with https")
 	case u.Path == "":
 		return bad("has no path")
@@ -90,12 +92,12 @@ func badDocument(problem string) *Error {
 }
 
 // parseDocument reads the metadata document that was found at the address id.
-func (p DocumentPolicy) parseDocument(id string, raw []byte) (*Client, error) {
+func (p DocumentPolicy) parseDocument(id string, raw []byte) (*store.Client, error) {
 	var d clientDocument
 	if err := json.Unmarshal(raw, &d); err != nil {
 		return nil, badDocument("it is not the JSON object that it should be")
 	}
-	c := &Client{ID: id, Name: upstream.CleanText(d.Name, maxClientName), AuthMethod: d.AuthMethod, Document: raw,
+	c := &store.Client{ID: id, Name: upstream.CleanText(d.Name, maxClientName), AuthMethod: d.AuthMethod, Document: raw,
 		Keys: d.Keys, KeysURI: d.KeysURI}
 	for _, uri := range d.RedirectURIs {
 		if _, err := parseRedirectURI(uri); err == nil { // others may be good for other servers
@@ -129,7 +131,7 @@ func (p DocumentPolicy) parseDocument(id string, raw []byte) (*Client, error) {
 }
 
 // checkKeys checks what a document says of the client's keys.
-func (p DocumentPolicy) checkKeys(c *Client) error {
+func (p DocumentPolicy) checkKeys(c *store.Client) error {
 	switch {
 	case c.Keys != nil && c.KeysURI != "":
 		return badDocument("it has both jwks and jwks_uri")
@@ -175,7 +177,7 @@ func parseKeySet(raw []byte) (*jose.JSONWebKeySet, error) {
 // fetchDocument returns the client as its document describes it, and when the document was fetched: after that time, or
 // before if it cannot be fetched now. The error is [errNotFetched] if there is no copy of it. A client is known if it
 // has signed somebody in.
-func (s *Server) fetchDocument(ctx context.Context, id string, after time.Time, known bool) (*Client, fetched, error) {
+func (s *Server) fetchDocument(ctx context.Context, id string, after time.Time, known bool) (*store.Client, fetched, error) {
 	policy := s.documents.policy
 	u, err := policy.parseDocumentURL(id)
 	if err != nil {
@@ -193,12 +195,12 @@ func (s *Server) fetchDocument(ctx context.Context, id string, after time.Time, 
 }
 
 // clientByDocument returns the client that its document describes now, or, if that cannot be fetched, described last.
-func (s *Server) clientByDocument(ctx context.Context, id string) (*Client, error) {
+func (s *Server) clientByDocument(ctx context.Context, id string) (*store.Client, error) {
 	if s.documents.policy == DocumentsOff {
 		return nil, errUnknownClient
 	}
 	// The operator may have blocked whoever publishes it: then it is not even fetched.
-	if err := s.checkBlocked(ctx, &Client{ID: id}); err != nil {
+	if err := s.checkBlocked(ctx, &store.Client{ID: id}); err != nil {
 		return nil, err
 	}
 	c, found, err := s.fetchDocument(ctx, id, time.Time{}, false)
@@ -208,7 +210,7 @@ func (s *Server) clientByDocument(ctx context.Context, id string) (*Client, erro
 			c, found, err = s.fetchDocument(ctx, id, time.Time{}, true)
 		}
 		if err != nil {
-			host := (&Client{ID: id}).publisher()
+			host := publisher(&store.Client{ID: id})
 			s.LogFailure(ctx, slog.LevelInfo, "metadata document not fetched", host, "host", host, "cause", err)
 		}
 		if errors.Is(err, errNotFetched) && storeErr == nil && s.servesStored(stored) {
@@ -223,9 +225,9 @@ func (s *Server) clientByDocument(ctx context.Context, id string) (*Client, erro
 }
 
 // storedDocument returns the client as its document described it at the newest sign-in: what /token goes by.
-func (s *Server) storedDocument(ctx context.Context, id string) (*Client, error) {
-	row, err := s.store.Client(ctx, HashOf(id))
-	if errors.Is(err, ErrNotFound) || err == nil && row.Document == nil {
+func (s *Server) storedDocument(ctx context.Context, id string) (*store.Client, error) {
+	row, err := s.store.Client(ctx, store.HashOf(id))
+	if errors.Is(err, store.ErrNotFound) || err == nil && row.Document == nil {
 		return nil, errUnknownClient
 	}
 	if err != nil {
@@ -242,7 +244,7 @@ func (s *Server) storedDocument(ctx context.Context, id string) (*Client, error)
 
 // keepDocument completes a client with what is stored of it: its keys as they are now, for the time when they cannot be
 // fetched, and the proof that what is stored comes from here.
-func (s *Server) keepDocument(ctx context.Context, c *Client) {
+func (s *Server) keepDocument(ctx context.Context, c *store.Client) {
 	if c.KeysURI != "" {
 		keys, err := s.keySet(ctx, c.KeysURI, time.Time{})
 		if err == nil {
@@ -254,7 +256,7 @@ func (s *Server) keepDocument(ctx context.Context, c *Client) {
 			c.Keys, c.IssuedAt = stored.Keys, stored.IssuedAt // other grants may live by them
 		}
 		if err != nil {
-			host := c.publisher()
+			host := publisher(c)
 			s.LogFailure(ctx, slog.LevelWarn, "client's keys not fetched", host, "host", host, "cause", err)
 		}
 	}
@@ -278,7 +280,7 @@ func (s *Server) keySet(ctx context.Context, address string, after time.Time) (f
 // client's: after that time, or before if it cannot be learnt now. Then the error is [errNotFetched], and the keys are
 // the last ones that we know, if they are not too old. The client may have put newer keys into its document, or moved
 // them elsewhere.
-func (s *Server) currentKeys(ctx context.Context, stored *Client, after time.Time) ([]byte, time.Time, error) {
+func (s *Server) currentKeys(ctx context.Context, stored *store.Client, after time.Time) ([]byte, time.Time, error) {
 	if s.documents.policy == DocumentsOff {
 		return stored.Keys, s.now(), nil
 	}

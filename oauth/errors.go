@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"example.com/mcp-federated-login/oauth/store"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -54,7 +55,7 @@ func asError(err error) *Error {
 }
 
 // because returns the error with a cause: what the other side must not learn, and the operator wants to know.
-func (e *Error) because(g *Grant, why string) error {
+func (e *Error) because(g *store.Grant, why string) error {
 	c := *e
 	c.Err = fmt.Errorf("grant %s: %s", g.ID, why)
 	return &c

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -19,14 +20,14 @@ const (
 
 // SignInAs does what the callback does once the provider has said who it is, and returns the client and its code.
 func (s *Server) SignInAs(ctx context.Context, clientName string, id upstream.Identity, t *upstream.Token) (
-	*Client, string, error) {
-	c := &Client{Name: clientName, RedirectURIs: []string{"https://client.example/cb"}, AuthMethod: authNone,
+	*store.Client, string, error) {
+	c := &store.Client{Name: clientName, RedirectURIs: []string{"https://client.example/cb"}, AuthMethod: authNone,
 		IssuedAt: s.now()}
 	var err error
 	if c.ID, err = s.issueClientID(c); err != nil {
 		return nil, "", err
 	}
-	to, err := c.redirect("", nil)
+	to, err := redirectTo(c, "", nil)
 	if err != nil {
 		return nil, "", err
 	}
@@ -36,7 +37,7 @@ func (s *Server) SignInAs(ctx context.Context, clientName string, id upstream.Id
 }
 
 // Redeem trades a code for an access and a refresh token.
-func (s *Server) Redeem(ctx context.Context, c *Client, code string) (access, refresh string, err error) {
+func (s *Server) Redeem(ctx context.Context, c *store.Client, code string) (access, refresh string, err error) {
 	resp, err := s.redeem(ctx, &requester{Client: c}, url.Values{"code": {code}, "code_verifier": {TestVerifier}})
 	if err != nil {
 		return "", "", err
@@ -45,7 +46,7 @@ func (s *Server) Redeem(ctx context.Context, c *Client, code string) (access, re
 }
 
 // Refresh trades a refresh token for a pair.
-func (s *Server) Refresh(ctx context.Context, c *Client, token string) (access, refresh string, err error) {
+func (s *Server) Refresh(ctx context.Context, c *store.Client, token string) (access, refresh string, err error) {
 	resp, err := s.refresh(ctx, &requester{Client: c}, token)
 	if err != nil {
 		return "", "", err
@@ -59,7 +60,7 @@ func (s *Server) UpstreamToken(ctx context.Context, access string) (*upstream.To
 	if !ok {
 		return nil, errInvalidToken
 	}
-	found, err := s.lookUp(ctx, HashOf(access), secret)
+	found, err := s.lookUp(ctx, store.HashOf(access), secret)
 	if err != nil {
 		return nil, err
 	}
@@ -80,7 +81,7 @@ func (s *Server) SweepOnce(ctx context.Context) error {
 func (s *Server) WatchOnce(ctx context.Context) { s.watch(ctx) }
 
 // ClientByID returns the client with that client_id.
-func (s *Server) ClientByID(ctx context.Context, id string) (*Client, error) {
+func (s *Server) ClientByID(ctx context.Context, id string) (*store.Client, error) {
 	return s.client(ctx, id)
 }
 
@@ -126,19 +127,19 @@ func FromSeed(seed [32]byte, n int64) (keys [][32]byte) {
 }
 
 // OpenCode opens a code's wrap, if secret is the code's.
-func (r Ring) OpenCode(secret [32]byte, c *Code) ([32]byte, bool) {
+func (r Ring) OpenCode(secret [32]byte, c *store.Code) ([32]byte, bool) {
 	got, err := r.ring.openCode(secret, c)
 	return got, err == nil
 }
 
 // OpenToken opens a token's wrap, if secret is the token's.
-func (r Ring) OpenToken(secret [32]byte, t *Token) ([32]byte, bool) {
+func (r Ring) OpenToken(secret [32]byte, t *store.Token) ([32]byte, bool) {
 	got, err := r.ring.openToken(secret, t)
 	return got, err == nil
 }
 
 // Open opens a credential, if private is the grant's key.
-func (r Ring) Open(private [32]byte, g *Grant, c *Credential) (*upstream.Token, bool) {
+func (r Ring) Open(private [32]byte, g *store.Grant, c *store.Credential) (*upstream.Token, bool) {
 	content, err := r.ring.openCredential(mustKey(private[:]), g, c)
 	if err != nil {
 		return nil, false
@@ -147,7 +148,7 @@ func (r Ring) Open(private [32]byte, g *Grant, c *Credential) (*upstream.Token, 
 }
 
 // Seal is the seal function of somebody with this ring.
-func (r Ring) Seal(user Hash, t *upstream.Token) SealFunc {
+func (r Ring) Seal(user store.Hash, t *upstream.Token) store.SealFunc {
 	return r.ring.sealCredential(user, t, anyRecipient)
 }
 
@@ -158,7 +159,7 @@ func NewKeyPair() (private, public []byte) {
 }
 
 // WithStore puts something in front of the server's store.
-func (s *Server) WithStore(wrap func(Store) Store) { s.store = wrap(s.store) }
+func (s *Server) WithStore(wrap func(store.Store) store.Store) { s.store = wrap(s.store) }
 
 // WithCache makes the server remember sessions for that long.
 func (s *Server) WithCache(ttl time.Duration) { s.cache = newSessionCache(ttl) }

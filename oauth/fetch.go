@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"code.dny.dev/ssrf"
+	"example.com/mcp-federated-login/oauth/origin"
 	"golang.org/x/sync/singleflight"
 )
 
@@ -193,7 +194,7 @@ func (f *fetcher) drop(key string) {
 
 // fetch asks the address once, and says until when the answer is fresh.
 func (f *fetcher) fetch(u *url.URL, limit int64, known bool) ([]byte, time.Time, error) {
-	ctx, leave, err := f.places.take(context.Background(), hostName(u.Hostname()), known)
+	ctx, leave, err := f.places.take(context.Background(), origin.HostName(u.Hostname()), known)
 	if err != nil {
 		return nil, time.Time{}, errTooMany
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/store"
 	"github.com/gorilla/securecookie"
 )
 
@@ -55,7 +56,7 @@ func (f *flow) verifier() string { return f.derived("verifier") } // 43 characte
 func (f *flow) nonce() string    { return f.derived("nonce") }
 
 // hash is what the store remembers of a flow, so that its callback works once.
-func (f *flow) hash() Hash { return HashOf(f.derived("flow")) }
+func (f *flow) hash() store.Hash { return store.HashOf(f.derived("flow")) }
 
 // newCookieCodecs returns the codecs of a kind of cookie, one for each ring key. The cookie's name is part of what they
 // vouch for, and so is the base URL: another server with the same secret must not take our cookies for its own.

@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"context"
+	"example.com/mcp-federated-login/oauth/store"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -10,12 +11,18 @@ import (
 )
 
 // emptyStore knows nothing.
-type emptyStore struct{ Store }
+type emptyStore struct{ store.Store }
 
-func (emptyStore) Token(context.Context, Hash) (Token, error)   { return Token{}, ErrNotFound }
-func (emptyStore) Code(context.Context, Hash) (Code, error)     { return Code{}, ErrNotFound }
-func (emptyStore) Blocks(context.Context) ([]string, error)     { return nil, nil }
-func (emptyStore) Client(context.Context, Hash) (Client, error) { return Client{}, ErrNotFound }
+func (emptyStore) Token(context.Context, store.Hash) (store.Token, error) {
+	return store.Token{}, store.ErrNotFound
+}
+func (emptyStore) Code(context.Context, store.Hash) (store.Code, error) {
+	return store.Code{}, store.ErrNotFound
+}
+func (emptyStore) Blocks(context.Context) ([]string, error) { return nil, nil }
+func (emptyStore) Client(context.Context, store.Hash) (store.Client, error) {
+	return store.Client{}, store.ErrNotFound
+}
 
 func FuzzAuthorizationHeader(f *testing.F) {
 	s := newTestServer(f, "https://mcp.example")
@@ -42,7 +49,7 @@ func FuzzAuthorizationHeader(f *testing.F) {
 func FuzzTokenForm(f *testing.F) {
 	s := newTestServer(f, "https://mcp.example")
 	s.store = emptyStore{}
-	id := issue(f, s, Client{Name: "A", RedirectURIs: []string{"https://a.example/cb"}, AuthMethod: authNone, IssuedAt: s.now()})
+	id := issue(f, s, store.Client{Name: "A", RedirectURIs: []string{"https://a.example/cb"}, AuthMethod: authNone, IssuedAt: s.now()})
 	f.Add("grant_type=authorization_code&client_id="+id+"&code="+newSecret().format(codePrefix), "")
 	f.Add("grant_type=refresh_token&client_id="+id+"&refresh_token="+newSecret().format(refreshPrefix), "")
 	f.Add("grant_type=refresh_token&refresh_token=x&resource=https%3A%2F%2Fmcp.example%2Fmcp&resource=", "Basic "+id)
@@ -68,7 +75,7 @@ func FuzzTokenForm(f *testing.F) {
 func FuzzAuthorizeQuery(f *testing.F) {
 	s := newTestServer(f, "https://mcp.example")
 	s.store = emptyStore{}
-	id := issue(f, s, Client{Name: "A", RedirectURIs: []string{"https://a.example/cb?x=1"}, AuthMethod: authNone, IssuedAt: s.now()})
+	id := issue(f, s, store.Client{Name: "A", RedirectURIs: []string{"https://a.example/cb?x=1"}, AuthMethod: authNone, IssuedAt: s.now()})
 	good := url.Values{"client_id": {id}, "response_type": {"code"}, "code_challenge": {testChallenge},
 		"code_challenge_method": {"S256"}, "state": {"a b+c/=="}}.Encode()
 	f.Add(good)

@@ -3,6 +3,8 @@ package oauth
 import (
 	"context"
 	"errors"
+	"example.com/mcp-federated-login/oauth/origin"
+	"example.com/mcp-federated-login/oauth/store"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -21,7 +23,7 @@ var (
 // incoming connections to prevent DNS rebinding attacks" (MCP 2025-11-25, Streamable HTTP).
 func (s *Server) checkOrigin(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if origin := r.Header.Get("Origin"); origin != "" && !s.allowsOrigin(origin) {
+		if from := r.Header.Get("Origin"); from != "" && !s.allowsOrigin(from) {
 			s.writeError(w, r, &Error{Code: "origin_not_allowed", Status: http.StatusForbidden,
 				Description: "Pages of this origin may not call this server. Its operator can list it in ALLOWED_ORIGINS."})
 			return
@@ -30,12 +32,12 @@ func (s *Server) checkOrigin(next http.Handler) http.Handler {
 	})
 }
 
-func (s *Server) allowsOrigin(origin string) bool {
-	if origin == s.baseURL || slices.Contains(s.allowedOrigins, origin) {
+func (s *Server) allowsOrigin(from string) bool {
+	if from == s.baseURL || slices.Contains(s.allowedOrigins, from) {
 		return true
 	}
-	u, err := url.Parse(origin)
-	return err == nil && loopbackHost(s.base.Hostname()) && loopbackHost(u.Hostname())
+	u, err := url.Parse(from)
+	return err == nil && origin.IsLoopback(s.base.Hostname()) && origin.IsLoopback(u.Hostname())
 }
 
 // gate lets requests with a good access token through to the MCP server, with the [Caller] in their context. It
@@ -94,7 +96,7 @@ func (s *Server) authenticate(r *http.Request) (*session, error) {
 	if !ok {
 		return nil, errInvalidToken
 	}
-	hash, now := HashOf(token), s.now()
+	hash, now := store.HashOf(token), s.now()
 	cached, mark := s.cache.get(hash, now)
 	if cached != nil {
 		return cached, nil
@@ -109,17 +111,17 @@ func (s *Server) authenticate(r *http.Request) (*session, error) {
 
 // lookUp asks the store about a token. Opening its wrap proves that the grant is as this server wrote it, and the
 // user's id that it is this person's. Nothing proves a login, name or e-mail address: trust the subject.
-func (s *Server) lookUp(ctx context.Context, hash Hash, secret secret32) (*session, error) {
+func (s *Server) lookUp(ctx context.Context, hash store.Hash, secret secret32) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	t, err := s.store.Token(ctx, hash)
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return nil, errInvalidToken
 	}
 	if err != nil {
 		return nil, fmt.Errorf("looking up access token: %w", err)
 	}
-	if t.Kind != Access {
+	if t.Kind != store.Access {
 		return nil, errInvalidToken
 	}
 	if !s.now().Before(t.ExpiresAt) {

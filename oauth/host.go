@@ -2,30 +2,11 @@ package oauth
 
 import (
 	"cmp"
-	"errors"
-	"fmt"
+	"example.com/mcp-federated-login/oauth/origin"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 )
-
-// ParseOrigin parses an origin that is spelt as browsers spell it (RFC 6454 section 6.1), so that it can be compared
-// byte by byte. Only loopback may do without TLS. The error does not quote it: what is in the wrong place may be a
-// secret.
-func ParseOrigin(raw string) (*url.URL, error) {
-	u, err := url.Parse(raw)
-	switch {
-	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Scheme+"://"+u.Host != raw,
-		!validHost(u), hostName(u.Hostname()) != u.Hostname():
-		return nil, errors.New("must be https://HOST or https://HOST:PORT, in lower case and without anything after it")
-	case u.Port() == defaultPort(u.Scheme):
-		return nil, fmt.Errorf("must not name port %s, because browsers leave it out", u.Port())
-	case u.Scheme == "http" && !loopbackHost(u.Hostname()):
-		return nil, errors.New("must be https, except on localhost, 127.0.0.1 and [::1]")
-	}
-	return u, nil
-}
 
 // CheckHost refuses requests that are not for the base URL's host with 421 (RFC 9110 section 15.5.20): a page whose
 // name was rebound to this server's address would otherwise be of the same origin as our own pages. On loopback, where
@@ -35,7 +16,7 @@ func (s *Server) CheckHost(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := strings.ToLower(r.Host)
 		switch {
-		case host == s.base.Host || s.base.Port() == "" && host == s.base.Host+":"+defaultPort(s.base.Scheme):
+		case host == s.base.Host || s.base.Port() == "" && host == s.base.Host+":"+origin.DefaultPort(s.base.Scheme):
 			next.ServeHTTP(w, r)
 		case !s.otherLoopbackName(host):
 			http.Error(w, "This server answers as "+s.base.Host+" only. If you run it, check BASE_URL, and that a proxy "+
@@ -50,22 +31,15 @@ func (s *Server) CheckHost(next http.Handler) http.Handler {
 
 // otherLoopbackName reports whether host is another name of the base URL's loopback host, with the same port.
 func (s *Server) otherLoopbackName(host string) bool {
-	if !loopbackHost(s.base.Hostname()) {
+	if !origin.IsLoopback(s.base.Hostname()) {
 		return false
 	}
 	names := []string{"localhost", "127.0.0.1", "[::1]"}
-	port := cmp.Or(s.base.Port(), defaultPort(s.base.Scheme))
+	port := cmp.Or(s.base.Port(), origin.DefaultPort(s.base.Scheme))
 	if s.base.Port() == "" && slices.Contains(names, host) {
 		return true
 	}
 	return slices.ContainsFunc(names, func(name string) bool { return host == name+":"+port })
-}
-
-func defaultPort(scheme string) string {
-	if scheme == "https" {
-		return "443"
-	}
-	return "80"
 }
 
 // asksForPage reports whether a browser asks for something to show to a person.

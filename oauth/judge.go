@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -32,7 +33,7 @@ var errSignInAgain = errors.New("the provider has to be asked by a sign-in")
 // admit judges somebody who has just signed in, and completes their identity with what the verdict hangs on.
 func (s *Server) admit(ctx context.Context, p *upstream.Provider, t *upstream.Token, id *upstream.Identity) error {
 	was, err := s.store.User(ctx, id.UserID())
-	if err != nil && !errors.Is(err, ErrNotFound) {
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return fmt.Errorf("looking up user: %w", err)
 	}
 	id.Remember(was.Identity)
@@ -67,7 +68,7 @@ func (s *Server) pin(ctx context.Context, id *upstream.Identity) error {
 }
 
 // checkAdmitted returns why a grant may no longer be used, as far as that can be told without asking the provider.
-func (s *Server) checkAdmitted(g *Grant) error {
+func (s *Server) checkAdmitted(g *store.Grant) error {
 	if err := s.checkPlace(g); err != nil {
 		return err
 	}
@@ -78,7 +79,7 @@ func (s *Server) checkAdmitted(g *Grant) error {
 }
 
 // checkPlace returns why a grant is not one of this server as it is configured now.
-func (s *Server) checkPlace(g *Grant) error {
+func (s *Server) checkPlace(g *store.Grant) error {
 	switch p := s.provider(g.User.Provider); {
 	case g.User.UserID() != g.User.ID:
 		return errForged
@@ -96,7 +97,7 @@ func (s *Server) checkPlace(g *Grant) error {
 
 // readmit judges the grant's person again, at a refresh. A no ends the grant. Whatever else is wrong with it the
 // operator can undo, or the person's next sign-in, so it is left to expire.
-func (s *Server) readmit(ctx context.Context, g *Grant, private *ecdh.PrivateKey) error {
+func (s *Server) readmit(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey) error {
 	err := s.checkPlace(g)
 	if err == nil {
 		err = s.judgeAgain(ctx, g, private)
@@ -117,7 +118,7 @@ func (s *Server) readmit(ctx context.Context, g *Grant, private *ecdh.PrivateKey
 }
 
 // judgeAgain judges by what is known if that is recent enough, or cannot change; else it asks the provider.
-func (s *Server) judgeAgain(ctx context.Context, g *Grant, private *ecdh.PrivateKey) error {
+func (s *Server) judgeAgain(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey) error {
 	u, now := &g.User, s.now()
 	known, age := s.rules.Admit(u.Identity), now.Sub(u.FactsAt)
 	if login := s.rules.Pin(u.Identity); login != "" {
@@ -159,10 +160,10 @@ func (s *Server) judgeAgain(ctx context.Context, g *Grant, private *ecdh.Private
 		return err
 	case errors.As(err, &failed) && errors.Is(err, upstream.ErrDead) && failed.Status != http.StatusUnauthorized:
 		// The account is suspended. A 401 would have been looked into.
-		if err := s.bury(ctx, g, credential, err); !errors.Is(err, ErrConflict) {
+		if err := s.bury(ctx, g, credential, err); !errors.Is(err, store.ErrConflict) {
 			return err
 		}
-		return fmt.Errorf("%w: somebody has signed in at this moment", ErrConflict) // look again
+		return fmt.Errorf("%w: somebody has signed in at this moment", store.ErrConflict) // look again
 	case errors.Is(err, upstream.ErrOnlyAtSignIn), errors.Is(err, errUpstreamExpired):
 		if now.Sub(was) >= factsStand || errors.Is(known, upstream.ErrUndecided) {
 			return fmt.Errorf("%w: %w", errSignInAgain, err)

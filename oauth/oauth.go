@@ -17,19 +17,21 @@ import (
 	"github.com/gorilla/securecookie"
 	"golang.org/x/sync/singleflight"
 
+	"example.com/mcp-federated-login/oauth/origin"
+	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
 
 // Config is what a [Server] is made of. All of it is required except where it says so.
 type Config struct {
 	// BaseURL is the public origin, such as https://mcp.example.com: the issuer, and the beginning of every address.
-	// See [ParseOrigin].
+	// See [origin.Parse].
 	BaseURL string
 	// Name is what people know the server by.
 	Name string
 	// Secrets is the key ring, each at least 32 random bytes. The first seals and signs; all open and verify.
 	Secrets [][]byte
-	Store   Store
+	Store   store.Store
 	// Providers are the ways to sign in, in the order of the buttons.
 	Providers []*upstream.Provider
 	// Rules say who may come in. The zero value admits nobody.
@@ -45,7 +47,7 @@ type Config struct {
 	// Documents says which clients may bring a metadata document instead of registering.
 	Documents DocumentPolicy
 	// Clients are those that the operator registered, as [ParseClients] returns them. Optional.
-	Clients []Client
+	Clients []store.Client
 	// Registration says that clients may register themselves (RFC 7591).
 	Registration bool
 	// RedirectSchemes are the private schemes (RFC 8252 section 7.1) that clients may be redirected to. Optional.
@@ -66,14 +68,14 @@ type Server struct {
 	resource         string // the audience of every token: BaseURL/mcp
 	name             string
 	ring             keyRing
-	store            Store
+	store            store.Store
 	providers        []*upstream.Provider
 	rules            upstream.Rules
 	scopes           []Scope
 	accessTTL        time.Duration
 	refreshTTL       time.Duration
 	allowedOrigins   []string
-	clients          map[string]*Client // keyed by client_id
+	clients          map[string]*store.Client // keyed by client_id
 	registration     bool
 	redirectSchemes  []string
 	webhookSecret    string
@@ -97,7 +99,7 @@ type Server struct {
 // New returns a server. It fails if the configuration cannot work, or if the store holds live rows that none of the
 // secrets opens.
 func New(ctx context.Context, c Config) (*Server, error) {
-	base, err := ParseOrigin(c.BaseURL)
+	base, err := origin.Parse(c.BaseURL)
 	if err != nil {
 		return nil, fmt.Errorf("base URL %w", err)
 	}
@@ -242,7 +244,7 @@ func noContent(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.Stat
 // handleLanding handles GET /: what this server is, and how to connect to it.
 func (s *Server) handleLanding(w http.ResponseWriter, r *http.Request) {
 	s.pages.landing(w, http.StatusOK, landingPage{URL: s.resource, Name: ShortName(s.name),
-		Loopback: loopbackHost(s.base.Hostname()), Closed: !s.registration,
+		Loopback: origin.IsLoopback(s.base.Hostname()), Closed: !s.registration,
 		Documents: s.documents.policy != DocumentsOff, Providers: s.buttons(), Development: s.development})
 }
 
@@ -305,7 +307,7 @@ func (s *Server) Sweep(ctx context.Context) {
 func (s *Server) sweep(ctx context.Context) (int, error) {
 	now := s.now()
 	s.cache.dropExpired(now)
-	return s.store.Purge(ctx, PurgeLimits{
+	return s.store.Purge(ctx, store.PurgeLimits{
 		At:            now,
 		RetiredBefore: now.Add(-retiredMemory),
 		EraseBefore:   now.Add(-2 * refreshGrace), // another instance's clock may be behind

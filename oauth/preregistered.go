@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 
+	"example.com/mcp-federated-login/oauth/origin"
+	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -33,13 +35,13 @@ var clientMembers = []string{"client_id", "client_name", "redirect_uris", "token
 //
 // The error says all that is wrong, one mistake a line, and holds no secret. The clients beside an error are for
 // further checks, and not for use.
-func ParseClients(file []byte, redirectSchemes []string) ([]Client, error) {
+func ParseClients(file []byte, redirectSchemes []string) ([]store.Client, error) {
 	var entries []json.RawMessage
 	if json.Unmarshal(file, &entries) != nil || len(entries) == 0 {
 		return nil, errors.New(`CLIENTS must be a file with a JSON array of clients, for example [{"client_id": ` +
 			`"my-app", "client_name": "My app", "redirect_uris": ["https://app.example.com/callback"]}]`)
 	}
-	var clients []Client
+	var clients []store.Client
 	var wrong []error
 	for i, entry := range entries {
 		c, mistakes := parseClient(entry, redirectSchemes)
@@ -47,7 +49,7 @@ func ParseClients(file []byte, redirectSchemes []string) ([]Client, error) {
 		if c.ID != "" {
 			name = fmt.Sprintf("client %q", c.ID)
 		}
-		if slices.ContainsFunc(clients, func(o Client) bool { return o.ID == c.ID && c.ID != "" }) {
+		if slices.ContainsFunc(clients, func(o store.Client) bool { return o.ID == c.ID && c.ID != "" }) {
 			mistakes = append(mistakes, `has the client_id of another one, for example "client_id": "my-other-app"`)
 		}
 		for _, mistake := range mistakes {
@@ -59,7 +61,7 @@ func ParseClients(file []byte, redirectSchemes []string) ([]Client, error) {
 }
 
 // parseClient reads a client. Its ID is empty if it cannot be one.
-func parseClient(entry []byte, redirectSchemes []string) (c Client, mistakes []string) {
+func parseClient(entry []byte, redirectSchemes []string) (c store.Client, mistakes []string) {
 	var m clientMetadata
 	var members map[string]any
 	if json.Unmarshal(entry, &members) != nil || json.Unmarshal(entry, &m) != nil {
@@ -73,7 +75,7 @@ func parseClient(entry []byte, redirectSchemes []string) (c Client, mistakes []s
 		}
 	}
 
-	if m.ID == "" || len(m.ID) > maxClientID || !printableASCII(m.ID) || strings.HasPrefix(m.ID, clientIDPrefix) {
+	if m.ID == "" || len(m.ID) > maxClientID || !origin.Printable(m.ID) || strings.HasPrefix(m.ID, clientIDPrefix) {
 		wrong(`needs a client_id of at most 1024 visible ASCII characters that does not begin with ` + clientIDPrefix +
 			`, for example "client_id": "my-app"`)
 	} else {
@@ -87,7 +89,7 @@ func parseClient(entry []byte, redirectSchemes []string) (c Client, mistakes []s
 		wrong(`needs redirect_uris, for example "redirect_uris": ["https://app.example.com/callback"]`)
 	}
 	for i, uri := range c.RedirectURIs {
-		if _, err := c.redirect(uri, redirectSchemes); errors.Is(err, errRedirectScheme) {
+		if _, err := redirectTo(&c, uri, redirectSchemes); errors.Is(err, errRedirectScheme) {
 			wrong(fmt.Sprintf("has a private scheme in redirect URI %d that REDIRECT_SCHEMES does not list, for example "+
 				"REDIRECT_SCHEMES=cursor,my-app", i+1))
 		} else if errors.Is(err, errNotCallback) {
@@ -112,12 +114,12 @@ func parseClient(entry []byte, redirectSchemes []string) (c Client, mistakes []s
 			wrong(`has a client_secret although its token_endpoint_auth_method is none: leave one of them out`)
 		}
 	case authBasic, authPost:
-		if len(m.Secret) < minClientSecret || !printableASCII(m.Secret) {
+		if len(m.Secret) < minClientSecret || !origin.Printable(m.Secret) {
 			wrong(`needs a random client_secret of at least 32 characters, for example "client_secret": "the output of: ` +
 				`openssl rand -base64 32"`)
 		}
 		if m.Secret != "" {
-			hash := HashOf(m.Secret)
+			hash := store.HashOf(m.Secret)
 			c.SecretHash = hash[:]
 		}
 	default:
@@ -127,8 +129,8 @@ func parseClient(entry []byte, redirectSchemes []string) (c Client, mistakes []s
 	return c, mistakes
 }
 
-func byID(clients []Client) map[string]*Client {
-	m := map[string]*Client{}
+func byID(clients []store.Client) map[string]*store.Client {
+	m := map[string]*store.Client{}
 	for _, c := range clients {
 		m[c.ID] = &c
 	}

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"example.com/mcp-federated-login/oauth/store"
 	"net/url"
 	"testing"
 )
@@ -31,7 +32,7 @@ func TestSealedQuestionHoldsForItsServerAlone(t *testing.T) {
 func TestScopesAreThoseThatThePersonSaw(t *testing.T) {
 	s := newTestServer(t, "https://mcp.example")
 	s.store = emptyStore{}
-	id := issue(t, s, Client{Name: "A", RedirectURIs: []string{"https://a.example/cb"}, AuthMethod: authNone,
+	id := issue(t, s, store.Client{Name: "A", RedirectURIs: []string{"https://a.example/cb"}, AuthMethod: authNone,
 		IssuedAt: s.now()})
 	raw := url.Values{"client_id": {id}, "response_type": {"code"}, "code_challenge": {testChallenge},
 		"code_challenge_method": {"S256"}}.Encode()

@@ -7,6 +7,7 @@ import (
 
 	"example.com/mcp-federated-login/oauth"
 	"example.com/mcp-federated-login/oauth/sqlstore"
+	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -24,17 +25,17 @@ func TestInventedGrantGetsNoRenewedToken(t *testing.T) {
 
 	stolen := func() (*upstream.Token, bool) {
 		t.Helper()
-		store, err := sqlstore.Open(t.Context(), "sqlite:"+r.database)
+		kept, err := sqlstore.Open(t.Context(), "sqlite:"+r.database)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer store.Close()
-		c, err := store.Credential(t.Context(), oauth.ID(invented))
+		defer kept.Close()
+		c, err := kept.Credential(t.Context(), store.ID(invented))
 		if err != nil {
 			t.Fatal(err)
 		}
 		user := upstream.Identity{Issuer: r.URL, Subject: "583231"}.UserID()
-		return oauth.NewRing(secret).Open([32]byte(private), &oauth.Grant{ID: oauth.ID(invented), User: oauth.User{ID: user}}, &c)
+		return oauth.NewRing(secret).Open([32]byte(private), &store.Grant{ID: store.ID(invented), User: store.User{ID: user}}, &c)
 	}
 	r.wantToken("laptop", s, laptop) // renews
 	if got := r.count(); got != 1 {

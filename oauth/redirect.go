@@ -3,13 +3,12 @@ package oauth
 import (
 	"cmp"
 	"errors"
+	"example.com/mcp-federated-login/oauth/origin"
+	"example.com/mcp-federated-login/oauth/store"
 	"html/template"
-	"net"
-	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -34,16 +33,13 @@ var (
 	// clone a repository or open a file. These take parameters, and no segment of their paths is called a callback.
 	callbackOfExtension = regexp.MustCompile(`^[a-z-]+://[\w-]+\.[\w-]+` +
 		`(/[\w~-][\w.~-]*)*/[\w-]*[cC]allback(/[\w~-][\w.~-]*)*/?$`)
-
-	// A last label that begins with a digit would be an IPv4 address to a browser: 0x7f.1 is 127.0.0.1.
-	ldhHost = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)*[a-z]([a-z0-9-]*[a-z0-9])?\.?$`)
 )
 
 // parseRedirectURI returns a redirect URI that may be registered. What it accepts is a subset of RFC 6749 section
 // 3.1.2: it must survive a round trip through net/url byte for byte, so that what was checked is what a browser gets,
 // and its host must be plain, because net/url accepts hosts such as "a.com;sandbox", "*" and "'self'".
 func parseRedirectURI(raw string) (*url.URL, error) {
-	if raw == "" || len(raw) > maxRedirectURI || strings.ContainsAny(raw, "#\\") || !printableASCII(raw) {
+	if raw == "" || len(raw) > maxRedirectURI || strings.ContainsAny(raw, "#\\") || !origin.Printable(raw) {
 		return nil, errRedirectURI
 	}
 	u, err := url.Parse(raw)
@@ -56,17 +52,17 @@ func parseRedirectURI(raw string) (*url.URL, error) {
 	}
 	switch u.Scheme {
 	case "https":
-		if !validHost(u) {
+		if !origin.ValidHost(u) {
 			return nil, errRedirectURI
 		}
 	case "http":
-		if !loopbackHost(u.Hostname()) || !validHost(u) {
+		if !origin.IsLoopback(u.Hostname()) || !origin.ValidHost(u) {
 			return nil, errRedirectURI
 		}
 	default:
 		// A private scheme (RFC 8252 section 7.1) may be registered, since one refusal would lock out a client that
 		// registers several URIs at once. Whether it may be used is decided at /authorize.
-		if CheckRedirectScheme(u.Scheme) != nil || !printableASCII(u.Host) {
+		if CheckRedirectScheme(u.Scheme) != nil || !origin.Printable(u.Host) {
 			return nil, errRedirectURI
 		}
 	}
@@ -82,37 +78,9 @@ func CheckRedirectScheme(scheme string) error {
 	return nil
 }
 
-// printableASCII reports whether s has no space, control character or byte above ASCII.
-func printableASCII(s string) bool {
-	return !strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c >= 0x7f })
-}
-
-// validHost reports whether the host is an IP literal or a name of letters, digits and hyphens, and the port a number.
-func validHost(u *url.URL) bool {
-	host := u.Hostname()
-	if ip, err := netip.ParseAddr(host); err == nil {
-		if ip.Zone() != "" || ip.String() != host || ip.Is6() != strings.HasPrefix(u.Host, "[") {
-			return false
-		}
-	} else if len(host) > 253 || !ldhHost.MatchString(host) {
-		return false
-	}
-	_, port, err := net.SplitHostPort(u.Host)
-	if err != nil {
-		return !strings.HasSuffix(u.Host, ":") // no port
-	}
-	n, err := strconv.ParseUint(port, 10, 16)
-	return err == nil && n > 0 && strconv.FormatUint(n, 10) == port
-}
-
 // answerParams are what an authorization response adds: "code", "state" and "iss" once each, so that a redirect URI
 // must not bring its own.
 var answerParams = []string{"code", "state", "iss", "error", "error_description"}
-
-// loopbackHost reports whether a host name means this computer. Other names that resolve to it are not trusted to.
-func loopbackHost(host string) bool {
-	return host == "localhost" || host == "127.0.0.1" || host == "::1"
-}
 
 // matchesRedirect reports whether a requested redirect URI is the registered one: "the authorization server MUST
 // compare the two URIs using simple string comparison", except that a loopback http URI may come with any port,
@@ -133,7 +101,7 @@ func matchesRedirect(registered, requested string) bool {
 	return a.String() == b.String()
 }
 
-// A redirect is a redirect URI that is known to be the client's: it is registered ([Client.redirect]), or was when we
+// A redirect is a redirect URI that is known to be the client's: it is registered ([redirectTo]), or was when we
 // sealed it into a question ([question.redirect]). Only newRedirect makes one, for those two, and only a redirect can
 // send a browser away to a client: what has not been validated cannot be redirected to.
 type redirect struct{ uri *url.URL }
@@ -148,7 +116,7 @@ var (
 
 // redirect returns the redirect URI to use for a request's redirect_uri parameter, which may be left out if the
 // client registered exactly one (RFC 6749 section 3.1.2.3). Of private schemes only these may be used.
-func (c *Client) redirect(requested string, schemes []string) (redirect, error) {
+func redirectTo(c *store.Client, requested string, schemes []string) (redirect, error) {
 	if requested == "" {
 		if len(c.RedirectURIs) != 1 {
 			return redirect{}, errors.New("redirect_uri is missing, and the client registered more than one")
@@ -198,7 +166,7 @@ func (r redirect) url(params url.Values) template.URL {
 func (r redirect) private() bool { return r.uri.Scheme != "https" && r.uri.Scheme != "http" }
 
 // local reports whether the browser is sent to a program on the person's own computer.
-func (r redirect) local() bool { return r.private() || loopbackHost(r.uri.Hostname()) }
+func (r redirect) local() bool { return r.private() || origin.IsLoopback(r.uri.Hostname()) }
 
 // place says to people where the browser is sent: the host with its port, after the scheme if that is private.
 func (r redirect) place() string {

@@ -1,6 +1,8 @@
 package oauth
 
 import (
+	"example.com/mcp-federated-login/oauth/origin"
+	"example.com/mcp-federated-login/oauth/store"
 	"net/url"
 	"strings"
 	"testing"
@@ -85,8 +87,8 @@ func TestRedirectURIMustBeTheRegisteredOne(t *testing.T) {
 }
 
 func TestRedirectKeepsItsOwnQuery(t *testing.T) {
-	c := Client{RedirectURIs: []string{"https://a.example/cb?tenant=a%20b"}}
-	to, err := c.redirect("", nil)
+	c := store.Client{RedirectURIs: []string{"https://a.example/cb?tenant=a%20b"}}
+	to, err := redirectTo(&c, "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -133,8 +135,8 @@ func TestPrivateSchemes(t *testing.T) {
 		{"a callback in letters that are decoded later", "cursor://anysphere.cursor-deeplink/mcp%2Finstall/callback", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := Client{RedirectURIs: []string{tt.uri}}
-			to, err := c.redirect(tt.uri, listed)
+			c := store.Client{RedirectURIs: []string{tt.uri}}
+			to, err := redirectTo(&c, tt.uri, listed)
 			if (err == nil) != (tt.want != "") {
 				t.Fatalf("got error %v, want one: %t", err, tt.want == "")
 			}
@@ -159,8 +161,8 @@ func FuzzRedirectURI(f *testing.F) {
 	f.Add("http://[::1]/?a=b", "http://[::1]:80/?a=b")
 	f.Add("cursor://a.b/callback", "cursor://a.b/callback")
 	f.Fuzz(func(t *testing.T, registered, requested string) {
-		c := Client{RedirectURIs: []string{registered}}
-		to, err := c.redirect(requested, []string{"cursor"})
+		c := store.Client{RedirectURIs: []string{registered}}
+		to, err := redirectTo(&c, requested, []string{"cursor"})
 		if err != nil {
 			return
 		}
@@ -176,10 +178,10 @@ func FuzzRedirectURI(f *testing.F) {
 			sent.User != nil || sent.Fragment != "" {
 			t.Fatalf("registered %q, requested %q, sends to %s", registered, requested, sent)
 		}
-		if sent.Port() != want.Port() && (sent.Scheme != "http" || !loopbackHost(sent.Hostname())) {
+		if sent.Port() != want.Port() && (sent.Scheme != "http" || !origin.IsLoopback(sent.Hostname())) {
 			t.Fatalf("registered %q, but sends to port %s", registered, sent.Port())
 		}
-		if sent.Scheme != "https" && sent.Scheme != "cursor" && (sent.Scheme != "http" || !loopbackHost(sent.Hostname())) {
+		if sent.Scheme != "https" && sent.Scheme != "cursor" && (sent.Scheme != "http" || !origin.IsLoopback(sent.Hostname())) {
 			t.Fatalf("sends to %s, in the clear or to who knows what", sent)
 		}
 	})

@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"encoding/base32"
+	"example.com/mcp-federated-login/oauth/store"
 	"log/slog"
 	"net/http"
 )
@@ -12,7 +13,7 @@ type referenceKey struct{}
 // withReference gives a request the short name of its sign-in, which stands on error pages and on every log line. It
 // is a hash of the authorization request, which comes along all the way: nothing has to be stored for it.
 func withReference(r *http.Request, authorizeQuery string) *http.Request {
-	h := HashOf(authorizeQuery)
+	h := store.HashOf(authorizeQuery)
 	return r.WithContext(context.WithValue(r.Context(), referenceKey{}, base32.StdEncoding.EncodeToString(h[:5])))
 }
 

@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"errors"
+	"example.com/mcp-federated-login/oauth/store"
 	"fmt"
 	"net/http"
 	"time"
@@ -32,18 +33,18 @@ func (s *Server) refresh(ctx context.Context, client *requester, token string) (
 	}
 	// Whoever loses the compare-and-swap finds the token spent at the second look.
 	for range 3 {
-		resp, err := s.tryRefresh(ctx, client, HashOf(token), secret)
-		if !errors.Is(err, ErrConflict) {
+		resp, err := s.tryRefresh(ctx, client, store.HashOf(token), secret)
+		if !errors.Is(err, store.ErrConflict) {
 			return resp, err
 		}
 	}
 	return nil, errors.New("refresh lost against another one again and again")
 }
 
-func (s *Server) tryRefresh(ctx context.Context, client *requester, hash Hash, secret secret32) (
+func (s *Server) tryRefresh(ctx context.Context, client *requester, hash store.Hash, secret secret32) (
 	*tokenResponse, error) {
 	t, err := s.store.Token(ctx, hash)
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return nil, errInvalidRefresh
 	}
 	if err != nil {
@@ -52,7 +53,7 @@ func (s *Server) tryRefresh(ctx context.Context, client *requester, hash Hash, s
 	g, now := &t.Grant, s.now()
 	spent, retired, age := !t.SpentAt.IsZero(), !t.RetiredAt.IsZero(), now.Sub(t.SpentAt)
 	switch {
-	case t.Kind != Refresh:
+	case t.Kind != store.Refresh:
 		return nil, errInvalidRefresh
 	case g.Client.ID != client.ID:
 		return nil, errInvalidRefresh.because(g, "the refresh token is another client's")
@@ -106,23 +107,23 @@ func (s *Server) tryRefresh(ctx context.Context, client *requester, hash Hash, s
 }
 
 // newestPair returns the grant's newest pair, with a new access token if the last one is no longer alive. The refresh
-// token's life is not prolonged: a client that never stores it signs in again when it ends. It returns [ErrConflict] if
+// token's life is not prolonged: a client that never stores it signs in again when it ends. It returns [store.ErrConflict] if
 // there is a newer pair by now.
-func (s *Server) newestPair(ctx context.Context, g *Grant, seed secret32) (*tokenResponse, error) {
+func (s *Server) newestPair(ctx context.Context, g *store.Grant, seed secret32) (*tokenResponse, error) {
 	n, reissued, now := g.Counter, g.Reissued, s.now()
-	refresh, err := s.store.Token(ctx, HashOf(refreshSecret(seed, n).format(refreshPrefix)))
+	refresh, err := s.store.Token(ctx, store.HashOf(refreshSecret(seed, n).format(refreshPrefix)))
 	switch {
-	case errors.Is(err, ErrNotFound): // the grant has ended
+	case errors.Is(err, store.ErrNotFound): // the grant has ended
 		return nil, errInvalidRefresh
 	case err != nil:
 		return nil, fmt.Errorf("looking up newest refresh token: %w", err)
 	case !refresh.SpentAt.IsZero():
-		return nil, ErrConflict
+		return nil, store.ErrConflict
 	case !now.Before(refresh.ExpiresAt):
 		return nil, errInvalidRefresh.because(g, "the newest refresh token has expired")
 	}
-	access, err := s.store.Token(ctx, HashOf(accessSecret(seed, n, reissued).format(accessPrefix)))
-	if err != nil && !errors.Is(err, ErrNotFound) {
+	access, err := s.store.Token(ctx, store.HashOf(accessSecret(seed, n, reissued).format(accessPrefix)))
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, fmt.Errorf("looking up newest access token: %w", err)
 	}
 	if err == nil && now.Before(access.ExpiresAt) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -124,7 +125,7 @@ func (s *Server) register(req *registrationRequest) (*registrationResponse, erro
 		return nil, invalidMetadata("token_endpoint_auth_method must be none, client_secret_basic or client_secret_post; " +
 			"private_key_jwt is for clients with a metadata document.")
 	}
-	c := &Client{Name: upstream.CleanText(req.ClientName, maxClientName), RedirectURIs: req.RedirectURIs,
+	c := &store.Client{Name: upstream.CleanText(req.ClientName, maxClientName), RedirectURIs: req.RedirectURIs,
 		AuthMethod: req.AuthMethod, IssuedAt: s.now()}
 	id, err := s.issueClientID(c)
 	if err != nil {

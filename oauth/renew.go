@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -36,14 +37,14 @@ var (
 
 // An openCredential is a credential with what is sealed in it.
 type openCredential struct {
-	*Credential
+	*store.Credential
 	credentialContent
 }
 
 // upstreamToken returns the upstream token that a grant is bound to. A token that is about to expire, or whose version
-// is known not to work, is renewed first. Its errors are errUpstreamDead, errUpstreamExpired, [ErrNotFound] for a grant
+// is known not to work, is renewed first. Its errors are errUpstreamDead, errUpstreamExpired, [store.ErrNotFound] for a grant
 // that has ended, and those that are nobody's fault.
-func (s *Server) upstreamToken(ctx context.Context, g *Grant, private *ecdh.PrivateKey, broken int64) (
+func (s *Server) upstreamToken(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey, broken int64) (
 	*openCredential, error) {
 	for margin := renewMargin; ; margin = 0 { // a token may be made for less than the margin
 		c, err := s.openUpstream(ctx, g, private)
@@ -71,7 +72,7 @@ func (s *Server) upstreamToken(ctx context.Context, g *Grant, private *ecdh.Priv
 }
 
 // openUpstream reads a grant's credential. One that is suspected is checked with the provider.
-func (s *Server) openUpstream(ctx context.Context, g *Grant, private *ecdh.PrivateKey) (*openCredential, error) {
+func (s *Server) openUpstream(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey) (*openCredential, error) {
 	row, err := s.store.Credential(ctx, g.ID)
 	if err != nil {
 		return nil, fmt.Errorf("looking up upstream credential: %w", err)
@@ -90,7 +91,7 @@ func (s *Server) openUpstream(ctx context.Context, g *Grant, private *ecdh.Priva
 	c := &openCredential{&row, *content}
 	if !c.SuspectAt.IsZero() && c.Refresh == "" && (c.Expiry.IsZero() || s.now().Before(c.Expiry)) {
 		err := s.checkUpstream(ctx, g, c)
-		if errors.Is(err, ErrConflict) { // somebody has written another version
+		if errors.Is(err, store.ErrConflict) { // somebody has written another version
 			return s.openUpstream(ctx, g, private)
 		}
 		if err != nil {
@@ -100,9 +101,9 @@ func (s *Server) openUpstream(ctx context.Context, g *Grant, private *ecdh.Priva
 	return c, nil
 }
 
-// checkUpstream asks the provider whether it still accepts a token, and keeps the answer. It returns [ErrConflict] if
+// checkUpstream asks the provider whether it still accepts a token, and keeps the answer. It returns [store.ErrConflict] if
 // the credential has another version by then.
-func (s *Server) checkUpstream(ctx context.Context, g *Grant, c *openCredential) error {
+func (s *Server) checkUpstream(ctx context.Context, g *store.Grant, c *openCredential) error {
 	err := s.provider(g.User.Provider).Check(ctx, &c.Token)
 	switch {
 	case err == nil:
@@ -115,13 +116,13 @@ func (s *Server) checkUpstream(ctx context.Context, g *Grant, c *openCredential)
 }
 
 // bury marks a version of a credential as dead, and returns errUpstreamDead. If somebody has written another version,
-// it was not the credential that was dead but our copy of it: [ErrConflict].
-func (s *Server) bury(ctx context.Context, g *Grant, c *openCredential, cause error) error {
+// it was not the credential that was dead but our copy of it: [store.ErrConflict].
+func (s *Server) bury(ctx context.Context, g *store.Grant, c *openCredential, cause error) error {
 	err := s.store.JudgeCredential(ctx, c.ID, c.Version, s.now())
 	if err != nil {
 		return fmt.Errorf("marking upstream credential as dead: %w", err)
 	}
-	s.cache.drop(func(_ Hash, o *Grant) bool { return o.Credential == c.ID })
+	s.cache.drop(func(_ store.Hash, o *store.Grant) bool { return o.Credential == c.ID })
 	s.log.WarnContext(ctx, "upstream credential is dead", "provider", g.User.Provider, "subject", g.User.Subject,
 		"grant", g.ID, "cause", cause)
 	return errUpstreamDead
@@ -129,7 +130,7 @@ func (s *Server) bury(ctx context.Context, g *Grant, c *openCredential, cause er
 
 // renew sees to it that this version of a credential is renewed, by this caller or another one. After that the
 // credential has to be read again.
-func (s *Server) renew(ctx context.Context, g *Grant, c *openCredential) error {
+func (s *Server) renew(ctx context.Context, g *store.Grant, c *openCredential) error {
 	renewal := s.renewals.DoChan(fmt.Sprint(c.ID, c.Version), func() (any, error) {
 		// What the provider answers must be kept, whoever is still waiting for it.
 		return nil, s.renewOnce(context.WithoutCancel(ctx), g, c)
@@ -142,20 +143,20 @@ func (s *Server) renew(ctx context.Context, g *Grant, c *openCredential) error {
 	}
 }
 
-func (s *Server) renewOnce(ctx context.Context, g *Grant, c *openCredential) error {
-	owner, deadline := newID().String(), time.After(leaseLife)
+func (s *Server) renewOnce(ctx context.Context, g *store.Grant, c *openCredential) error {
+	owner, deadline := store.NewID().String(), time.After(leaseLife)
 	for {
 		now := s.now()
 		err := s.store.Lease(ctx, c.ID, c.Version, owner, now, now.Add(leaseLife))
 		if err == nil {
 			break
 		}
-		if !errors.Is(err, ErrConflict) {
+		if !errors.Is(err, store.ErrConflict) {
 			return fmt.Errorf("leasing upstream credential: %w", err)
 		}
 		// Somebody else is at it, or is done. Should they never be, their lease runs out.
 		latest, err := s.store.Credential(ctx, g.ID)
-		if errors.Is(err, ErrNotFound) {
+		if errors.Is(err, store.ErrNotFound) {
 			return nil // of all who wait here, this concerns the one whose grant has ended
 		}
 		if err != nil {
@@ -174,7 +175,7 @@ func (s *Server) renewOnce(ctx context.Context, g *Grant, c *openCredential) err
 	defer cancel()
 	renewed, err := s.provider(g.User.Provider).Renew(ctx, &c.Token)
 	if errors.Is(err, upstream.ErrDead) {
-		if err = s.bury(ctx, g, c, err); errors.Is(err, ErrConflict) {
+		if err = s.bury(ctx, g, c, err); errors.Is(err, store.ErrConflict) {
 			return nil
 		}
 		return err
@@ -182,7 +183,7 @@ func (s *Server) renewOnce(ctx context.Context, g *Grant, c *openCredential) err
 	if err != nil {
 		return errors.Join(err, s.store.Unlease(ctx, c.ID, owner))
 	}
-	vouched := func(r Recipient) bool {
+	vouched := func(r store.Recipient) bool {
 		ok := c.vouchesFor(r)
 		if !ok {
 			s.log.ErrorContext(ctx, "renewed credential withheld from a grant", "grant", r.Grant, "cause", errForged)
@@ -192,12 +193,12 @@ func (s *Server) renewOnce(ctx context.Context, g *Grant, c *openCredential) err
 	// The old token is dead by now. To lose the new one because the store is restarting would sign the person out.
 	for {
 		err = s.store.SaveCredential(ctx, c.ID, c.Version, s.now(), s.ring.sealCredential(g.User.ID, renewed, vouched))
-		if err == nil || errors.Is(err, ErrConflict) || ctx.Err() != nil {
+		if err == nil || errors.Is(err, store.ErrConflict) || ctx.Err() != nil {
 			break
 		}
 		time.Sleep(saveAgain)
 	}
-	if errors.Is(err, ErrConflict) { // somebody has signed in since, or the last grant has ended
+	if errors.Is(err, store.ErrConflict) { // somebody has signed in since, or the last grant has ended
 		s.discard(ctx, s.provider(g.User.Provider), renewed)
 		return nil
 	}
@@ -211,7 +212,7 @@ func (s *Server) renewOnce(ctx context.Context, g *Grant, c *openCredential) err
 // keepAlive renews an expired upstream credential when its MCP client refreshes, so that a client that is idle for long
 // does not lose it; and asks the provider about one that has not expired, because nobody else may do so. It returns
 // errUpstreamDead if the person has to sign in again.
-func (s *Server) keepAlive(ctx context.Context, g *Grant, private *ecdh.PrivateKey) error {
+func (s *Server) keepAlive(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey) error {
 	c, err := s.upstreamToken(ctx, g, private, 0)
 	if errors.Is(err, errUpstreamExpired) {
 		return nil // only tools need it
@@ -221,7 +222,7 @@ func (s *Server) keepAlive(ctx context.Context, g *Grant, private *ecdh.PrivateK
 	}
 	// Noted first, so that many clients that refresh at once, or while the provider is down, ask it once.
 	err = s.store.MarkAsked(ctx, c.ID, c.Version, s.now(), s.now().Add(-askAgainAfter))
-	if errors.Is(err, ErrConflict) {
+	if errors.Is(err, store.ErrConflict) {
 		return nil
 	}
 	if err != nil {
@@ -231,7 +232,7 @@ func (s *Server) keepAlive(ctx context.Context, g *Grant, private *ecdh.PrivateK
 	defer cancel()
 	err = s.provider(g.User.Provider).Check(asking, &c.Token)
 	if errors.Is(err, upstream.ErrDead) {
-		if err = s.bury(ctx, g, c, err); errors.Is(err, ErrConflict) {
+		if err = s.bury(ctx, g, c, err); errors.Is(err, store.ErrConflict) {
 			return nil
 		}
 		return err

@@ -14,6 +14,7 @@ import (
 
 	"example.com/mcp-federated-login/oauth"
 	"example.com/mcp-federated-login/oauth/sqlstore"
+	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -67,12 +68,12 @@ func (r *rotator) count() int {
 
 // failingSaves is a store whose first saves of a renewed credential fail.
 type failingSaves struct {
-	oauth.Store
+	store.Store
 	mu   sync.Mutex
 	left int
 }
 
-func (f *failingSaves) SaveCredential(ctx context.Context, c oauth.ID, v int64, at time.Time, seal oauth.SealFunc) error {
+func (f *failingSaves) SaveCredential(ctx context.Context, c store.ID, v int64, at time.Time, seal store.SealFunc) error {
 	f.mu.Lock()
 	f.left--
 	fails := f.left >= 0
@@ -113,7 +114,7 @@ func (r *rotator) server(ahead time.Duration, failing int) *oauth.Server {
 }
 
 // signIn signs somebody in whose upstream token expires at that time from now.
-func (r *rotator) signIn(s *oauth.Server, client string, expires time.Duration) (c *oauth.Client, access, refresh string) {
+func (r *rotator) signIn(s *oauth.Server, client string, expires time.Duration) (c *store.Client, access, refresh string) {
 	r.t.Helper()
 	id := upstream.Identity{Provider: "github", Issuer: r.URL, Subject: "583231", Login: "octocat"}
 	c, code, err := s.SignInAs(r.t.Context(), client, id, &upstream.Token{Access: "a0", Refresh: "r0",
@@ -235,6 +236,6 @@ func TestEndOfOneGrantIsNotTheOthers(t *testing.T) {
 }
 
 func hashBytes(token string) []byte {
-	h := oauth.HashOf(token)
+	h := store.HashOf(token)
 	return h[:]
 }

@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"errors"
+	"example.com/mcp-federated-login/oauth/store"
 	"fmt"
 	"net/http"
 	"strings"
@@ -44,8 +45,8 @@ func (s *Server) revoke(ctx context.Context, client *requester, token string) er
 	if _, ok := parseSecret(prefix, token); !ok {
 		return nil
 	}
-	t, err := s.store.Token(ctx, HashOf(token))
-	if errors.Is(err, ErrNotFound) {
+	t, err := s.store.Token(ctx, store.HashOf(token))
+	if errors.Is(err, store.ErrNotFound) {
 		return nil
 	}
 	if err != nil {
@@ -57,11 +58,11 @@ func (s *Server) revoke(ctx context.Context, client *requester, token string) er
 	if err := s.useUp(ctx, client); err != nil {
 		return err
 	}
-	if t.Kind == Refresh {
+	if t.Kind == store.Refresh {
 		return s.endGrant(ctx, &t.Grant, "revoked by its client")
 	}
 	err = s.store.EndToken(ctx, t.Hash)
-	s.ended(err, func(token Hash, _ *Grant) bool { return token == t.Hash })
+	s.ended(err, func(token store.Hash, _ *store.Grant) bool { return token == t.Hash })
 	if err != nil {
 		return fmt.Errorf("ending token: %w", err)
 	}

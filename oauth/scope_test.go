@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -40,8 +41,8 @@ func TestBroaderScopeSatisfiesNarrower(t *testing.T) {
 			s := newTestServer(t, "https://mcp.example")
 			s.scopes, s.cache = ladder, newSessionCache(time.Minute)
 			token := newSecret().format(accessPrefix)
-			s.cache.put(HashOf(token), &session{expires: s.now().Add(time.Hour), grant: Grant{
-				User: User{Identity: upstream.Identity{Provider: "github"}}, Scopes: strings.Fields(tt.granted)}}, 0, s.now())
+			s.cache.put(store.HashOf(token), &session{expires: s.now().Add(time.Hour), grant: store.Grant{
+				User: store.User{Identity: upstream.Identity{Provider: "github"}}, Scopes: strings.Fields(tt.granted)}}, 0, s.now())
 			var err error
 			tool := s.gate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				err = CallerFrom(r.Context()).Require(tt.needed)

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -75,21 +76,21 @@ func mustKey(b []byte) *ecdh.PrivateKey {
 }
 
 // grantContext is what a wrap vouches for: whoever changes one of these in the database makes the wrap fail to open.
-func grantContext(g *Grant) []byte {
+func grantContext(g *store.Grant) []byte {
 	return join(oldGrantContext(g), g.Credential[:])
 }
 
 // oldGrantContext is what wraps vouch for that were made before release 0.2.
-func oldGrantContext(g *Grant) []byte {
+func oldGrantContext(g *store.Grant) []byte {
 	return join(g.ID[:], g.User.ID[:], []byte(g.Client.ID), []byte(strings.Join(g.Scopes, " ")), []byte(g.Audience),
 		g.PublicKey)
 }
 
-func codeContext(c *Code, grant []byte) []byte {
+func codeContext(c *store.Code, grant []byte) []byte {
 	return join([]byte("code"), grant, []byte(c.Challenge), []byte(c.RedirectURI), millis(c.ExpiresAt))
 }
 
-func tokenContext(t *Token, grant []byte) []byte {
+func tokenContext(t *store.Token, grant []byte) []byte {
 	return join([]byte(t.Kind), grant, binary.BigEndian.AppendUint64(nil, uint64(t.N)), millis(t.ExpiresAt))
 }
 
@@ -99,18 +100,18 @@ func millis(t time.Time) []byte {
 }
 
 // wrap encrypts plain so that it opens only with the token, the ring key and the same context.
-func (r keyRing) wrap(token secret32, plain, context []byte) Wrap {
+func (r keyRing) wrap(token secret32, plain, context []byte) store.Wrap {
 	k := r.seals()
-	return Wrap{RingKey: k.name, Bytes: aead(token[:], k, "wrap").Seal(nil, nil, plain, context)}
+	return store.Wrap{RingKey: k.name, Bytes: aead(token[:], k, "wrap").Seal(nil, nil, plain, context)}
 }
 
 // unwrap is the inverse of wrap. Both kinds of wrap hold 32 bytes.
-func (r keyRing) unwrap(token secret32, w Wrap, g *Grant, context func(grant []byte) []byte) (secret32, error) {
+func (r keyRing) unwrap(token secret32, w store.Wrap, g *store.Grant, context func(grant []byte) []byte) (secret32, error) {
 	k, ok := r.named(w.RingKey)
 	if !ok {
 		return secret32{}, errRingKey
 	}
-	for _, grant := range []func(*Grant) []byte{grantContext, oldGrantContext} {
+	for _, grant := range []func(*store.Grant) []byte{grantContext, oldGrantContext} {
 		plain, err := aead(token[:], k, "wrap").Open(nil, nil, w.Bytes, context(grant(g)))
 		if err == nil && len(plain) == 32 {
 			return secret32(plain), nil
@@ -120,33 +121,33 @@ func (r keyRing) unwrap(token secret32, w Wrap, g *Grant, context func(grant []b
 }
 
 // wrapCode returns the wrap of the grant's seed that is stored beside a new code.
-func (r keyRing) wrapCode(c *Code, g *Grant, code, seed secret32) Wrap {
+func (r keyRing) wrapCode(c *store.Code, g *store.Grant, code, seed secret32) store.Wrap {
 	return r.wrap(code, seed[:], codeContext(c, grantContext(g)))
 }
 
 // openCode returns the seed of the code's grant.
-func (r keyRing) openCode(code secret32, c *Code) (seed secret32, err error) {
+func (r keyRing) openCode(code secret32, c *store.Code) (seed secret32, err error) {
 	return r.unwrap(code, c.Wrap, &c.Grant, func(grant []byte) []byte { return codeContext(c, grant) })
 }
 
 // newPair derives the grant's n-th pair of tokens, and the rows that are stored for it.
-func (r keyRing) newPair(g *Grant, seed secret32, n int64, accessExpiry, refreshExpiry time.Time) Pair {
+func (r keyRing) newPair(g *store.Grant, seed secret32, n int64, accessExpiry, refreshExpiry time.Time) store.Pair {
 	refresh := refreshSecret(seed, n)
-	t := Token{Hash: HashOf(refresh.format(refreshPrefix)), Kind: Refresh, N: n, ExpiresAt: refreshExpiry}
+	t := store.Token{Hash: store.HashOf(refresh.format(refreshPrefix)), Kind: store.Refresh, N: n, ExpiresAt: refreshExpiry}
 	t.Wrap = r.wrap(refresh, seed[:], tokenContext(&t, grantContext(g)))
-	return Pair{Access: r.newAccess(g, seed, n, 0, accessExpiry), Refresh: t}
+	return store.Pair{Access: r.newAccess(g, seed, n, 0, accessExpiry), Refresh: t}
 }
 
 // newAccess derives an access token of the grant, and the row that is stored for it.
-func (r keyRing) newAccess(g *Grant, seed secret32, n, reissued int64, expiry time.Time) Token {
+func (r keyRing) newAccess(g *store.Grant, seed secret32, n, reissued int64, expiry time.Time) store.Token {
 	access := accessSecret(seed, n, reissued)
-	t := Token{Hash: HashOf(access.format(accessPrefix)), Kind: Access, N: n, ExpiresAt: expiry}
+	t := store.Token{Hash: store.HashOf(access.format(accessPrefix)), Kind: store.Access, N: n, ExpiresAt: expiry}
 	t.Wrap = r.wrap(access, privateKey(seed).Bytes(), tokenContext(&t, grantContext(g)))
 	return t
 }
 
 // openToken returns what the token wraps: the private key of its grant, or of a refresh token the grant's seed.
-func (r keyRing) openToken(token secret32, t *Token) (secret32, error) {
+func (r keyRing) openToken(token secret32, t *store.Token) (secret32, error) {
 	return r.unwrap(token, t.Wrap, &t.Grant, func(grant []byte) []byte { return tokenContext(t, grant) })
 }
 
@@ -158,48 +159,48 @@ type credentialContent struct {
 }
 
 // vouchesFor reports whether the grant was among those that could read this version of a credential.
-func (c *credentialContent) vouchesFor(r Recipient) bool {
+func (c *credentialContent) vouchesFor(r store.Recipient) bool {
 	return c.SealedTo == nil ||
-		slices.ContainsFunc(c.SealedTo, func(f []byte) bool { return bytes.Equal(f, r.fingerprint()) })
+		slices.ContainsFunc(c.SealedTo, func(f []byte) bool { return bytes.Equal(f, fingerprint(r)) })
 }
 
 // fingerprint names a grant and its key in 16 bytes.
-func (r Recipient) fingerprint() []byte {
-	h := HashOf(string(join(r.Grant[:], r.PublicKey)))
+func fingerprint(r store.Recipient) []byte {
+	h := store.HashOf(string(join(r.Grant[:], r.PublicKey)))
 	return h[:16]
 }
 
 // sealCredential is the one way to write an upstream token. It seals to those recipients that are vouched for. The
 // others get an empty key, which opens nothing.
-func (r keyRing) sealCredential(user Hash, t *upstream.Token, vouched func(Recipient) bool) SealFunc {
-	return func(credential ID, version int64, to []Recipient) (Sealed, error) {
+func (r keyRing) sealCredential(user store.Hash, t *upstream.Token, vouched func(store.Recipient) bool) store.SealFunc {
+	return func(credential store.ID, version int64, to []store.Recipient) (store.Sealed, error) {
 		content := credentialContent{Token: *t, SealedTo: [][]byte{}}
 		contentKey, k := newSecret(), r.seals()
-		s := Sealed{RingKey: k.name}
+		s := store.Sealed{RingKey: k.name}
 		for _, recipient := range to {
 			if !vouched(recipient) {
 				s.Keys = append(s.Keys, []byte{})
 				continue
 			}
-			content.SealedTo = append(content.SealedTo, recipient.fingerprint())
+			content.SealedTo = append(content.SealedTo, fingerprint(recipient))
 			public, err := ecdh.X25519().NewPublicKey(recipient.PublicKey)
 			if err != nil {
-				return Sealed{}, fmt.Errorf("public key of grant %s: %w", recipient.Grant, err)
+				return store.Sealed{}, fmt.Errorf("public key of grant %s: %w", recipient.Grant, err)
 			}
 			pk, err := hpke.NewDHKEMPublicKey(public)
 			if err != nil {
-				return Sealed{}, err
+				return store.Sealed{}, err
 			}
 			key, err := hpke.Seal(pk, hpke.HKDFSHA256(), hpke.AES256GCM(),
 				recipientInfo(recipient.Grant, credential, version), contentKey[:])
 			if err != nil {
-				return Sealed{}, fmt.Errorf("sealing to grant %s: %w", recipient.Grant, err)
+				return store.Sealed{}, fmt.Errorf("sealing to grant %s: %w", recipient.Grant, err)
 			}
 			s.Keys = append(s.Keys, key)
 		}
 		plain, err := json.Marshal(content)
 		if err != nil {
-			return Sealed{}, err
+			return store.Sealed{}, err
 		}
 		s.Ciphertext = aead(contentKey[:], k, "credential").Seal(nil, nil, plain,
 			credentialContext(user, credential, version))
@@ -208,10 +209,10 @@ func (r keyRing) sealCredential(user Hash, t *upstream.Token, vouched func(Recip
 }
 
 // anyRecipient is the vouching of a sign-in.
-func anyRecipient(Recipient) bool { return true }
+func anyRecipient(store.Recipient) bool { return true }
 
 // openCredential returns the upstream token that the grant with this private key is bound to.
-func (r keyRing) openCredential(private *ecdh.PrivateKey, g *Grant, c *Credential) (*credentialContent, error) {
+func (r keyRing) openCredential(private *ecdh.PrivateKey, g *store.Grant, c *store.Credential) (*credentialContent, error) {
 	k, ok := r.named(c.RingKey)
 	if !ok {
 		return nil, errRingKey
@@ -236,10 +237,10 @@ func (r keyRing) openCredential(private *ecdh.PrivateKey, g *Grant, c *Credentia
 	return &content, nil
 }
 
-func credentialContext(user Hash, credential ID, version int64) []byte {
+func credentialContext(user store.Hash, credential store.ID, version int64) []byte {
 	return join(user[:], credential[:], binary.BigEndian.AppendUint64(nil, uint64(version)))
 }
 
-func recipientInfo(grant, credential ID, version int64) []byte {
+func recipientInfo(grant, credential store.ID, version int64) []byte {
 	return join([]byte("content key"), grant[:], credential[:], binary.BigEndian.AppendUint64(nil, uint64(version)))
 }

@@ -2,13 +2,14 @@ package oauth
 
 import (
 	"encoding/json"
+	"example.com/mcp-federated-login/oauth/store"
 	"testing"
 )
 
 // TestCredentialWithoutRecipientsVouchesForAll checks that a renewal seals to all grants if a release before 0.2 wrote
 // the credential, and to none that are not listed if a later one did.
 func TestCredentialWithoutRecipientsVouchesForAll(t *testing.T) {
-	someone := Recipient{Grant: newID(), PublicKey: []byte("a public key")}
+	someone := store.Recipient{Grant: store.NewID(), PublicKey: []byte("a public key")}
 	for content, want := range map[string]bool{
 		`{"access":"gho_x","scopes":["user"]}`:                  true,
 		`{"access":"gho_x","scopes":["user"],"sealed_to":null}`: true,

@@ -25,11 +25,6 @@ func newSecret() (s secret32) {
 	return s
 }
 
-func newID() (id ID) {
-	rand.Read(id[:])
-	return id
-}
-
 // format returns the token with that prefix: 48 characters of base64url after it.
 func (s secret32) format(prefix string) string {
 	sum := crc32.Update(crc32.ChecksumIEEE([]byte(prefix)), crc32.IEEETable, s[:])

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/store"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -76,13 +77,13 @@ func (st *stream) finish() {
 type streams struct {
 	mu            sync.Mutex // guards the fields below
 	open          map[*stream]struct{}
-	subscriptions map[Hash]int // open ones, of each user who has any
-	total         int          // of subscriptions
-	shut          bool         // takes no more subscriptions
+	subscriptions map[store.Hash]int // open ones, of each user who has any
+	total         int                // of subscriptions
+	shut          bool               // takes no more subscriptions
 }
 
 func newStreams() *streams {
-	return &streams{open: map[*stream]struct{}{}, subscriptions: map[Hash]int{}}
+	return &streams{open: map[*stream]struct{}{}, subscriptions: map[store.Hash]int{}}
 }
 
 // begin returns a context for the request that ends with the session's token, and what to call when the request has
@@ -124,7 +125,7 @@ func (s *streams) remove(st *stream) {
 }
 
 // end ends the streams of tokens that are no good any more.
-func (s *streams) end(which func(token Hash, g *Grant) bool) {
+func (s *streams) end(which func(token store.Hash, g *store.Grant) bool) {
 	for _, st := range s.all() {
 		if which(st.session.token, &st.session.grant) {
 			st.end(errInvalidToken)
@@ -157,7 +158,7 @@ func (s *streams) shutDown() {
 // ended forgets the sessions of what has ended, and ends what is being answered to them. After an error of the store's
 // nobody knows whether it has: then the streams are left to Watch. So are those of a credential that a tool finds dead:
 // the tool's own answer is one of them.
-func (s *Server) ended(err error, which func(token Hash, g *Grant) bool) {
+func (s *Server) ended(err error, which func(token store.Hash, g *store.Grant) bool) {
 	s.cache.drop(which)
 	if err == nil {
 		s.streams.end(which)
@@ -184,7 +185,7 @@ func (s *Server) watch(ctx context.Context) {
 	// All of it has one time-out: a store that hangs must not hold up the next round.
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
-	open := map[Hash][]*stream{}
+	open := map[store.Hash][]*stream{}
 	for _, st := range s.streams.all() {
 		open[st.session.token] = append(open[st.session.token], st)
 	}
@@ -200,7 +201,7 @@ func (s *Server) watch(ctx context.Context) {
 }
 
 // watchToken ends what is being answered to a token that is no longer good. Trouble of the store's ends nothing.
-func (s *Server) watchToken(ctx context.Context, token Hash, open []*stream) {
+func (s *Server) watchToken(ctx context.Context, token store.Hash, open []*stream) {
 	session := open[0].session
 	expired := func() bool { return !s.now().Before(session.expires) }
 	var ended bool
@@ -211,7 +212,7 @@ func (s *Server) watchToken(ctx context.Context, token Hash, open []*stream) {
 		ended = false // it may have been removed because it has expired by now
 	}
 	if overdue := !s.now().Before(session.expires.Add(overtime)); overdue || ended && err == nil {
-		s.ended(nil, func(t Hash, _ *Grant) bool { return t == token })
+		s.ended(nil, func(t store.Hash, _ *store.Grant) bool { return t == token })
 	}
 	for _, st := range open {
 		if st.subscribe && expired() {
@@ -221,16 +222,16 @@ func (s *Server) watchToken(ctx context.Context, token Hash, open []*stream) {
 }
 
 // tokenEnded reports whether an access token that was good has ended before its time.
-func (s *Server) tokenEnded(ctx context.Context, token Hash) (bool, error) {
+func (s *Server) tokenEnded(ctx context.Context, token store.Hash) (bool, error) {
 	t, err := s.store.Token(ctx, token)
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, store.ErrNotFound) {
 		return true, nil
 	}
 	return err == nil && s.checkAdmitted(&t.Grant) != nil, err
 }
 
 // grantEnded reports whether a grant has ended whose access token is too old to be found.
-func (s *Server) grantEnded(ctx context.Context, g *Grant) (bool, error) {
+func (s *Server) grantEnded(ctx context.Context, g *store.Grant) (bool, error) {
 	alive, err := s.store.UserGrants(ctx, g.User.ID, s.now())
-	return err == nil && !slices.ContainsFunc(alive, func(o Grant) bool { return o.ID == g.ID }), err
+	return err == nil && !slices.ContainsFunc(alive, func(o store.Grant) bool { return o.ID == g.ID }), err
 }

@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"errors"
+	"example.com/mcp-federated-login/oauth/store"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -13,7 +14,7 @@ func subscribe(s *streams, user int) (func(), error) {
 	r := httptest.NewRequest(http.MethodPost, "/mcp", nil)
 	r.Header.Set("Mcp-Method", "subscriptions/listen")
 	_, done, err := s.begin(httptest.NewRecorder(), r,
-		&session{grant: Grant{User: User{ID: Hash{byte(user), byte(user >> 8)}}}})
+		&session{grant: store.Grant{User: store.User{ID: store.Hash{byte(user), byte(user >> 8)}}}})
 	return done, err
 }
 
@@ -51,7 +52,7 @@ func TestSubscriptionsAreCountedRight(t *testing.T) {
 				}
 				return
 			}
-			s.end(func(Hash, *Grant) bool { return i%2 == 0 }) // which counts nothing
+			s.end(func(store.Hash, *store.Grant) bool { return i%2 == 0 }) // which counts nothing
 			done()
 		})
 	}

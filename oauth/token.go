@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/subtle"
 	"errors"
+	"example.com/mcp-federated-login/oauth/store"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -67,7 +68,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) (*tokenResponse, 
 
 // A requester is a client that has authenticated itself.
 type requester struct {
-	*Client
+	*store.Client
 	assertion *assertion // it did so with this, which must be used up; nil: in another way
 }
 
@@ -128,7 +129,7 @@ func (s *Server) authenticateClient(w http.ResponseWriter, r *http.Request, form
 		return nil, err
 	}
 	by := &requester{Client: client}
-	switch hash := HashOf(secret); {
+	switch hash := store.HashOf(secret); {
 	case assertion != nil && (len(client.Keys) > 0 || client.KeysURI != ""):
 		if err := s.checkAssertion(r.Context(), client, assertion, r.URL.Path); err != nil {
 			return nil, err
@@ -145,7 +146,7 @@ func (s *Server) authenticateClient(w http.ResponseWriter, r *http.Request, form
 }
 
 // respond returns the answer that hands out a grant's n-th pair, with an access token that expires then.
-func (s *Server) respond(g *Grant, seed secret32, n, reissued int64, expiresAt time.Time) *tokenResponse {
+func (s *Server) respond(g *store.Grant, seed secret32, n, reissued int64, expiresAt time.Time) *tokenResponse {
 	return &tokenResponse{
 		AccessToken:  accessSecret(seed, n, reissued).format(accessPrefix),
 		TokenType:    "Bearer",
@@ -156,9 +157,9 @@ func (s *Server) respond(g *Grant, seed secret32, n, reissued int64, expiresAt t
 }
 
 // endGrant ends a grant because of what somebody did with it.
-func (s *Server) endGrant(ctx context.Context, g *Grant, why string) error {
+func (s *Server) endGrant(ctx context.Context, g *store.Grant, why string) error {
 	err := s.store.EndGrant(ctx, g.ID)
-	s.ended(err, func(_ Hash, o *Grant) bool { return o.ID == g.ID })
+	s.ended(err, func(_ store.Hash, o *store.Grant) bool { return o.ID == g.ID })
 	if err != nil {
 		return fmt.Errorf("ending grant: %w", err)
 	}

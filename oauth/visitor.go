@@ -7,6 +7,7 @@ import (
 
 	"github.com/gorilla/securecookie"
 
+	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -48,7 +49,7 @@ func (s *Server) visitor(r *http.Request) *visitor {
 		return nil
 	}
 	var v visitor
-	if err := json.Unmarshal(plain, &v); err != nil || len(v.User) != len(Hash{}) {
+	if err := json.Unmarshal(plain, &v); err != nil || len(v.User) != len(store.Hash{}) {
 		return nil
 	}
 	if !s.within(visitLife, v.Since) {

@@ -14,7 +14,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
-	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -225,13 +225,13 @@ func TestRevocationEndsStreamsAtOnce(t *testing.T) {
 
 // brittleStore fails every second question about a token, the first one included.
 type brittleStore struct {
-	oauth.Store
+	store.Store
 	asked atomic.Int64
 }
 
-func (s *brittleStore) Token(ctx context.Context, token oauth.Hash) (oauth.Token, error) {
+func (s *brittleStore) Token(ctx context.Context, token store.Hash) (store.Token, error) {
 	if s.asked.Add(1)%2 == 1 {
-		return oauth.Token{}, errors.New("connection reset")
+		return store.Token{}, errors.New("connection reset")
 	}
 	return s.Store.Token(ctx, token)
 }
@@ -239,25 +239,25 @@ func (s *brittleStore) Token(ctx context.Context, token oauth.Hash) (oauth.Token
 // One question that fails is no reason not to ask the others; and many streams of one token are one question.
 func TestWatchWhileTheStoreIsBrittle(t *testing.T) {
 	s := newStreamer(t)
-	store := new(brittleStore)
-	s.WithStore(func(inner oauth.Store) oauth.Store { store.Store = inner; return store })
+	brittle := new(brittleStore)
+	s.WithStore(func(inner store.Store) store.Store { brittle.Store = inner; return brittle })
 	var tokens []string
 	for _, client := range []string{"a", "b", "c", "d"} {
 		access, _ := s.signIn(client, octocat, "gho_"+client)
 		tokens = append(tokens, access)
 	}
 	var streams []open
-	store.asked.Store(1) // the gate's own look-ups succeed
+	brittle.asked.Store(1) // the gate's own look-ups succeed
 	for _, access := range tokens {
 		for range 3 {
-			store.asked.Store(1)
+			brittle.asked.Store(1)
 			o := s.begin(access, toolCall, nil)
 			defer o.hangUp()
 			streams = append(streams, o)
 		}
 	}
 	s.exec(`DELETE FROM grants`)
-	store.asked.Store(0)
+	brittle.asked.Store(0)
 	s.WatchOnce(t.Context())
 	ended := 0
 	for _, o := range streams {
@@ -265,7 +265,7 @@ func TestWatchWhileTheStoreIsBrittle(t *testing.T) {
 			ended++
 		}
 	}
-	if asked := store.asked.Load(); asked != 4 || ended != 6 {
+	if asked := brittle.asked.Load(); asked != 4 || ended != 6 {
 		t.Errorf("asked %d times and ended %d streams, want 4 times, of which half succeed, and 6", asked, ended)
 	}
 }

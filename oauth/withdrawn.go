@@ -6,6 +6,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
+	"example.com/mcp-federated-login/oauth/store"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -20,27 +21,27 @@ import (
 var noKeys = []byte(`{"keys":[]}`)
 
 // servesStored reports whether what is stored of a client may serve while its host cannot be asked.
-func (s *Server) servesStored(c *Client) bool {
+func (s *Server) servesStored(c *store.Client) bool {
 	return s.documents.serves(c.IssuedAt) && s.proven(c) && !bytes.Equal(c.Keys, noKeys)
 }
 
 // followDocument stores what the client's document and keys are by now, if they are others than those stored, and were
 // fetched later.
-func (s *Server) followDocument(ctx context.Context, stored *Client, latest Client) {
+func (s *Server) followDocument(ctx context.Context, stored *store.Client, latest store.Client) {
 	same := bytes.Equal(latest.Document, stored.Document) && bytes.Equal(latest.Keys, stored.Keys)
 	if same || !latest.IssuedAt.After(stored.IssuedAt) {
 		return
 	}
 	latest.Proof = s.documentProof(s.ring.seals(), &latest)
 	// Another instance may have been faster. After any other failure the next assertion tries again.
-	if err := s.store.SaveDocument(ctx, latest); err != nil && !errors.Is(err, ErrConflict) {
-		host := latest.publisher()
+	if err := s.store.SaveDocument(ctx, latest); err != nil && !errors.Is(err, store.ErrConflict) {
+		host := publisher(&latest)
 		s.LogFailure(ctx, slog.LevelWarn, "client's document not stored", host, "host", host, "cause", err)
 	}
 }
 
 // withdrawKeys stores that the client's keys are not there any more, beside its latest document.
-func (s *Server) withdrawKeys(ctx context.Context, stored *Client, latest Client) {
+func (s *Server) withdrawKeys(ctx context.Context, stored *store.Client, latest store.Client) {
 	latest.Keys, latest.IssuedAt = noKeys, s.now()
 	s.followDocument(ctx, stored, latest)
 }
@@ -48,14 +49,14 @@ func (s *Server) withdrawKeys(ctx context.Context, stored *Client, latest Client
 // proven reports whether what is stored of a client is as this server wrote it: without that, whoever can write to the
 // database could have the codes of a client whose host is down sent to themselves, or bring back a key that it has
 // withdrawn. An earlier release proved the document alone; that goes on to count.
-func (s *Server) proven(c *Client) bool {
+func (s *Server) proven(c *store.Client) bool {
 	return slices.ContainsFunc(s.ring, func(k ringKey) bool {
 		return hmac.Equal(c.Proof, s.documentProof(k, c)) || hmac.Equal(c.Proof, s.earlierProof(k, c))
 	})
 }
 
 // documentProof returns a MAC over a stored document, its keys, and when they were fetched.
-func (s *Server) documentProof(k ringKey, c *Client) []byte {
+func (s *Server) documentProof(k ringKey, c *store.Client) []byte {
 	h := hmac.New(sha256.New, k.derive("client document and keys", s.baseURL))
 	fetched := strconv.FormatInt(c.IssuedAt.UnixMilli(), 10) // as exact as it is stored
 	h.Write(join([]byte(c.ID), c.Document, c.Keys, []byte(fetched)))
@@ -63,7 +64,7 @@ func (s *Server) documentProof(k ringKey, c *Client) []byte {
 }
 
 // earlierProof returns the MAC over a stored document that an earlier release wrote.
-func (s *Server) earlierProof(k ringKey, c *Client) []byte {
+func (s *Server) earlierProof(k ringKey, c *store.Client) []byte {
 	h := hmac.New(sha256.New, k.derive("client document", s.baseURL))
 	h.Write(join([]byte(c.ID), c.Document))
 	return h.Sum(nil)

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 // BenchmarkToken is what the bearer gate waits for on a cache miss, as a multiple of the least that the database could
@@ -15,13 +15,13 @@ func BenchmarkToken(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			const tokens = 10_000 // in pairs, of a hundred grants
 			url := newURL(b)
-			var ins []oauth.SignIn
+			var ins []store.SignIn
 			for i := range 100 {
 				person, client, grant := fmt.Sprint("person ", i), fmt.Sprint("client ", i%10), fmt.Sprint("grant ", i)
 				ins = append(ins, signIn(person, client, grant, t0))
 			}
 			s, db := connected(b, url, ins...), database(b, url)
-			var hashes []oauth.Hash
+			var hashes []store.Hash
 			for i := range ins {
 				grant := fmt.Sprint("grant ", i)
 				for n := int64(1); n < tokens/2/100; n++ {

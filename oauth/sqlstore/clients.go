@@ -5,12 +5,12 @@ import (
 	"database/sql"
 	"time"
 
-	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
-// Client implements [oauth.Store].
-func (s *Store) Client(ctx context.Context, id oauth.Hash) (oauth.Client, error) {
-	var c oauth.Client
+// Client implements [store.Store].
+func (s *Store) Client(ctx context.Context, id store.Hash) (store.Client, error) {
+	var c store.Client
 	err := s.read.QueryRowContext(ctx, `
 		SELECT document, client_keys, proof, `+clientColumns+` FROM clients c WHERE c.hash = $1`, id[:]).
 		Scan(append([]any{&c.Document, &c.Keys, &c.Proof}, scanClient(&c)...)...)
@@ -19,9 +19,9 @@ func (s *Store) Client(ctx context.Context, id oauth.Hash) (oauth.Client, error)
 
 // putClient stores a client as it is now. One by metadata document that the operator registers keeps the row with its
 // document, for the time after.
-func putClient(ctx context.Context, tx *sql.Tx, in oauth.SignIn) error {
+func putClient(ctx context.Context, tx *sql.Tx, in store.SignIn) error {
 	c := in.Grant.Client
-	hash := oauth.HashOf(c.ID)
+	hash := store.HashOf(c.ID)
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO clients (hash, client_id, name, redirect_uris, auth_method, secret_hash, issued_at, seen_at,
 			document, client_keys, proof)
@@ -36,9 +36,9 @@ func putClient(ctx context.Context, tx *sql.Tx, in oauth.SignIn) error {
 	return err
 }
 
-// SaveDocument implements [oauth.Store]. Which of two instances knows better is a matter of when they fetched.
-func (s *Store) SaveDocument(ctx context.Context, c oauth.Client) error {
-	hash := oauth.HashOf(c.ID)
+// SaveDocument implements [store.Store]. Which of two instances knows better is a matter of when they fetched.
+func (s *Store) SaveDocument(ctx context.Context, c store.Client) error {
+	hash := store.HashOf(c.ID)
 	return s.changeOne(ctx, "save a client's document", `
 		UPDATE clients SET name = $2, redirect_uris = $3, auth_method = $4, issued_at = $5, document = $6,
 			client_keys = $7, proof = $8
@@ -46,8 +46,8 @@ func (s *Store) SaveDocument(ctx context.Context, c oauth.Client) error {
 		hash[:], c.Name, toJSON(c.RedirectURIs), c.AuthMethod, millis(c.IssuedAt), c.Document, c.Keys, c.Proof)
 }
 
-// UseAssertion implements [oauth.Store].
-func (s *Store) UseAssertion(ctx context.Context, assertion oauth.Hash, expiresAt time.Time) error {
+// UseAssertion implements [store.Store].
+func (s *Store) UseAssertion(ctx context.Context, assertion store.Hash, expiresAt time.Time) error {
 	return s.changeOne(ctx, "note an assertion", `
 		INSERT INTO assertions (hash, expires_at) VALUES ($1, $2) ON CONFLICT (hash) DO NOTHING`,
 		assertion[:], millis(expiresAt))

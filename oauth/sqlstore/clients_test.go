@@ -10,13 +10,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 func TestAssertionIsUsedOnce(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
 		s := open(t, url)
-		used, until := oauth.HashOf("used"), t0.Add(time.Minute)
+		used, until := store.HashOf("used"), t0.Add(time.Minute)
 		results := make([]error, 8)
 		var racers sync.WaitGroup
 		for i := range results {
@@ -31,21 +31,21 @@ func TestAssertionIsUsedOnce(t *testing.T) {
 		})
 		must(t, results[0])
 		for _, err := range results[1:] {
-			if !errors.Is(err, oauth.ErrConflict) {
-				t.Errorf("a second use: got %v, want %v", err, oauth.ErrConflict)
+			if !errors.Is(err, store.ErrConflict) {
+				t.Errorf("a second use: got %v, want %v", err, store.ErrConflict)
 			}
 		}
-		must(t, s.UseAssertion(ctx, oauth.HashOf("another"), until.Add(time.Minute)))
+		must(t, s.UseAssertion(ctx, store.HashOf("another"), until.Add(time.Minute)))
 
 		left := func() int {
 			return len(texts(t, database(t, url), `SELECT 'one' FROM assertions`))
 		}
-		_, err := s.Purge(ctx, oauth.PurgeLimits{At: until.Add(-time.Millisecond), Limit: 10})
+		_, err := s.Purge(ctx, store.PurgeLimits{At: until.Add(-time.Millisecond), Limit: 10})
 		must(t, err)
 		if n := left(); n != 2 {
 			t.Errorf("before they expire %d are left, want 2", n)
 		}
-		_, err = s.Purge(ctx, oauth.PurgeLimits{At: until, Limit: 10})
+		_, err = s.Purge(ctx, store.PurgeLimits{At: until, Limit: 10})
 		must(t, err)
 		if n := left(); n != 1 {
 			t.Errorf("when the first has expired %d are left, want 1", n)
@@ -61,7 +61,7 @@ func TestClientByDocument(t *testing.T) {
 		in.Grant.Client.Keys, in.Grant.Client.Proof = []byte(`{"keys":[]}`), []byte("proof")
 		s := open(t, url)
 		must(t, s.SignIn(ctx, in, seal))
-		got, err := s.Client(ctx, oauth.HashOf(client))
+		got, err := s.Client(ctx, store.HashOf(client))
 		must(t, err)
 		if diff := cmp.Diff(in.Grant.Client, got); diff != "" {
 			t.Errorf("as stored (-want +got):\n%s", diff)
@@ -70,7 +70,7 @@ func TestClientByDocument(t *testing.T) {
 		changed := signIn("hubot", client, "h", t0)
 		changed.Grant.Client.Document, changed.Grant.Client.Proof = []byte(`{}`), []byte("new proof")
 		must(t, s.SignIn(ctx, changed, seal))
-		got, err = s.Client(ctx, oauth.HashOf(client))
+		got, err = s.Client(ctx, store.HashOf(client))
 		must(t, err)
 		if diff := cmp.Diff(changed.Grant.Client, got, cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("after the next sign-in (-want +got):\n%s", diff)
@@ -85,9 +85,9 @@ func TestSavedDocumentIsThatOfTheLastFetch(t *testing.T) {
 		in := signIn("octocat", client, "g", t0)
 		in.Grant.Client.Document, in.Grant.Client.SecretHash = []byte(`{"old":1}`), nil
 		s := connected(t, url, in, signIn("octocat", "registered", "h", t0))
-		stored := func(id string) oauth.Client {
+		stored := func(id string) store.Client {
 			t.Helper()
-			c, err := s.Client(ctx, oauth.HashOf(id))
+			c, err := s.Client(ctx, store.HashOf(id))
 			must(t, err)
 			return c
 		}
@@ -100,14 +100,14 @@ func TestSavedDocumentIsThatOfTheLastFetch(t *testing.T) {
 		stranger.ID = "https://stranger.example/metadata.json"
 		registered.Document, registered.IssuedAt = []byte(`{}`), t0.Add(time.Hour)
 		stranger.IssuedAt = t0.Add(time.Hour)
-		for name, c := range map[string]oauth.Client{"as old": same, "older": older, "no row": stranger,
+		for name, c := range map[string]store.Client{"as old": same, "older": older, "no row": stranger,
 			"a client without a document": registered} {
-			if err := s.SaveDocument(ctx, c); !errors.Is(err, oauth.ErrConflict) {
-				t.Errorf("%s: got %v, want %v", name, err, oauth.ErrConflict)
+			if err := s.SaveDocument(ctx, c); !errors.Is(err, store.ErrConflict) {
+				t.Errorf("%s: got %v, want %v", name, err, store.ErrConflict)
 			}
 		}
-		if _, err := s.Client(ctx, oauth.HashOf(stranger.ID)); !errors.Is(err, oauth.ErrNotFound) {
-			t.Errorf("a stranger's row: got %v, want %v", err, oauth.ErrNotFound)
+		if _, err := s.Client(ctx, store.HashOf(stranger.ID)); !errors.Is(err, store.ErrNotFound) {
+			t.Errorf("a stranger's row: got %v, want %v", err, store.ErrNotFound)
 		}
 		if diff := cmp.Diff(before, stored(client)); diff != "" {
 			t.Errorf("what was refused changed the row (-before +after):\n%s", diff)

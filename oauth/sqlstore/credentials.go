@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"time"
 
-	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
-// Lease implements [oauth.Store].
-func (s *Store) Lease(ctx context.Context, credential oauth.ID, version int64, owner string,
+// Lease implements [store.Store].
+func (s *Store) Lease(ctx context.Context, credential store.ID, version int64, owner string,
 	at, until time.Time) error {
 	return s.changeOne(ctx, "lease a credential", `
 		UPDATE credentials SET lease_owner = $3, lease_until = $5
@@ -19,27 +19,27 @@ func (s *Store) Lease(ctx context.Context, credential oauth.ID, version int64, o
 		credential[:], version, owner, millis(at), millis(until))
 }
 
-// Unlease implements [oauth.Store].
-func (s *Store) Unlease(ctx context.Context, credential oauth.ID, owner string) error {
+// Unlease implements [store.Store].
+func (s *Store) Unlease(ctx context.Context, credential store.ID, owner string) error {
 	err := s.changeOne(ctx, "give a lease back", `
 		UPDATE credentials SET lease_owner = '', lease_until = 0 WHERE id = $1 AND lease_owner = $2`,
 		credential[:], owner)
-	if errors.Is(err, oauth.ErrConflict) {
+	if errors.Is(err, store.ErrConflict) {
 		return nil
 	}
 	return err
 }
 
-// JudgeCredential implements [oauth.Store].
-func (s *Store) JudgeCredential(ctx context.Context, credential oauth.ID, version int64, deadAt time.Time) error {
+// JudgeCredential implements [store.Store].
+func (s *Store) JudgeCredential(ctx context.Context, credential store.ID, version int64, deadAt time.Time) error {
 	return s.changeOne(ctx, "judge a credential", `
 		UPDATE credentials SET dead_at = $3, suspect_at = 0
 		WHERE id = $1 AND version = $2`,
 		credential[:], version, millis(deadAt))
 }
 
-// MarkAsked implements [oauth.Store].
-func (s *Store) MarkAsked(ctx context.Context, credential oauth.ID, version int64, at, before time.Time) error {
+// MarkAsked implements [store.Store].
+func (s *Store) MarkAsked(ctx context.Context, credential store.ID, version int64, at, before time.Time) error {
 	return s.changeOne(ctx, "note that a credential is asked about", `
 		UPDATE credentials SET asked_at = $3 WHERE id = $1 AND version = $2 AND asked_at <= $4`,
 		credential[:], version, millis(at), millis(before))
@@ -55,22 +55,22 @@ func (s *Store) changeOne(ctx context.Context, name, statement string, args ...a
 	if n, err := result.RowsAffected(); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	} else if n == 0 {
-		return oauth.ErrConflict
+		return store.ErrConflict
 	}
 	return nil
 }
 
-// SuspectCredentials implements [oauth.Store].
-func (s *Store) SuspectCredentials(ctx context.Context, user oauth.Hash, at time.Time) error {
+// SuspectCredentials implements [store.Store].
+func (s *Store) SuspectCredentials(ctx context.Context, user store.Hash, at time.Time) error {
 	return s.userTx(ctx, "suspect a user's credentials", `$1`, user[:], func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `UPDATE credentials SET suspect_at = $2 WHERE user_id = $1`, user[:], millis(at))
 		return err
 	})
 }
 
-// SaveCredential implements [oauth.Store].
-func (s *Store) SaveCredential(ctx context.Context, credential oauth.ID, version int64, at time.Time,
-	seal oauth.SealFunc) error {
+// SaveCredential implements [store.Store].
+func (s *Store) SaveCredential(ctx context.Context, credential store.ID, version int64, at time.Time,
+	seal store.SealFunc) error {
 	return s.tx(ctx, "save a credential", func(tx *sql.Tx) error {
 		_, err := lockUser(ctx, tx, `SELECT user_id FROM credentials WHERE id = $1`, credential[:])
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
@@ -80,7 +80,7 @@ func (s *Store) SaveCredential(ctx context.Context, credential oauth.ID, version
 			UPDATE credentials SET version = version + 1 WHERE id = $1 AND version = $2
 			RETURNING version`, credential[:], version).Scan(&version)
 		if errors.Is(err, sql.ErrNoRows) {
-			return oauth.ErrConflict
+			return store.ErrConflict
 		}
 		if err != nil {
 			return fmt.Errorf("next version: %w", err)
@@ -91,8 +91,8 @@ func (s *Store) SaveCredential(ctx context.Context, credential oauth.ID, version
 
 // writeCredential stores a credential's new content, sealed to every live grant that is bound to it. The caller holds
 // the user's row. Whoever was about to renew the old content loses the lease, and what was said of it no longer counts.
-func writeCredential(ctx context.Context, tx *sql.Tx, credential oauth.ID, version, at int64,
-	seal oauth.SealFunc) error {
+func writeCredential(ctx context.Context, tx *sql.Tx, credential store.ID, version, at int64,
+	seal store.SealFunc) error {
 	to, err := recipients(ctx, tx, credential, at)
 	if err != nil {
 		return fmt.Errorf("recipients: %w", err)
@@ -121,8 +121,8 @@ func writeCredential(ctx context.Context, tx *sql.Tx, credential oauth.ID, versi
 }
 
 // recipients returns the live grants that are bound to the credential.
-func recipients(ctx context.Context, tx *sql.Tx, credential oauth.ID, at int64) ([]oauth.Recipient, error) {
+func recipients(ctx context.Context, tx *sql.Tx, credential store.ID, at int64) ([]store.Recipient, error) {
 	rows, err := tx.QueryContext(ctx,
 		`SELECT id, public_key FROM grants WHERE credential_id = $1 AND expires_at > $2`, credential[:], at)
-	return collect(rows, err, func(r *oauth.Recipient) []any { return []any{scanBytes{r.Grant[:]}, &r.PublicKey} })
+	return collect(rows, err, func(r *store.Recipient) []any { return []any{scanBytes{r.Grant[:]}, &r.PublicKey} })
 }

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"example.com/mcp-federated-login/oauth"
 	"example.com/mcp-federated-login/oauth/sqlstore"
+	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -23,10 +23,10 @@ const (
 	refreshLife = 90 * 24 * time.Hour
 )
 
-func id(name string) oauth.ID { h := oauth.HashOf(name); return oauth.ID(h[:16]) }
+func id(name string) store.ID { h := store.HashOf(name); return store.ID(h[:16]) }
 
 // signIn is what the callback stores when the person lets the client in. The grant's name makes everything unique.
-func signIn(person, client, grant string, at time.Time) oauth.SignIn {
+func signIn(person, client, grant string, at time.Time) store.SignIn {
 	identity := upstream.Identity{
 		Provider: "github", Issuer: "https://github.com", Subject: person, Login: person, Name: "Zoë " + person,
 		// A local part may be quoted and hold a space. Split at spaces, this one would hold somebody else's address.
@@ -35,12 +35,12 @@ func signIn(person, client, grant string, at time.Time) oauth.SignIn {
 		Memberships:  map[string]upstream.Standing{"github-org:acme": "member"},
 		FormerLogins: []string{"former-" + person},
 	}
-	return oauth.SignIn{
-		Flow: oauth.HashOf("flow of " + grant),
-		Grant: oauth.Grant{
+	return store.SignIn{
+		Flow: store.HashOf("flow of " + grant),
+		Grant: store.Grant{
 			ID:   id(grant),
-			User: oauth.User{ID: identity.UserID(), Identity: identity, FactsAt: at},
-			Client: oauth.Client{
+			User: store.User{ID: identity.UserID(), Identity: identity, FactsAt: at},
+			Client: store.Client{
 				ID: client, Name: "The \"" + client + "\"", AuthMethod: "client_secret_basic",
 				RedirectURIs: []string{"http://127.0.0.1/callback?a=b%20c", "cursor://x/y"},
 				SecretHash:   []byte("secret hash"), IssuedAt: t0.Add(-time.Hour),
@@ -48,8 +48,8 @@ func signIn(person, client, grant string, at time.Time) oauth.SignIn {
 			Scopes: []string{"account:read", "repos:read"}, Audience: grant,
 			PublicKey: []byte("public key of " + grant), CreatedAt: at,
 		},
-		Code: oauth.Code{
-			Hash: oauth.HashOf("code of " + grant), Challenge: grant, RedirectURI: "http://127.0.0.1:1234/callback",
+		Code: store.Code{
+			Hash: store.HashOf("code of " + grant), Challenge: grant, RedirectURI: "http://127.0.0.1:1234/callback",
 			ExpiresAt: at.Add(codeLife),
 		},
 		WrapCode:       codeWrap("k1"),
@@ -58,36 +58,36 @@ func signIn(person, client, grant string, at time.Time) oauth.SignIn {
 	}
 }
 
-func codeWrap(ringKey string) func(oauth.ID) oauth.Wrap {
-	return func(oauth.ID) oauth.Wrap { return oauth.Wrap{RingKey: ringKey, Bytes: []byte("seed")} }
+func codeWrap(ringKey string) func(store.ID) store.Wrap {
+	return func(store.ID) store.Wrap { return store.Wrap{RingKey: ringKey, Bytes: []byte("seed")} }
 }
 
 // seal makes sealed keys that say what they open, and for whom.
-func seal(_ oauth.ID, version int64, to []oauth.Recipient) (oauth.Sealed, error) {
-	sealed := oauth.Sealed{RingKey: "k1", Ciphertext: fmt.Appendf(nil, "content %d", version)}
+func seal(_ store.ID, version int64, to []store.Recipient) (store.Sealed, error) {
+	sealed := store.Sealed{RingKey: "k1", Ciphertext: fmt.Appendf(nil, "content %d", version)}
 	for _, r := range to {
 		sealed.Keys = append(sealed.Keys, keyFor(version, r.Grant))
 	}
 	return sealed, nil
 }
 
-func keyFor(version int64, grant oauth.ID) []byte {
+func keyFor(version int64, grant store.ID) []byte {
 	return fmt.Appendf(nil, "key %d for %x", version, grant)
 }
 
 // pair is the grant's n-th pair of tokens. Racers tell theirs apart by their variant.
-func pair(grant string, n int64, variant string, at time.Time) oauth.Pair {
+func pair(grant string, n int64, variant string, at time.Time) store.Pair {
 	name := fmt.Sprintf("%s %d%s", grant, n, variant)
-	return oauth.Pair{
-		Access: oauth.Token{Hash: oauth.HashOf("access " + name), Kind: oauth.Access, N: n,
-			Wrap: oauth.Wrap{RingKey: "k1", Bytes: []byte("private key")}, ExpiresAt: at.Add(accessLife)},
-		Refresh: oauth.Token{Hash: oauth.HashOf("refresh " + name), Kind: oauth.Refresh, N: n,
-			Wrap: oauth.Wrap{RingKey: "k1", Bytes: []byte("seed")}, ExpiresAt: at.Add(refreshLife)},
+	return store.Pair{
+		Access: store.Token{Hash: store.HashOf("access " + name), Kind: store.Access, N: n,
+			Wrap: store.Wrap{RingKey: "k1", Bytes: []byte("private key")}, ExpiresAt: at.Add(accessLife)},
+		Refresh: store.Token{Hash: store.HashOf("refresh " + name), Kind: store.Refresh, N: n,
+			Wrap: store.Wrap{RingKey: "k1", Bytes: []byte("seed")}, ExpiresAt: at.Add(refreshLife)},
 	}
 }
 
 // connected returns a store on which each grant has been signed in for at t0, and redeemed a minute later.
-func connected(t testing.TB, url string, ins ...oauth.SignIn) *sqlstore.Store {
+func connected(t testing.TB, url string, ins ...store.SignIn) *sqlstore.Store {
 	t.Helper()
 	s := open(t, url)
 	for _, in := range ins {
@@ -99,7 +99,7 @@ func connected(t testing.TB, url string, ins ...oauth.SignIn) *sqlstore.Store {
 }
 
 // redeem redeems a code for a grant that replaces no other.
-func redeem(s *sqlstore.Store, code oauth.Hash, at time.Time, pair oauth.Pair) error {
+func redeem(s *sqlstore.Store, code store.Hash, at time.Time, pair store.Pair) error {
 	_, err := s.RedeemCode(ctx, code, at, pair, false)
 	return err
 }

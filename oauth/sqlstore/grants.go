@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 // A grant is always read with its user and its client: the gate shows who is calling, and checks the binding of all
@@ -25,11 +25,11 @@ const (
 	grantJoins = `JOIN grants g ON g.id = x.grant_id ` + ownerJoins
 )
 
-func scanClient(c *oauth.Client) []any {
+func scanClient(c *store.Client) []any {
 	return []any{&c.ID, &c.Name, scanJSON{&c.RedirectURIs}, &c.AuthMethod, &c.SecretHash, scanMillis{&c.IssuedAt}}
 }
 
-func scanUser(u *oauth.User) []any {
+func scanUser(u *store.User) []any {
 	return []any{
 		scanBytes{u.ID[:]}, &u.Provider, &u.Issuer, &u.Subject, &u.Login, &u.Name, scanJSON{&u.Emails}, &u.HostedDomain,
 		scanJSON{&u.Groups}, scanJSON{&u.Memberships}, &u.Pinned, scanJSON{&u.FormerLogins},
@@ -37,15 +37,15 @@ func scanUser(u *oauth.User) []any {
 	}
 }
 
-func scanGrant(g *oauth.Grant) []any {
+func scanGrant(g *store.Grant) []any {
 	return slices.Concat([]any{
 		scanBytes{g.ID[:]}, scanBytes{g.Credential[:]}, scanWords{&g.Scopes}, &g.Audience, &g.PublicKey, &g.Counter,
 		&g.Reissued, scanMillis{&g.CreatedAt}, scanMillis{&g.LastUsedAt}, scanMillis{&g.DeadAt},
 	}, scanUser(&g.User), scanClient(&g.Client))
 }
 
-// FlowUsed implements [oauth.Store].
-func (s *Store) FlowUsed(ctx context.Context, flow oauth.Hash) (bool, error) {
+// FlowUsed implements [store.Store].
+func (s *Store) FlowUsed(ctx context.Context, flow store.Hash) (bool, error) {
 	var used bool
 	err := s.read.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM grants WHERE flow_hash = $1)`, flow[:]).Scan(&used)
 	return used, found("look for a flow", err)
@@ -54,16 +54,16 @@ func (s *Store) FlowUsed(ctx context.Context, flow oauth.Hash) (bool, error) {
 const selectUserGrants = `SELECT ` + grantColumns + ` FROM grants g ` + ownerJoins + `
 	WHERE g.user_id = $1 AND g.expires_at > $2 ORDER BY g.created_at DESC, g.id`
 
-// UserGrants implements [oauth.Store].
-func (s *Store) UserGrants(ctx context.Context, user oauth.Hash, at time.Time) ([]oauth.Grant, error) {
+// UserGrants implements [store.Store].
+func (s *Store) UserGrants(ctx context.Context, user store.Hash, at time.Time) ([]store.Grant, error) {
 	rows, err := s.read.QueryContext(ctx, selectUserGrants, user[:], millis(at))
 	grants, err := collect(rows, err, scanGrant)
 	return grants, found("list a person's grants", err)
 }
 
-// Credential implements [oauth.Store].
-func (s *Store) Credential(ctx context.Context, grant oauth.ID) (oauth.Credential, error) {
-	var c oauth.Credential
+// Credential implements [store.Store].
+func (s *Store) Credential(ctx context.Context, grant store.ID) (store.Credential, error) {
+	var c store.Credential
 	err := s.read.QueryRowContext(ctx, `
 		SELECT c.id, c.version, c.dead_at, c.suspect_at, c.asked_at, c.ring_key, c.ciphertext, g.sealed_key
 		FROM grants g JOIN credentials c ON c.id = g.credential_id WHERE g.id = $1`, grant[:]).
@@ -72,14 +72,14 @@ func (s *Store) Credential(ctx context.Context, grant oauth.ID) (oauth.Credentia
 	return c, found("read a credential", err)
 }
 
-// EndGrant implements [oauth.Store].
-func (s *Store) EndGrant(ctx context.Context, grant oauth.ID) error {
+// EndGrant implements [store.Store].
+func (s *Store) EndGrant(ctx context.Context, grant store.ID) error {
 	_, err := s.endGrant(ctx, grant[:], math.MaxInt64)
 	return err
 }
 
-// EndGrants implements [oauth.Store].
-func (s *Store) EndGrants(ctx context.Context, user oauth.Hash) error {
+// EndGrants implements [store.Store].
+func (s *Store) EndGrants(ctx context.Context, user store.Hash) error {
 	return s.userTx(ctx, "end a user's grants", `$1`, user[:], func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM grants WHERE user_id = $1`, user[:]); err != nil {
 			return err

@@ -24,7 +24,7 @@ var ringKeys = []struct{ next, alive string }{
 	},
 }
 
-// KeysInUse implements [oauth.Store]. The names are sorted.
+// KeysInUse implements [store.Store]. The names are sorted.
 func (s *Store) KeysInUse(ctx context.Context, at time.Time) ([]string, error) {
 	var names []string
 	for _, table := range ringKeys {

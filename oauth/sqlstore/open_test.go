@@ -12,8 +12,8 @@ import (
 	"strings"
 	"testing"
 
-	"example.com/mcp-federated-login/oauth"
 	"example.com/mcp-federated-login/oauth/sqlstore"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 func TestOpenRefuses(t *testing.T) {
@@ -176,6 +176,6 @@ func TestUpgradeFromTheFirstSchema(t *testing.T) {
 		}
 		in := signIn("octocat", "new", "g", t0)
 		must(t, s.SignIn(ctx, in, seal))
-		must(t, s.UseAssertion(ctx, oauth.HashOf("used"), t0))
+		must(t, s.UseAssertion(ctx, store.HashOf("used"), t0))
 	})
 }

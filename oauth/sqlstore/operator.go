@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"time"
 
-	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
-// What the operator's commands need besides [oauth.Store].
+// What the operator's commands need besides [store.Store].
 
 // Grants calls visit with each grant that is alive at that time, the oldest first.
-func (s *Store) Grants(ctx context.Context, at time.Time, visit func(oauth.Grant)) error {
+func (s *Store) Grants(ctx context.Context, at time.Time, visit func(store.Grant)) error {
 	rows, err := s.read.QueryContext(ctx, `
 		SELECT `+grantColumns+` FROM (SELECT id AS grant_id FROM grants WHERE expires_at > $1) x `+grantJoins+`
 		ORDER BY g.created_at, g.id`, millis(at))
@@ -20,7 +20,7 @@ func (s *Store) Grants(ctx context.Context, at time.Time, visit func(oauth.Grant
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var g oauth.Grant
+		var g store.Grant
 		if err := rows.Scan(scanGrant(&g)...); err != nil {
 			return found("list the grants", err)
 		}
@@ -39,13 +39,13 @@ func (s *Store) Block(ctx context.Context, name string, at time.Time) error {
 	return nil
 }
 
-// Unblock takes a name out of [Store.Blocks]. It returns [oauth.ErrNotFound] if the name is not there.
+// Unblock takes a name out of [Store.Blocks]. It returns [store.ErrNotFound] if the name is not there.
 func (s *Store) Unblock(ctx context.Context, name string) error {
 	err := s.write.QueryRowContext(ctx, `DELETE FROM blocks WHERE name = $1 RETURNING name`, name).Scan(&name)
 	return found("unblock", err)
 }
 
-// Blocks implements [oauth.Store].
+// Blocks implements [store.Store].
 func (s *Store) Blocks(ctx context.Context) ([]string, error) {
 	rows, err := s.read.QueryContext(ctx, `SELECT name FROM blocks ORDER BY name`)
 	names, err := collect(rows, err, func(name *string) []any { return []any{name} })

@@ -6,7 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 func TestGrantsAreListed(t *testing.T) {
@@ -14,8 +14,8 @@ func TestGrantsAreListed(t *testing.T) {
 		second, first := signIn("octocat", "client", "second", t0), signIn("hubot", "another", "first", t0.Add(-time.Second))
 		s := connected(t, url, second, first)
 		must(t, s.SignIn(ctx, signIn("hubot", "client", "not redeemed", t0.Add(time.Second)), seal))
-		list := func(at time.Time) (got []oauth.Grant) {
-			must(t, s.Grants(ctx, at, func(g oauth.Grant) { got = append(got, g) }))
+		list := func(at time.Time) (got []store.Grant) {
+			must(t, s.Grants(ctx, at, func(g store.Grant) { got = append(got, g) }))
 			return got
 		}
 		var names []string
@@ -61,7 +61,7 @@ func TestBlocks(t *testing.T) {
 		must(t, s.Block(ctx, "b.example", t0.Add(time.Hour)))
 		want("a.example", "b.example")
 		must(t, s.Unblock(ctx, "b.example"))
-		wantError(t, s.Unblock(ctx, "b.example"), oauth.ErrNotFound)
+		wantError(t, s.Unblock(ctx, "b.example"), store.ErrNotFound)
 		want("a.example")
 	})
 }

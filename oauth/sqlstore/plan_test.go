@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 // Nothing that runs in the background or at a start may read a whole table: some have millions of rows.
@@ -45,7 +45,7 @@ func TestNoStatementScansATable(t *testing.T) {
 		t.Error("listing a person's grants scans a table")
 	}
 	for _, sw := range sweeps {
-		if scans(sw.statement+")", sw.arguments(oauth.PurgeLimits{At: time.Now(), Limit: 1})...) {
+		if scans(sw.statement+")", sw.arguments(store.PurgeLimits{At: time.Now(), Limit: 1})...) {
 			t.Errorf("%s: scans a table", sw.name)
 		}
 	}

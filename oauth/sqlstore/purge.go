@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 // A sweep removes or erases rows of one kind, oldest first. Each finds its rows by an index on the time it goes by, so
@@ -12,14 +12,14 @@ import (
 type sweep struct {
 	name      string
 	statement string
-	arguments func(oauth.PurgeLimits) []any // what is older than $1, at most $2 rows
+	arguments func(store.PurgeLimits) []any // what is older than $1, at most $2 rows
 }
 
-func expired(p oauth.PurgeLimits) []any { return []any{millis(p.At), p.Limit} }
-func retired(p oauth.PurgeLimits) []any { return []any{millis(p.RetiredBefore), p.Limit} }
-func erased(p oauth.PurgeLimits) []any  { return []any{millis(p.EraseBefore), p.Limit} }
-func unseen(p oauth.PurgeLimits) []any  { return []any{millis(p.SeenBefore), p.Limit} }
-func seen(p oauth.PurgeLimits) []any    { return []any{millis(p.SeenBefore), p.Limit, millis(p.At)} }
+func expired(p store.PurgeLimits) []any { return []any{millis(p.At), p.Limit} }
+func retired(p store.PurgeLimits) []any { return []any{millis(p.RetiredBefore), p.Limit} }
+func erased(p store.PurgeLimits) []any  { return []any{millis(p.EraseBefore), p.Limit} }
+func unseen(p store.PurgeLimits) []any  { return []any{millis(p.SeenBefore), p.Limit} }
+func seen(p store.PurgeLimits) []any    { return []any{millis(p.SeenBefore), p.Limit, millis(p.At)} }
 
 var sweeps = []sweep{
 	{"remove expired access tokens", `
@@ -57,9 +57,9 @@ var sweeps = []sweep{
 			SELECT hash FROM clients WHERE seen_at < $1 ORDER BY seen_at LIMIT $2`, unseen},
 }
 
-// Purge implements [oauth.Store]. Expired is what expires at p.At or earlier. Each expired grant and each kind of row
+// Purge implements [store.Store]. Expired is what expires at p.At or earlier. Each expired grant and each kind of row
 // is a transaction of its own, so that nobody has to wait long. A credential is removed with its last grant.
-func (s *Store) Purge(ctx context.Context, p oauth.PurgeLimits) (int, error) {
+func (s *Store) Purge(ctx context.Context, p store.PurgeLimits) (int, error) {
 	changed, err := s.purgeGrants(ctx, p)
 	if err != nil {
 		return changed, err
@@ -84,7 +84,7 @@ func (s *Store) Purge(ctx context.Context, p oauth.PurgeLimits) (int, error) {
 	return changed, nil
 }
 
-func (s *Store) purgeGrants(ctx context.Context, p oauth.PurgeLimits) (ended int, err error) {
+func (s *Store) purgeGrants(ctx context.Context, p store.PurgeLimits) (ended int, err error) {
 	rows, err := s.read.QueryContext(ctx,
 		`SELECT id FROM grants WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2`, expired(p)...)
 	ids, err := collect(rows, err, func(id *[]byte) []any { return []any{id} })

@@ -9,8 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"example.com/mcp-federated-login/oauth"
 	"example.com/mcp-federated-login/oauth/sqlstore"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 const tick = time.Millisecond // the store's resolution
@@ -53,29 +53,29 @@ func TestPurge(t *testing.T) {
 
 	for _, tt := range []struct {
 		name    string
-		limits  oauth.PurgeLimits
+		limits  store.PurgeLimits
 		want    []string
 		changed int
 	}{
-		{"no limits", oauth.PurgeLimits{}, all, 0},
-		{"just before the codes expire", oauth.PurgeLimits{At: t0.Add(codeLife - tick)}, all, 0},
-		{"codes expire, and a grant that has nothing else", oauth.PurgeLimits{At: t0.Add(codeLife)},
+		{"no limits", store.PurgeLimits{}, all, 0},
+		{"just before the codes expire", store.PurgeLimits{At: t0.Add(codeLife - tick)}, all, 0},
+		{"codes expire, and a grant that has nothing else", store.PurgeLimits{At: t0.Add(codeLife)},
 			without(append(abandoned, "code live erased")...), 2},
-		{"an access token expires", oauth.PurgeLimits{At: redeemed.Add(accessLife)},
+		{"an access token expires", store.PurgeLimits{At: redeemed.Add(accessLife)},
 			without(append(abandoned, "code live erased", "token live access1")...), 3},
-		{"spent, but its successor was never presented", oauth.PurgeLimits{RetiredBefore: later, EraseBefore: later}, all, 0},
-		{"retired just now", oauth.PurgeLimits{RetiredBefore: retired, EraseBefore: retired}, all, 0},
-		{"a retired token's window is over", oauth.PurgeLimits{EraseBefore: retired.Add(tick)},
+		{"spent, but its successor was never presented", store.PurgeLimits{RetiredBefore: later, EraseBefore: later}, all, 0},
+		{"retired just now", store.PurgeLimits{RetiredBefore: retired, EraseBefore: retired}, all, 0},
+		{"a retired token's window is over", store.PurgeLimits{EraseBefore: retired.Add(tick)},
 			replaced(without(), "token live refresh1 spent", "token live refresh1 spent erased"), 1},
-		{"a retired token is forgotten", oauth.PurgeLimits{RetiredBefore: retired.Add(tick)},
+		{"a retired token is forgotten", store.PurgeLimits{RetiredBefore: retired.Add(tick)},
 			without("token live refresh1 spent"), 1},
-		{"last seen long ago, but connected", oauth.PurgeLimits{At: redeemed, SeenBefore: redeemed}, all, 4},
-		{"last seen long ago, and one is not connected", oauth.PurgeLimits{At: later, SeenBefore: later},
+		{"last seen long ago, but connected", store.PurgeLimits{At: redeemed, SeenBefore: redeemed}, all, 4},
+		{"last seen long ago, and one is not connected", store.PurgeLimits{At: later, SeenBefore: later},
 			without(append(expired, "user hubot", "client b")...), 8},
-		{"just before the live grant expires", oauth.PurgeLimits{At: idle.Add(-tick)}, without(expired...), 4},
-		{"the live grant expires", oauth.PurgeLimits{At: idle},
+		{"just before the live grant expires", store.PurgeLimits{At: idle.Add(-tick)}, without(expired...), 4},
+		{"the live grant expires", store.PurgeLimits{At: idle},
 			[]string{"client a", "client b", "user hubot", "user octocat"}, 2},
-		{"nothing is left", oauth.PurgeLimits{At: idle, SeenBefore: idle}, nil, 6},
+		{"nothing is left", store.PurgeLimits{At: idle, SeenBefore: idle}, nil, 6},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			onEach(t, func(t *testing.T, url string) {
@@ -104,12 +104,12 @@ func TestPurge(t *testing.T) {
 
 func TestPurgeInBatches(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
-		var people []oauth.SignIn
+		var people []store.SignIn
 		for _, name := range []string{"one", "two", "three", "four", "five"} {
 			people = append(people, signIn(name, "client of "+name, name, t0))
 		}
 		s, db := connected(t, url, people...), database(t, url)
-		limits := oauth.PurgeLimits{At: t0.Add(2 * time.Hour), SeenBefore: t0.Add(time.Hour), Limit: 2}
+		limits := store.PurgeLimits{At: t0.Add(2 * time.Hour), SeenBefore: t0.Add(time.Hour), Limit: 2}
 		count := func(kind string) int { return len(texts(t, db, "SELECT 'x' FROM "+kind)) }
 		for pass, want := range []int{3, 1, 0} {
 			if _, err := s.Purge(ctx, limits); err != nil {
@@ -137,11 +137,11 @@ func TestPurgeDuringASignIn(t *testing.T) {
 			return s
 		}
 		db, back := database(t, url), t0.Add(365*24*time.Hour)
-		limits := oauth.PurgeLimits{At: back, SeenBefore: back.Add(-time.Hour), Limit: 10}
+		limits := store.PurgeLimits{At: back, SeenBefore: back.Add(-time.Hour), Limit: 10}
 
 		s := prepare()
 		purged := make(chan error, 1)
-		during := func(c oauth.ID, version int64, to []oauth.Recipient) (oauth.Sealed, error) {
+		during := func(c store.ID, version int64, to []store.Recipient) (store.Sealed, error) {
 			go func() {
 				ctx, cancel := context.WithTimeout(ctx, time.Minute) // it must not wait for us, while we wait for it
 				defer cancel()

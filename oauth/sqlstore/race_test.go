@@ -13,8 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"example.com/mcp-federated-login/oauth"
 	"example.com/mcp-federated-login/oauth/sqlstore"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 // atOnce runs n functions as nearly at once as the machine can, and returns their errors.
@@ -37,7 +37,7 @@ func atOnce(n int, do func(i int) error) []error {
 func winner(t *testing.T, errs []error) int {
 	t.Helper()
 	for i, err := range errs {
-		if err != nil && !errors.Is(err, oauth.ErrConflict) {
+		if err != nil && !errors.Is(err, store.ErrConflict) {
 			t.Fatalf("racer %d: %v", i, err)
 		}
 	}
@@ -53,10 +53,10 @@ func wantOnly(t *testing.T, s *sqlstore.Store, n int64, racers, won int) {
 	t.Helper()
 	for i := range racers {
 		p := pair("grant", n, fmt.Sprint(" of racer ", i), t0)
-		for _, token := range []oauth.Hash{p.Access.Hash, p.Refresh.Hash} {
+		for _, token := range []store.Hash{p.Access.Hash, p.Refresh.Hash} {
 			got, err := s.Token(ctx, token)
 			if i != won {
-				wantError(t, err, oauth.ErrNotFound)
+				wantError(t, err, store.ErrNotFound)
 				continue
 			}
 			must(t, err)
@@ -72,30 +72,30 @@ func wantOnly(t *testing.T, s *sqlstore.Store, n int64, racers, won int) {
 func racingStores(t *testing.T, url string) func(i int) *sqlstore.Store {
 	t.Helper()
 	stores := []*sqlstore.Store{open(t, url), open(t, url)}
-	store := func(i int) *sqlstore.Store { return stores[i%2] }
-	for _, err := range atOnce(100, func(i int) error { return store(i).Probe(ctx, t0) }) {
+	process := func(i int) *sqlstore.Store { return stores[i%2] }
+	for _, err := range atOnce(100, func(i int) error { return process(i).Probe(ctx, t0) }) {
 		must(t, err)
 	}
-	return store
+	return process
 }
 
 func TestFortyRedeemOneCodeAndFortyRotateOneToken(t *testing.T) {
 	const racers = 40
 	onEach(t, func(t *testing.T, url string) {
-		store, db := racingStores(t, url), database(t, url)
+		process, db := racingStores(t, url), database(t, url)
 		in := signIn("octocat", "client", "grant", t0)
-		must(t, store(0).SignIn(ctx, in, seal))
+		must(t, process(0).SignIn(ctx, in, seal))
 
 		won := winner(t, atOnce(racers, func(i int) error {
-			return redeem(store(i), in.Code.Hash, t0, pair("grant", 1, fmt.Sprint(" of racer ", i), t0))
+			return redeem(process(i), in.Code.Hash, t0, pair("grant", 1, fmt.Sprint(" of racer ", i), t0))
 		}))
-		wantOnly(t, store(0), 1, racers, won)
+		wantOnly(t, process(0), 1, racers, won)
 
 		refresh := pair("grant", 1, fmt.Sprint(" of racer ", won), t0).Refresh.Hash
 		won = winner(t, atOnce(racers, func(i int) error {
-			return store(i).Rotate(ctx, refresh, 1, t0, pair("grant", 2, fmt.Sprint(" of racer ", i), t0))
+			return process(i).Rotate(ctx, refresh, 1, t0, pair("grant", 2, fmt.Sprint(" of racer ", i), t0))
 		}))
-		wantOnly(t, store(0), 2, racers, won)
+		wantOnly(t, process(0), 2, racers, won)
 
 		want := []string{
 			"client client", "code grant erased", "credential read:user user:email v1", "grant grant 2",
@@ -117,7 +117,7 @@ func TestRotateRefuses(t *testing.T) {
 		before := rows(t, db)
 		for _, tt := range []struct {
 			name  string
-			token oauth.Hash
+			token store.Hash
 			n     int64
 		}{
 			{"a spent token, with its own number", first.Refresh.Hash, 1},
@@ -126,11 +126,11 @@ func TestRotateRefuses(t *testing.T) {
 			{"the newest token, as if it had been read later", second.Refresh.Hash, 3},
 			{"an access token", second.Access.Hash, 2},
 			{"another grant's token", pair("other", 1, "", t0).Refresh.Hash, 2},
-			{"a code", oauth.HashOf("code of grant"), 2},
-			{"no token", oauth.Hash{}, 2},
+			{"a code", store.HashOf("code of grant"), 2},
+			{"no token", store.Hash{}, 2},
 		} {
 			t.Run(tt.name, func(t *testing.T) {
-				wantError(t, s.Rotate(ctx, tt.token, tt.n, t0, pair("grant", 3, "", t0)), oauth.ErrConflict)
+				wantError(t, s.Rotate(ctx, tt.token, tt.n, t0, pair("grant", 3, "", t0)), store.ErrConflict)
 				if diff := cmp.Diff(before, rows(t, db)); diff != "" {
 					t.Errorf("it changed something (-before +after):\n%s", diff)
 				}
@@ -158,19 +158,19 @@ func wantSealed(t *testing.T, s *sqlstore.Store, grants ...string) {
 // If neither waited for the other, PostgreSQL would lose one of the two in nearly every round.
 func TestTwoSignInsOfOnePersonAtOnce(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
-		store := racingStores(t, url)
+		process := racingStores(t, url)
 		for round := range 50 {
 			person := fmt.Sprint("person ", round)
 			var grants []string
 			for _, when := range []string{"first", "again"} { // as a new user, and as one we know
 				pair := []string{person + when + " 0", person + when + " 1"}
 				for _, err := range atOnce(2, func(i int) error {
-					return store(i).SignIn(ctx, signIn(person, fmt.Sprint("client ", i), pair[i], t0), seal)
+					return process(i).SignIn(ctx, signIn(person, fmt.Sprint("client ", i), pair[i], t0), seal)
 				}) {
 					must(t, err)
 				}
 				grants = append(grants, pair...)
-				wantSealed(t, store(0), grants...)
+				wantSealed(t, process(0), grants...)
 			}
 		}
 	})
@@ -182,7 +182,7 @@ func TestEndGrantDuringASignIn(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
 		s := connected(t, url, signIn("octocat", "client", "old", t0))
 		ended := make(chan error, 1)
-		during := func(c oauth.ID, version int64, to []oauth.Recipient) (oauth.Sealed, error) {
+		during := func(c store.ID, version int64, to []store.Recipient) (store.Sealed, error) {
 			go func() { ended <- s.EndGrant(ctx, id("old")) }()
 			if isPostgres(url) {
 				awaitLock(t, database(t, url))
@@ -193,7 +193,7 @@ func TestEndGrantDuringASignIn(t *testing.T) {
 		must(t, <-ended)
 		wantSealed(t, s, "new")
 		_, err := s.Credential(ctx, id("old"))
-		wantError(t, err, oauth.ErrNotFound)
+		wantError(t, err, store.ErrNotFound)
 	})
 }
 
@@ -214,11 +214,11 @@ func awaitLock(t *testing.T, db *sql.DB) {
 
 func TestOneFlowComesBackTwentyTimesAtOnce(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
-		store, db := racingStores(t, url), database(t, url)
+		process, db := racingStores(t, url), database(t, url)
 		won := winner(t, atOnce(20, func(i int) error {
 			in := signIn(fmt.Sprint("person ", i), "client", fmt.Sprint("grant ", i), t0)
-			in.Flow = oauth.HashOf("one flow")
-			return store(i).SignIn(ctx, in, seal)
+			in.Flow = store.HashOf("one flow")
+			return process(i).SignIn(ctx, in, seal)
 		}))
 		want := []string{
 			"client client", fmt.Sprintf("code grant %d", won), "credential read:user user:email v1",
@@ -234,15 +234,15 @@ func TestOneFlowComesBackTwentyTimesAtOnce(t *testing.T) {
 // been beaten to it is a deadlock or a broken constraint.
 func TestEverythingAtOnce(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
-		store, db := racingStores(t, url), database(t, url)
+		process, db := racingStores(t, url), database(t, url)
 		expected := func(err error) error {
-			if errors.Is(err, oauth.ErrConflict) {
+			if errors.Is(err, store.ErrConflict) {
 				return nil
 			}
 			return err
 		}
 		for i, err := range atOnce(8, func(worker int) error {
-			s, random := store(worker), rand.New(rand.NewPCG(1, uint64(worker)))
+			s, random := process(worker), rand.New(rand.NewPCG(1, uint64(worker)))
 			for turn := range 12 {
 				at := t0.Add(time.Duration(turn) * time.Minute)
 				grant := fmt.Sprintf("grant %d-%d", worker, turn)
@@ -261,7 +261,7 @@ func TestEverythingAtOnce(t *testing.T) {
 				)
 				// Everything that was spent until now, and what only expires later, as if on a clock that is ahead. But
 				// nobody is forgotten who is signing in at this moment: that takes a clock that is ahead by months.
-				_, purgeErr := s.Purge(ctx, oauth.PurgeLimits{At: at.Add(codeLife), RetiredBefore: at.Add(time.Hour),
+				_, purgeErr := s.Purge(ctx, store.PurgeLimits{At: at.Add(codeLife), RetiredBefore: at.Add(time.Hour),
 					EraseBefore: at.Add(time.Hour), SeenBefore: t0, Limit: 10})
 				if err := errors.Join(err, purgeErr); err != nil {
 					return err
@@ -277,7 +277,7 @@ func TestEverythingAtOnce(t *testing.T) {
 		if len(live) == 0 {
 			t.Error("no grant is left: the test has shown nothing")
 		}
-		wantSealed(t, store(0), live...)
+		wantSealed(t, process(0), live...)
 		if orphans := texts(t, db, `SELECT scopes FROM credentials WHERE NOT EXISTS
 			(SELECT 1 FROM grants WHERE credential_id = credentials.id)`); len(orphans) > 0 {
 			t.Errorf("%d credentials without a grant", len(orphans))

@@ -7,13 +7,13 @@ import (
 	"math"
 	"time"
 
-	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
-// makeRoom ends what a grant that has just been redeemed takes the place of; see [oauth.Store]. Grants whose code has
+// makeRoom ends what a grant that has just been redeemed takes the place of; see [store.Store]. Grants whose code has
 // not been redeemed neither count nor end: they are gone in minutes, or replace others themselves. The caller holds
 // the user's row.
-func makeRoom(ctx context.Context, tx *sql.Tx, user, grant []byte, at time.Time, replaces bool) ([]oauth.ID, error) {
+func makeRoom(ctx context.Context, tx *sql.Tx, user, grant []byte, at time.Time, replaces bool) ([]store.ID, error) {
 	surplus, err := surplusGrants(ctx, tx, user, grant, at, replaces)
 	if err != nil {
 		return nil, fmt.Errorf("find what it replaces: %w", err)
@@ -27,7 +27,7 @@ func makeRoom(ctx context.Context, tx *sql.Tx, user, grant []byte, at time.Time,
 }
 
 func surplusGrants(ctx context.Context, tx *sql.Tx, user, grant []byte, at time.Time, replaces bool) (
-	surplus []oauth.ID, err error) {
+	surplus []store.ID, err error) {
 	rows, err := tx.QueryContext(ctx, `
 		SELECT id, client_hash = (SELECT client_hash FROM grants WHERE id = $2) FROM grants
 		WHERE user_id = $1 AND id <> $2 AND counter > 0 AND expires_at > $3
@@ -37,12 +37,12 @@ func surplusGrants(ctx context.Context, tx *sql.Tx, user, grant []byte, at time.
 	}
 	defer rows.Close()
 	for kept := 1; rows.Next(); { // the new one
-		var id oauth.ID
+		var id store.ID
 		var sameClient bool
 		if err := rows.Scan(scanBytes{id[:]}, &sameClient); err != nil {
 			return nil, err
 		}
-		if sameClient && replaces || kept == oauth.MaxGrants {
+		if sameClient && replaces || kept == store.MaxGrants {
 			surplus = append(surplus, id)
 		} else {
 			kept++

@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 // live returns the names of the redeemed grants.
@@ -36,8 +36,8 @@ func TestRedeemedGrantReplaces(t *testing.T) {
 				in, pending := signIn("octocat", "client", "new", t0), signIn("octocat", "client", "pending", t0)
 				must(t, s.SignIn(ctx, in, seal))
 				must(t, s.SignIn(ctx, pending, seal))
-				_, err := s.RedeemCode(ctx, oauth.HashOf("no code"), t0, pair("new", 1, "", t0), true)
-				wantError(t, err, oauth.ErrConflict)
+				_, err := s.RedeemCode(ctx, store.HashOf("no code"), t0, pair("new", 1, "", t0), true)
+				wantError(t, err, store.ErrConflict)
 				if diff := cmp.Diff([]string{"another client's", "another person's", "old", "older"}, live(t, url)); diff != "" {
 					t.Errorf("before (-want +got):\n%s", diff)
 				}
@@ -63,7 +63,7 @@ func TestRedeemedGrantReplaces(t *testing.T) {
 
 				// The second redemption changes nothing; the other sign-in is good still.
 				_, err = s.RedeemCode(ctx, in.Code.Hash, t0, pair("new", 1, " again", t0), tt.replaces)
-				wantError(t, err, oauth.ErrConflict)
+				wantError(t, err, store.ErrConflict)
 				must(t, redeem(s, pending.Code.Hash, t0, pair("pending", 1, "", t0)))
 			})
 		})
@@ -74,7 +74,7 @@ func TestFiftyGrantsOfAPerson(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
 		s := connected(t, url, signIn("hubot", "client", "another person's", t0.Add(-time.Hour)))
 		at := t0
-		connect := func(grant string, life time.Duration) []oauth.ID {
+		connect := func(grant string, life time.Duration) []store.ID {
 			t.Helper()
 			at = at.Add(time.Second)
 			in, tokens := signIn("octocat", "client of "+grant, grant, at), pair(grant, 1, "", at)
@@ -85,7 +85,7 @@ func TestFiftyGrantsOfAPerson(t *testing.T) {
 			return ended
 		}
 		connect("expired", time.Millisecond) // and not yet purged
-		for i := range oauth.MaxGrants {
+		for i := range store.MaxGrants {
 			if ended := connect(fmt.Sprintf("grant %02d", i), refreshLife); len(ended) > 0 {
 				t.Fatalf("grant %d ended %v", i, ended)
 			}
@@ -95,12 +95,12 @@ func TestFiftyGrantsOfAPerson(t *testing.T) {
 		at = at.Add(time.Second)
 
 		for i, want := range []string{"grant 01", "grant 02"} { // the first has just been used
-			if diff := cmp.Diff([]oauth.ID{id(want)}, connect(fmt.Sprint("one more ", i), refreshLife)); diff != "" {
+			if diff := cmp.Diff([]store.ID{id(want)}, connect(fmt.Sprint("one more ", i), refreshLife)); diff != "" {
 				t.Errorf("ended (-want +got):\n%s", diff)
 			}
 		}
 		left := live(t, url)
-		if len(left) != oauth.MaxGrants+2 { // with the expired one, and the other person's
+		if len(left) != store.MaxGrants+2 { // with the expired one, and the other person's
 			t.Errorf("%d grants are left: %v", len(left), left)
 		}
 		wantSealed(t, s, "grant 00", "grant 03", "one more 1", "another person's")
@@ -110,16 +110,16 @@ func TestFiftyGrantsOfAPerson(t *testing.T) {
 // Each of them sees forty-nine grants, unless one waits for the other.
 func TestFiftyGrantsOfAPersonAtOnce(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
-		store := racingStores(t, url)
-		var codes []oauth.Hash
-		for i := range oauth.MaxGrants + 8 {
+		process := racingStores(t, url)
+		var codes []store.Hash
+		for i := range store.MaxGrants + 8 {
 			in := signIn("octocat", fmt.Sprint("client ", i), fmt.Sprint("grant ", i), t0)
-			must(t, store(0).SignIn(ctx, in, seal))
+			must(t, process(0).SignIn(ctx, in, seal))
 			codes = append(codes, in.Code.Hash)
 		}
 		ended := make([]int, len(codes))
 		for _, err := range atOnce(len(codes), func(i int) error {
-			ids, err := store(i).RedeemCode(ctx, codes[i], t0, pair(fmt.Sprint("grant ", i), 1, "", t0), true)
+			ids, err := process(i).RedeemCode(ctx, codes[i], t0, pair(fmt.Sprint("grant ", i), 1, "", t0), true)
 			ended[i] = len(ids)
 			return err
 		}) {
@@ -129,8 +129,8 @@ func TestFiftyGrantsOfAPersonAtOnce(t *testing.T) {
 		for _, n := range ended {
 			sum += n
 		}
-		if left := live(t, url); len(left) != oauth.MaxGrants || sum != 8 {
-			t.Errorf("%d grants are left and %d were ended, want %d and 8", len(left), sum, oauth.MaxGrants)
+		if left := live(t, url); len(left) != store.MaxGrants || sum != 8 {
+			t.Errorf("%d grants are left and %d were ended, want %d and 8", len(left), sum, store.MaxGrants)
 		}
 	})
 }

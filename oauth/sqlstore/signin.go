@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"slices"
 
-	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
-// SignIn implements [oauth.Store]. The grant counts as created at s.At, and lives as long as its code.
-func (s *Store) SignIn(ctx context.Context, in oauth.SignIn, seal oauth.SealFunc) error {
+// SignIn implements [store.Store]. The grant counts as created at s.At, and lives as long as its code.
+func (s *Store) SignIn(ctx context.Context, in store.SignIn, seal store.SealFunc) error {
 	return s.tx(ctx, "store a sign-in", func(tx *sql.Tx) error {
 		if err := putUser(ctx, tx, in); err != nil { // first: it locks the user's row
 			return fmt.Errorf("user: %w", err)
@@ -30,7 +30,7 @@ func (s *Store) SignIn(ctx context.Context, in oauth.SignIn, seal oauth.SealFunc
 	})
 }
 
-func putUser(ctx context.Context, tx *sql.Tx, in oauth.SignIn) error {
+func putUser(ctx context.Context, tx *sql.Tx, in store.SignIn) error {
 	u := in.Grant.User
 	_, err := tx.ExecContext(ctx, `
 		INSERT INTO users (id, provider, issuer, subject, login, name, emails, created_at, seen_at, hosted_domain,
@@ -49,7 +49,7 @@ func putUser(ctx context.Context, tx *sql.Tx, in oauth.SignIn) error {
 
 // putCredential returns the credential for the user and the upstream scopes, and the version to write next. A new one
 // is empty until writeCredential, in the same transaction, fills it.
-func putCredential(ctx context.Context, tx *sql.Tx, in oauth.SignIn) (id oauth.ID, version int64, err error) {
+func putCredential(ctx context.Context, tx *sql.Tx, in store.SignIn) (id store.ID, version int64, err error) {
 	rand.Read(id[:])
 	scopes := slices.Compact(slices.Sorted(slices.Values(in.UpstreamScopes)))
 	err = tx.QueryRowContext(ctx, `
@@ -60,10 +60,10 @@ func putCredential(ctx context.Context, tx *sql.Tx, in oauth.SignIn) (id oauth.I
 	return id, version, err
 }
 
-// addGrant inserts the grant with its code. The same flow a second time is [oauth.ErrConflict].
-func addGrant(ctx context.Context, tx *sql.Tx, in oauth.SignIn, credential oauth.ID) error {
+// addGrant inserts the grant with its code. The same flow a second time is [store.ErrConflict].
+func addGrant(ctx context.Context, tx *sql.Tx, in store.SignIn, credential store.ID) error {
 	g, c, wrap := in.Grant, in.Code, in.WrapCode(credential)
-	client := oauth.HashOf(g.Client.ID)
+	client := store.HashOf(g.Client.ID)
 	inserted, err := tx.ExecContext(ctx, `
 		INSERT INTO grants (id, user_id, client_hash, credential_id, flow_hash, scopes, audience, public_key,
 			sealed_key, counter, created_at, last_used_at, expires_at)
@@ -77,7 +77,7 @@ func addGrant(ctx context.Context, tx *sql.Tx, in oauth.SignIn, credential oauth
 	if n, err := inserted.RowsAffected(); err != nil {
 		return err
 	} else if n == 0 {
-		return oauth.ErrConflict
+		return store.ErrConflict
 	}
 	_, err = tx.ExecContext(ctx, `
 		INSERT INTO codes (hash, grant_id, challenge, redirect_uri, wrap, ring_key, expires_at, redeemed_at)

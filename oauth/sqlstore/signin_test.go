@@ -7,7 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 func TestFlowReplayWritesNothing(t *testing.T) {
@@ -16,8 +16,8 @@ func TestFlowReplayWritesNothing(t *testing.T) {
 		before := rows(t, db)
 		replay := signIn("mallory", "another client", "another grant", t0)
 		flow := replay.Flow
-		replay.Flow = oauth.HashOf("flow of grant")
-		wantError(t, s.SignIn(ctx, replay, seal), oauth.ErrConflict)
+		replay.Flow = store.HashOf("flow of grant")
+		wantError(t, s.SignIn(ctx, replay, seal), store.ErrConflict)
 		if diff := cmp.Diff(before, rows(t, db)); diff != "" {
 			t.Errorf("-before +after:\n%s", diff)
 		}
@@ -30,16 +30,16 @@ func TestSealThatFailsWritesNothing(t *testing.T) {
 	failure := errors.New("no key")
 	onEach(t, func(t *testing.T, url string) {
 		s, db := open(t, url), database(t, url)
-		for name, bad := range map[string]oauth.SealFunc{
-			"an error": func(oauth.ID, int64, []oauth.Recipient) (oauth.Sealed, error) {
-				return oauth.Sealed{}, failure
+		for name, bad := range map[string]store.SealFunc{
+			"an error": func(store.ID, int64, []store.Recipient) (store.Sealed, error) {
+				return store.Sealed{}, failure
 			},
-			"a key too few": func(id oauth.ID, version int64, to []oauth.Recipient) (oauth.Sealed, error) {
+			"a key too few": func(id store.ID, version int64, to []store.Recipient) (store.Sealed, error) {
 				return seal(id, version, to[1:])
 			},
 		} {
 			err := s.SignIn(ctx, signIn("octocat", "client", "grant", t0), bad)
-			if err == nil || errors.Is(err, oauth.ErrConflict) {
+			if err == nil || errors.Is(err, store.ErrConflict) {
 				t.Errorf("%s: got error %v", name, err)
 			}
 			if after := rows(t, db); len(after) > 0 {
@@ -64,12 +64,12 @@ func TestSignInSealsToTheLiveGrantsOfItsCredential(t *testing.T) {
 
 		again := signIn("octocat", "another client", "again", abandoned.Code.ExpiresAt)
 		again.UpstreamScopes = []string{"user:email", "read:user", "user:email"} // the same set
-		var got []oauth.Recipient
-		must(t, s.SignIn(ctx, again, func(id oauth.ID, version int64, to []oauth.Recipient) (oauth.Sealed, error) {
+		var got []store.Recipient
+		must(t, s.SignIn(ctx, again, func(id store.ID, version int64, to []store.Recipient) (store.Sealed, error) {
 			got = to
 			return seal(id, version, to)
 		}))
-		want := map[oauth.ID]string{id("live"): "public key of live", id("again"): "public key of again"}
+		want := map[store.ID]string{id("live"): "public key of live", id("again"): "public key of again"}
 		for _, r := range got {
 			if want[r.Grant] != string(r.PublicKey) {
 				t.Errorf("recipient %x with %q", r.Grant, r.PublicKey)

@@ -26,10 +26,10 @@ import (
 	"strings"
 	"time"
 
-	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
-// Store implements [oauth.Store]. Its errors wrap what the driver said, and never hold a value that was stored.
+// Store implements [store.Store]. Its errors wrap what the driver said, and never hold a value that was stored.
 type Store struct {
 	read     *sql.DB
 	write    *sql.DB // on PostgreSQL the same pool
@@ -37,7 +37,7 @@ type Store struct {
 	postgres bool
 }
 
-var _ oauth.Store = (*Store)(nil)
+var _ store.Store = (*Store)(nil)
 
 // Open opens the database at url, which is sqlite:PATH or postgres://..., and brings its schema up to date. Several
 // processes may open a new database at once. A database that a newer version of this program has changed is refused.
@@ -121,7 +121,7 @@ func collect[T any](rows *sql.Rows, err error, dest func(*T) []any) ([]T, error)
 // found translates the absence of a row. The name says what was looked for.
 func found(name string, err error) error {
 	if errors.Is(err, sql.ErrNoRows) {
-		err = oauth.ErrNotFound
+		err = store.ErrNotFound
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)

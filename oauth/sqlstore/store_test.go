@@ -9,8 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"example.com/mcp-federated-login/oauth"
 	"example.com/mcp-federated-login/oauth/sqlstore"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 func TestEverythingComesBackAsItWasStored(t *testing.T) {
@@ -36,7 +36,7 @@ func TestEverythingComesBackAsItWasStored(t *testing.T) {
 		redeemed, first := t0.Add(time.Minute), pair("grant", 1, "", t0.Add(time.Minute))
 		must(t, redeem(s, in.Code.Hash, redeemed, first))
 		in.Grant.Counter, in.Grant.LastUsedAt = 1, redeemed
-		in.Code.Grant, in.Code.RedeemedAt, in.Code.Wrap = in.Grant, redeemed, oauth.Wrap{}
+		in.Code.Grant, in.Code.RedeemedAt, in.Code.Wrap = in.Grant, redeemed, store.Wrap{}
 		check("redeemed code", in.Code, code)
 
 		rotated := t0.Add(time.Hour)
@@ -47,28 +47,28 @@ func TestEverythingComesBackAsItWasStored(t *testing.T) {
 
 		again := pair("grant", 2, " again", rotated.Add(time.Minute)).Access
 		must(t, s.Reissue(ctx, in.Grant.ID, 2, 0, rotated.Add(time.Minute), again))
-		wantError(t, s.Reissue(ctx, in.Grant.ID, 2, 0, rotated, again), oauth.ErrConflict)
-		wantError(t, s.Reissue(ctx, in.Grant.ID, 1, 1, rotated, again), oauth.ErrConflict)
+		wantError(t, s.Reissue(ctx, in.Grant.ID, 2, 0, rotated, again), store.ErrConflict)
+		wantError(t, s.Reissue(ctx, in.Grant.ID, 1, 1, rotated, again), store.ErrConflict)
 		in.Grant.Reissued, in.Grant.LastUsedAt = 1, rotated.Add(time.Minute)
 
 		// Nothing that was answered may depend on this process.
 		must(t, s.Close())
 		s = open(t, url)
-		for _, token := range []oauth.Token{first.Access, first.Refresh, second.Access, second.Refresh, again} {
+		for _, token := range []store.Token{first.Access, first.Refresh, second.Access, second.Refresh, again} {
 			token.Grant = in.Grant
 			check("token", token, func() (any, error) { return s.Token(ctx, token.Hash) })
 		}
-		check("list of grants", []oauth.Grant{in.Grant}, func() (any, error) {
+		check("list of grants", []store.Grant{in.Grant}, func() (any, error) {
 			return s.UserGrants(ctx, in.Grant.User.ID, rotated)
 		})
-		check("client", in.Grant.Client, func() (any, error) { return s.Client(ctx, oauth.HashOf("client")) })
+		check("client", in.Grant.Client, func() (any, error) { return s.Client(ctx, store.HashOf("client")) })
 		check("user", in.Grant.User, func() (any, error) { return s.User(ctx, in.Grant.User.ID) })
 		check("used flow", true, func() (any, error) { return s.FlowUsed(ctx, in.Flow) })
-		check("unused flow", false, func() (any, error) { return s.FlowUsed(ctx, oauth.HashOf("no flow")) })
+		check("unused flow", false, func() (any, error) { return s.FlowUsed(ctx, store.HashOf("no flow")) })
 
 		token, err := s.Token(ctx, second.Access.Hash)
 		must(t, err)
-		check("credential", oauth.Credential{
+		check("credential", store.Credential{
 			ID: token.Grant.Credential, Version: 1, RingKey: "k1", Ciphertext: []byte("content 1"),
 			Key: keyFor(1, id("grant")), AskedAt: t0,
 		}, func() (any, error) { return s.Credential(ctx, in.Grant.ID) })
@@ -77,7 +77,7 @@ func TestEverythingComesBackAsItWasStored(t *testing.T) {
 		must(t, s.Rotate(ctx, second.Refresh.Hash, 2, then, third))
 		in.Grant.Counter, in.Grant.Reissued, in.Grant.LastUsedAt = 3, 0, then
 		first.Refresh.RetiredAt, second.Refresh.SpentAt = then, then
-		for _, token := range []oauth.Token{first.Refresh, second.Refresh, third.Access, third.Refresh, again} {
+		for _, token := range []store.Token{first.Refresh, second.Refresh, third.Access, third.Refresh, again} {
 			token.Grant = in.Grant
 			check("token after the next rotation", token, func() (any, error) { return s.Token(ctx, token.Hash) })
 		}
@@ -91,10 +91,10 @@ func TestAskedAboutOnce(t *testing.T) {
 		c, err := s.Credential(ctx, id("grant"))
 		must(t, err)
 		later := t0.Add(time.Hour)
-		wantError(t, s.MarkAsked(ctx, c.ID, 1, later, t0.Add(-1e6)), oauth.ErrConflict) // its sign-in was after that
-		wantError(t, s.MarkAsked(ctx, c.ID, 2, later, t0), oauth.ErrConflict)
+		wantError(t, s.MarkAsked(ctx, c.ID, 1, later, t0.Add(-1e6)), store.ErrConflict) // its sign-in was after that
+		wantError(t, s.MarkAsked(ctx, c.ID, 2, later, t0), store.ErrConflict)
 		must(t, s.MarkAsked(ctx, c.ID, 1, later, t0))
-		wantError(t, s.MarkAsked(ctx, c.ID, 1, later, t0), oauth.ErrConflict)
+		wantError(t, s.MarkAsked(ctx, c.ID, 1, later, t0), store.ErrConflict)
 		c, err = s.Credential(ctx, id("grant"))
 		must(t, err)
 		if !c.AskedAt.Equal(later) {
@@ -109,49 +109,49 @@ var calls = map[string]struct {
 	want error
 }{
 	"Client": {func(ctx context.Context, s *sqlstore.Store) error {
-		_, err := s.Client(ctx, oauth.Hash{})
+		_, err := s.Client(ctx, store.Hash{})
 		return err
-	}, oauth.ErrNotFound},
+	}, store.ErrNotFound},
 	"Code": {func(ctx context.Context, s *sqlstore.Store) error {
-		_, err := s.Code(ctx, oauth.Hash{})
+		_, err := s.Code(ctx, store.Hash{})
 		return err
-	}, oauth.ErrNotFound},
+	}, store.ErrNotFound},
 	"Token": {func(ctx context.Context, s *sqlstore.Store) error {
-		_, err := s.Token(ctx, oauth.Hash{})
+		_, err := s.Token(ctx, store.Hash{})
 		return err
-	}, oauth.ErrNotFound},
+	}, store.ErrNotFound},
 	"Credential": {func(ctx context.Context, s *sqlstore.Store) error {
-		_, err := s.Credential(ctx, oauth.ID{})
+		_, err := s.Credential(ctx, store.ID{})
 		return err
-	}, oauth.ErrNotFound},
+	}, store.ErrNotFound},
 	"RedeemCode": {func(ctx context.Context, s *sqlstore.Store) error {
-		_, err := s.RedeemCode(ctx, oauth.Hash{}, t0, pair("none", 1, "", t0), true)
+		_, err := s.RedeemCode(ctx, store.Hash{}, t0, pair("none", 1, "", t0), true)
 		return err
-	}, oauth.ErrConflict},
+	}, store.ErrConflict},
 	"Rotate": {func(ctx context.Context, s *sqlstore.Store) error {
-		return s.Rotate(ctx, oauth.Hash{}, 1, t0, pair("none", 2, "", t0))
-	}, oauth.ErrConflict},
+		return s.Rotate(ctx, store.Hash{}, 1, t0, pair("none", 2, "", t0))
+	}, store.ErrConflict},
 	"Reissue": {func(ctx context.Context, s *sqlstore.Store) error {
-		return s.Reissue(ctx, oauth.ID{}, 1, 0, t0, pair("none", 1, "", t0).Access)
-	}, oauth.ErrConflict},
+		return s.Reissue(ctx, store.ID{}, 1, 0, t0, pair("none", 1, "", t0).Access)
+	}, store.ErrConflict},
 	"MarkAsked": {func(ctx context.Context, s *sqlstore.Store) error {
-		return s.MarkAsked(ctx, oauth.ID{}, 1, t0, t0)
-	}, oauth.ErrConflict},
-	"EndGrant": {func(ctx context.Context, s *sqlstore.Store) error { return s.EndGrant(ctx, oauth.ID{}) }, nil},
+		return s.MarkAsked(ctx, store.ID{}, 1, t0, t0)
+	}, store.ErrConflict},
+	"EndGrant": {func(ctx context.Context, s *sqlstore.Store) error { return s.EndGrant(ctx, store.ID{}) }, nil},
 	"UserGrants": {func(ctx context.Context, s *sqlstore.Store) error {
-		_, err := s.UserGrants(ctx, oauth.Hash{}, t0)
+		_, err := s.UserGrants(ctx, store.Hash{}, t0)
 		return err
 	}, nil},
-	"EndToken": {func(ctx context.Context, s *sqlstore.Store) error { return s.EndToken(ctx, oauth.Hash{}) }, nil},
+	"EndToken": {func(ctx context.Context, s *sqlstore.Store) error { return s.EndToken(ctx, store.Hash{}) }, nil},
 	"FlowUsed": {func(ctx context.Context, s *sqlstore.Store) error {
-		_, err := s.FlowUsed(ctx, oauth.Hash{})
+		_, err := s.FlowUsed(ctx, store.Hash{})
 		return err
 	}, nil},
 	"SuspectCredentials": {func(ctx context.Context, s *sqlstore.Store) error {
-		return s.SuspectCredentials(ctx, oauth.Hash{}, t0)
+		return s.SuspectCredentials(ctx, store.Hash{}, t0)
 	}, nil},
 	"Grants": {func(ctx context.Context, s *sqlstore.Store) error {
-		return s.Grants(ctx, t0, func(oauth.Grant) {})
+		return s.Grants(ctx, t0, func(store.Grant) {})
 	}, nil},
 	"Block": {func(ctx context.Context, s *sqlstore.Store) error { return s.Block(ctx, "blocked.example", t0) }, nil},
 	"Blocks": {func(ctx context.Context, s *sqlstore.Store) error {
@@ -160,22 +160,22 @@ var calls = map[string]struct {
 	}, nil},
 	"Unblock": {func(ctx context.Context, s *sqlstore.Store) error {
 		return s.Unblock(ctx, "free.example")
-	}, oauth.ErrNotFound},
+	}, store.ErrNotFound},
 	"User": {func(ctx context.Context, s *sqlstore.Store) error {
-		_, err := s.User(ctx, oauth.Hash{})
+		_, err := s.User(ctx, store.Hash{})
 		return err
-	}, oauth.ErrNotFound},
+	}, store.ErrNotFound},
 	"PinTaken": {func(ctx context.Context, s *sqlstore.Store) error {
 		_, err := s.PinTaken(ctx, "https://github.com", "octocat")
 		return err
 	}, nil},
-	"SaveUser": {func(ctx context.Context, s *sqlstore.Store) error { return s.SaveUser(ctx, oauth.User{}, t0) }, nil},
+	"SaveUser": {func(ctx context.Context, s *sqlstore.Store) error { return s.SaveUser(ctx, store.User{}, t0) }, nil},
 	"KeysInUse": {func(ctx context.Context, s *sqlstore.Store) error {
 		_, err := s.KeysInUse(ctx, t0)
 		return err
 	}, nil},
 	"Purge": {func(ctx context.Context, s *sqlstore.Store) error {
-		_, err := s.Purge(ctx, oauth.PurgeLimits{At: t0, Limit: 10})
+		_, err := s.Purge(ctx, store.PurgeLimits{At: t0, Limit: 10})
 		return err
 	}, nil},
 	"Probe": {func(ctx context.Context, s *sqlstore.Store) error { return s.Probe(ctx, t0) }, nil},
@@ -204,7 +204,7 @@ func TestStoreInTrouble(t *testing.T) {
 		check := func(t *testing.T, ctx context.Context) {
 			for name, c := range calls {
 				err := c.call(ctx, s)
-				if err == nil || errors.Is(err, oauth.ErrNotFound) || errors.Is(err, oauth.ErrConflict) {
+				if err == nil || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrConflict) {
 					t.Errorf("%s: got error %v, want one of the store's own", name, err)
 				}
 			}
@@ -254,7 +254,7 @@ func TestEndTokenEndsAccessTokensOnly(t *testing.T) {
 		must(t, err)
 		must(t, s.EndToken(ctx, p.Access.Hash))
 		_, err = s.Token(ctx, p.Access.Hash)
-		wantError(t, err, oauth.ErrNotFound)
+		wantError(t, err, store.ErrNotFound)
 	})
 }
 
@@ -262,8 +262,8 @@ func TestKeysInUse(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
 		// Each kind of row uses a key of its own.
 		s := open(t, url)
-		sealWith := func(key string) oauth.SealFunc {
-			return func(c oauth.ID, version int64, to []oauth.Recipient) (oauth.Sealed, error) {
+		sealWith := func(key string) store.SealFunc {
+			return func(c store.ID, version int64, to []store.Recipient) (store.Sealed, error) {
 				sealed, err := seal(c, version, to)
 				sealed.RingKey = key
 				return sealed, err
@@ -306,7 +306,7 @@ func TestKeysInUse(t *testing.T) {
 		third := pair("grant", 3, "", t0.Add(time.Hour))
 		third.Access.Wrap.RingKey, third.Refresh.Wrap.RingKey = "access 2", "refresh 2"
 		must(t, s.Rotate(ctx, second.Refresh.Hash, 2, t0.Add(time.Hour), third))
-		_, err := s.Purge(ctx, oauth.PurgeLimits{EraseBefore: t0.Add(time.Hour + 1e6), Limit: 10})
+		_, err := s.Purge(ctx, store.PurgeLimits{EraseBefore: t0.Add(time.Hour + 1e6), Limit: 10})
 		must(t, err)
 		got, err := s.KeysInUse(ctx, t0.Add(accessLife))
 		must(t, err)

@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"time"
 
-	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
-// Code implements [oauth.Store].
-func (s *Store) Code(ctx context.Context, code oauth.Hash) (oauth.Code, error) {
-	c := oauth.Code{Hash: code}
+// Code implements [store.Store].
+func (s *Store) Code(ctx context.Context, code store.Hash) (store.Code, error) {
+	c := store.Code{Hash: code}
 	err := s.read.QueryRowContext(ctx, `
 		SELECT x.challenge, x.redirect_uri, x.wrap, x.ring_key, x.expires_at, x.redeemed_at, `+grantColumns+`
 		FROM codes x `+grantJoins+` WHERE x.hash = $1`, code[:]).
@@ -25,24 +25,24 @@ func (s *Store) Code(ctx context.Context, code oauth.Hash) (oauth.Code, error) {
 const selectToken = `SELECT x.kind, x.n, x.wrap, x.ring_key, x.expires_at, x.spent_at, x.retired_at, ` + grantColumns + `
 	FROM tokens x ` + grantJoins + ` WHERE x.hash = $1`
 
-// Token implements [oauth.Store].
-func (s *Store) Token(ctx context.Context, token oauth.Hash) (oauth.Token, error) {
-	t := oauth.Token{Hash: token}
+// Token implements [store.Store].
+func (s *Store) Token(ctx context.Context, token store.Hash) (store.Token, error) {
+	t := store.Token{Hash: token}
 	err := s.token.QueryRowContext(ctx, token[:]).
 		Scan(append([]any{&t.Kind, &t.N, &t.Wrap.Bytes, &t.Wrap.RingKey,
 			scanMillis{&t.ExpiresAt}, scanMillis{&t.SpentAt}, scanMillis{&t.RetiredAt}}, scanGrant(&t.Grant)...)...)
 	return t, found("read a token", err)
 }
 
-// RedeemCode implements [oauth.Store]. A grant has one code, and its counter is 0 until that is redeemed: the counter
+// RedeemCode implements [store.Store]. A grant has one code, and its counter is 0 until that is redeemed: the counter
 // decides who wins. The pair's kinds and numbers are given by their place.
-func (s *Store) RedeemCode(ctx context.Context, code oauth.Hash, at time.Time, pair oauth.Pair, replaces bool) (
-	ended []oauth.ID, err error) {
+func (s *Store) RedeemCode(ctx context.Context, code store.Hash, at time.Time, pair store.Pair, replaces bool) (
+	ended []store.ID, err error) {
 	err = s.tx(ctx, "redeem a code", func(tx *sql.Tx) error {
 		user, err := lockUser(ctx, tx,
 			`SELECT user_id FROM grants g JOIN codes x ON x.grant_id = g.id WHERE x.hash = $1`, code[:])
 		if errors.Is(err, sql.ErrNoRows) {
-			return oauth.ErrConflict
+			return store.ErrConflict
 		}
 		if err != nil {
 			return err
@@ -71,8 +71,8 @@ func (s *Store) RedeemCode(ctx context.Context, code oauth.Hash, at time.Time, p
 	return ended, nil
 }
 
-// Rotate implements [oauth.Store]. The pair's kinds and numbers are given by their place.
-func (s *Store) Rotate(ctx context.Context, refresh oauth.Hash, n int64, at time.Time, pair oauth.Pair) error {
+// Rotate implements [store.Store]. The pair's kinds and numbers are given by their place.
+func (s *Store) Rotate(ctx context.Context, refresh store.Hash, n int64, at time.Time, pair store.Pair) error {
 	return s.tx(ctx, "rotate a refresh token", func(tx *sql.Tx) error {
 		grant, err := advance(tx.QueryRowContext(ctx, `
 			UPDATE grants SET counter = counter + 1, reissued = 0, last_used_at = $3, expires_at = $4
@@ -96,8 +96,8 @@ func (s *Store) Rotate(ctx context.Context, refresh oauth.Hash, n int64, at time
 	})
 }
 
-// Reissue implements [oauth.Store].
-func (s *Store) Reissue(ctx context.Context, grant oauth.ID, n, reissued int64, at time.Time, access oauth.Token) error {
+// Reissue implements [store.Store].
+func (s *Store) Reissue(ctx context.Context, grant store.ID, n, reissued int64, at time.Time, access store.Token) error {
 	return s.tx(ctx, "issue an access token again", func(tx *sql.Tx) error {
 		_, err := advance(tx.QueryRowContext(ctx, `
 			UPDATE grants SET reissued = reissued + 1, last_used_at = $4 WHERE id = $1 AND counter = $2 AND reissued = $3
@@ -113,17 +113,17 @@ func (s *Store) Reissue(ctx context.Context, grant oauth.ID, n, reissued int64, 
 func advance(row *sql.Row) (grant []byte, err error) {
 	err = row.Scan(&grant)
 	if errors.Is(err, sql.ErrNoRows) {
-		return nil, oauth.ErrConflict
+		return nil, store.ErrConflict
 	}
 	return grant, err
 }
 
-func addPair(ctx context.Context, tx *sql.Tx, grant []byte, n int64, pair oauth.Pair) error {
-	pair.Access.Kind, pair.Refresh.Kind = oauth.Access, oauth.Refresh
+func addPair(ctx context.Context, tx *sql.Tx, grant []byte, n int64, pair store.Pair) error {
+	pair.Access.Kind, pair.Refresh.Kind = store.Access, store.Refresh
 	return addTokens(ctx, tx, grant, n, pair.Access, pair.Refresh)
 }
 
-func addTokens(ctx context.Context, tx *sql.Tx, grant []byte, n int64, tokens ...oauth.Token) error {
+func addTokens(ctx context.Context, tx *sql.Tx, grant []byte, n int64, tokens ...store.Token) error {
 	for _, t := range tokens {
 		_, err := tx.ExecContext(ctx, `
 			INSERT INTO tokens (grant_id, n, kind, hash, wrap, ring_key, expires_at, spent_at)
@@ -136,8 +136,8 @@ func addTokens(ctx context.Context, tx *sql.Tx, grant []byte, n int64, tokens ..
 	return nil
 }
 
-// EndToken implements [oauth.Store].
-func (s *Store) EndToken(ctx context.Context, token oauth.Hash) error {
+// EndToken implements [store.Store].
+func (s *Store) EndToken(ctx context.Context, token store.Hash) error {
 	_, err := s.write.ExecContext(ctx, `DELETE FROM tokens WHERE hash = $1 AND kind = 'access'`, token[:])
 	if err != nil {
 		return fmt.Errorf("end a token: %w", err)

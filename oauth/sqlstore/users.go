@@ -5,18 +5,18 @@ import (
 	"fmt"
 	"time"
 
-	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
-// User implements [oauth.Store].
-func (s *Store) User(ctx context.Context, id oauth.Hash) (oauth.User, error) {
-	var u oauth.User
+// User implements [store.Store].
+func (s *Store) User(ctx context.Context, id store.Hash) (store.User, error) {
+	var u store.User
 	err := s.read.QueryRowContext(ctx, `SELECT `+userColumns+` FROM users u WHERE u.id = $1`, id[:]).
 		Scan(scanUser(&u)...)
 	return u, found("read a user", err)
 }
 
-// PinTaken implements [oauth.Store].
+// PinTaken implements [store.Store].
 func (s *Store) PinTaken(ctx context.Context, issuer, login string) (bool, error) {
 	var taken bool
 	err := s.read.QueryRowContext(ctx,
@@ -24,8 +24,8 @@ func (s *Store) PinTaken(ctx context.Context, issuer, login string) (bool, error
 	return taken, found("look for a pinned login", err)
 }
 
-// SaveUser implements [oauth.Store].
-func (s *Store) SaveUser(ctx context.Context, u oauth.User, factsAt time.Time) error {
+// SaveUser implements [store.Store].
+func (s *Store) SaveUser(ctx context.Context, u store.User, factsAt time.Time) error {
 	_, err := s.write.ExecContext(ctx, `
 		UPDATE users SET login = $3, name = $4, emails = $5, hosted_domain = $6, group_names = $7, memberships = $8,
 			pinned = $9, facts_at = $10, unknown_since = $11, former_logins = $12

@@ -6,7 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -25,7 +25,7 @@ func TestSaveUser(t *testing.T) {
 		second.Login, second.FactsAt = "too late", t0.Add(time.Minute)
 		must(t, s.SaveUser(ctx, first, read.FactsAt))
 		must(t, s.SaveUser(ctx, second, read.FactsAt))
-		for want, name := range map[*oauth.User]string{&first: "the first to save", &other: "somebody else"} {
+		for want, name := range map[*store.User]string{&first: "the first to save", &other: "somebody else"} {
 			got, err := s.User(ctx, want.ID)
 			must(t, err)
 			if diff := cmp.Diff(*want, got); diff != "" {
@@ -41,10 +41,10 @@ func TestPinnedLogins(t *testing.T) {
 		pinned, plain := signIn("octocat", "client", "grant", t0), signIn("hubot", "client", "other", t0)
 		pinned.Grant.User.Pinned = "octocat"
 		s := connected(t, url, pinned, plain)
-		for _, in := range []oauth.SignIn{pinned, plain} {
+		for _, in := range []store.SignIn{pinned, plain} {
 			must(t, s.EndGrant(ctx, in.Grant.ID))
 		}
-		limits := oauth.PurgeLimits{At: t0.Add(time.Hour), SeenBefore: t0.Add(time.Hour), Limit: 10}
+		limits := store.PurgeLimits{At: t0.Add(time.Hour), SeenBefore: t0.Add(time.Hour), Limit: 10}
 		_, err := s.Purge(ctx, limits)
 		must(t, err)
 		if diff := cmp.Diff([]string{"user octocat"}, rows(t, database(t, url))); diff != "" {

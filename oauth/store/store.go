@@ -1,7 +1,10 @@
-package oauth
+// Package store defines what the authorization server remembers: the [Store] interface and its rows. Package sqlstore
+// implements it.
+package store
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -279,4 +282,9 @@ type PurgeLimits struct {
 	EraseBefore   time.Time // the wraps of refresh tokens that retired before
 	SeenBefore    time.Time // users and clients without a grant
 	Limit         int       // rows of each kind
+}
+
+func NewID() (id ID) {
+	rand.Read(id[:])
+	return id
 }
