@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 	"github.com/go-jose/go-jose/v4"
 	"github.com/go-jose/go-jose/v4/jwt"
@@ -88,7 +89,7 @@ func (s *Server) useUp(ctx context.Context, r *requester) error {
 	claims := r.assertion.claims
 	// Another instance's clock may be behind, hence twice.
 	until := claims.Expiry.Time().Add(2 * assertionLeeway)
-	err := s.store.UseAssertion(ctx, store.HashOf(string(join(r.ID, claims.ID))), until)
+	err := s.store.UseAssertion(ctx, store.HashOf(string(seal.LengthPrefixed(r.ID, claims.ID))), until)
 	if errors.Is(err, store.ErrConflict) {
 		return badAssertion("was used before: each needs a jti of its own")
 	}

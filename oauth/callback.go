@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
@@ -178,7 +179,7 @@ func (s *Server) bind(ctx context.Context, f *flow, p *upstream.Provider, req *a
 	if req.client.Document != nil {
 		s.keepDocument(ctx, req.client)
 	}
-	now, seed, code := s.now(), newSecret(), newSecret()
+	now, seed, code := s.now(), seal.NewSecret(), seal.NewSecret()
 	in := store.SignIn{
 		Flow: f.hash(),
 		Grant: store.Grant{
@@ -187,10 +188,10 @@ func (s *Server) bind(ctx context.Context, f *flow, p *upstream.Provider, req *a
 			Client:    *req.client,
 			Scopes:    scopes,
 			Audience:  s.resource,
-			PublicKey: privateKey(seed).PublicKey().Bytes(),
+			PublicKey: seal.PrivateKey(seed).PublicKey().Bytes(),
 			CreatedAt: now,
 		},
-		Code: store.Code{Hash: store.HashOf(code.format(codePrefix)), Challenge: req.challenge,
+		Code: store.Code{Hash: store.HashOf(code.Format(seal.CodePrefix)), Challenge: req.challenge,
 			RedirectURI: req.redirect.uri.String(), ExpiresAt: now.Add(codeLife)},
 		UpstreamScopes: token.Scopes,
 		At:             now,
@@ -198,9 +199,9 @@ func (s *Server) bind(ctx context.Context, f *flow, p *upstream.Provider, req *a
 	in.WrapCode = func(credential store.ID) store.Wrap {
 		g := in.Grant
 		g.Credential = credential
-		return s.ring.wrapCode(&in.Code, &g, code, seed)
+		return s.ring.WrapCode(&in.Code, &g, code, seed)
 	}
-	err := s.store.SignIn(ctx, in, s.ring.sealCredential(in.Grant.User.ID, token, anyRecipient))
+	err := s.store.SignIn(ctx, in, s.ring.SealCredential(in.Grant.User.ID, token, seal.AnyRecipient))
 	if errors.Is(err, store.ErrConflict) {
 		return "", errFlowUsed
 	}
@@ -214,5 +215,5 @@ func (s *Server) bind(ctx context.Context, f *flow, p *upstream.Provider, req *a
 	}
 	s.log.InfoContext(ctx, "signed in", "provider", p.ID, "subject", identity.Subject, "grant", in.Grant.ID,
 		"scopes", scopes)
-	return code.format(codePrefix), nil
+	return code.Format(seal.CodePrefix), nil
 }

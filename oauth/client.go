@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 	"fmt"
 	"net/http"
@@ -40,7 +41,7 @@ type registration struct {
 }
 
 // registrations packs them, with the words that most have in common.
-var registrations = newPacker(`client_secret_basicclient_secret_post/oauth/callbackhttps://vscode.dev/redirect` +
+var registrations = seal.NewPacker(`client_secret_basicclient_secret_post/oauth/callbackhttps://vscode.dev/redirect` +
 	`{"n":"","a":"","r":["http://127.0.0.1:/callback","http://localhost:/callback","https://"],"t":17,"x":"`)
 
 // issueClientID returns the client_id of a registration.
@@ -54,8 +55,8 @@ func (s *Server) issueClientID(c *store.Client) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	packed := registrations.pack(plain)
-	id := base64.RawURLEncoding.EncodeToString(append(packed, s.clientMAC(s.ring.seals(), packed)...))
+	packed := registrations.Pack(plain)
+	id := base64.RawURLEncoding.EncodeToString(append(packed, s.clientMAC(s.ring.Newest(), packed)...))
 	if len(clientIDPrefix+id) > maxClientID {
 		return "", &Error{Code: "invalid_client_metadata", Status: http.StatusBadRequest,
 			Description: "The name and redirect URIs are too long together. Register fewer or shorter ones."}
@@ -73,15 +74,15 @@ func (s *Server) takenOut(c *store.Client) bool {
 	return s.clients[c.ID] == nil && !selfRegistered(c) && !namesDocument(c.ID)
 }
 
-func (s *Server) clientMAC(k ringKey, registration []byte) []byte {
-	h := hmac.New(sha256.New, k.derive("client id", s.baseURL))
+func (s *Server) clientMAC(k seal.Key, registration []byte) []byte {
+	h := hmac.New(sha256.New, k.Derive("client id", s.baseURL))
 	h.Write(registration)
 	return h.Sum(nil)
 }
 
 // clientSecret returns the secret of a confidential client. It is derived, so that registering stores nothing.
-func clientSecret(k ringKey, clientID string) string {
-	h := hmac.New(sha256.New, k.derive("client secret"))
+func clientSecret(k seal.Key, clientID string) string {
+	h := hmac.New(sha256.New, k.Derive("client secret"))
 	h.Write([]byte(clientID))
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
 }
@@ -137,8 +138,8 @@ func (s *Server) readClientID(id string) (*store.Client, error) {
 	return nil, errUnknownClient
 }
 
-func unpackClient(k ringKey, id string, packed []byte) (*store.Client, error) {
-	plain, err := registrations.unpack(packed)
+func unpackClient(k seal.Key, id string, packed []byte) (*store.Client, error) {
+	plain, err := registrations.Unpack(packed)
 	if err != nil {
 		return nil, fmt.Errorf("reading client_id: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 	"errors"
+	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 	"fmt"
 	"net/http"
@@ -29,7 +30,7 @@ var errInvalidCode = &Error{Code: "invalid_grant", Status: http.StatusBadRequest
 // and not just a retry, the code has been in two hands, and the grant ends: "the authorization server MUST deny the
 // request and SHOULD revoke (when possible) all tokens previously issued" (RFC 6749 section 4.1.2).
 func (s *Server) redeem(ctx context.Context, client *requester, form url.Values) (*tokenResponse, error) {
-	code, ok := parseSecret(codePrefix, form.Get("code"))
+	code, ok := seal.Parse(seal.CodePrefix, form.Get("code"))
 	if !ok {
 		return nil, errInvalidCode
 	}
@@ -67,8 +68,8 @@ func (s *Server) redeem(ctx context.Context, client *requester, form url.Values)
 	if !now.Before(c.ExpiresAt) {
 		return nil, errInvalidCode.because(g, "the code has expired")
 	}
-	seed, err := s.ring.openCode(code, &c)
-	if errors.Is(err, errForged) {
+	seed, err := s.ring.OpenCode(code, &c)
+	if errors.Is(err, seal.ErrForged) {
 		s.log.ErrorContext(ctx, "code refused", "grant", g.ID, "cause", err)
 		return nil, errInvalidCode
 	}
@@ -82,7 +83,7 @@ func (s *Server) redeem(ctx context.Context, client *requester, form url.Values)
 	if err := s.useUp(ctx, client); err != nil {
 		return nil, err
 	}
-	pair := s.ring.newPair(g, seed, 1, now.Add(s.accessTTL), now.Add(s.refreshTTL))
+	pair := s.ring.NewPair(g, seed, 1, now.Add(s.accessTTL), now.Add(s.refreshTTL))
 	ended, err := s.store.RedeemCode(ctx, hash, now, pair, selfRegistered(client.Client))
 	if errors.Is(err, store.ErrConflict) {
 		return nil, errInvalidCode // another request with the same code was faster

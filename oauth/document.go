@@ -260,7 +260,7 @@ func (s *Server) keepDocument(ctx context.Context, c *store.Client) {
 			s.LogFailure(ctx, slog.LevelWarn, "client's keys not fetched", host, "host", host, "cause", err)
 		}
 	}
-	c.Proof = s.documentProof(s.ring.seals(), c)
+	c.Proof = s.documentProof(s.ring.Newest(), c)
 }
 
 // keySet returns the key set at an address as it was after that time.

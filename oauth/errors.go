@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 	"fmt"
 	"log/slog"
@@ -85,7 +86,7 @@ func (s *Server) logError(r *http.Request, e *Error) {
 	case errors.Is(ctx.Err(), context.Canceled): // the client hung up: nobody's failure
 		s.log.DebugContext(ctx, "refused", args...)
 	case e.Status >= 500:
-		s.LogFailure(ctx, level, "refused", string(join(r.URL.Path, e.Code, failureClass(e.Err))), args...)
+		s.LogFailure(ctx, level, "refused", string(seal.LengthPrefixed(r.URL.Path, e.Code, failureClass(e.Err))), args...)
 	default:
 		s.log.Log(ctx, level, "refused", args...)
 	}

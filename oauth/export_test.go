@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
@@ -56,7 +57,7 @@ func (s *Server) Refresh(ctx context.Context, c *store.Client, token string) (ac
 
 // UpstreamToken does what a tool's first call to the provider's API does.
 func (s *Server) UpstreamToken(ctx context.Context, access string) (*upstream.Token, error) {
-	secret, ok := parseSecret(accessPrefix, access)
+	secret, ok := seal.Parse(seal.AccessPrefix, access)
 	if !ok {
 		return nil, errInvalidToken
 	}
@@ -87,7 +88,7 @@ func (s *Server) ClientByID(ctx context.Context, id string) (*store.Client, erro
 
 // SecretOf returns the 32 bytes in a token or code.
 func SecretOf(token string) [32]byte {
-	raw, err := base64.RawURLEncoding.DecodeString(token[len(accessPrefix):])
+	raw, err := base64.RawURLEncoding.DecodeString(token[len(seal.AccessPrefix):])
 	if err != nil {
 		panic(err)
 	}
@@ -95,23 +96,26 @@ func SecretOf(token string) [32]byte {
 }
 
 // Ring is a key ring in an attacker's hands.
-type Ring struct{ ring keyRing }
+type Ring struct {
+	ring    seal.Ring
+	secrets [][]byte
+}
 
 func NewRing(secrets ...[]byte) Ring {
-	ring, err := newKeyRing(secrets)
+	ring, err := seal.NewRing(secrets)
 	if err != nil {
 		panic(err)
 	}
-	return Ring{ring}
+	return Ring{ring, secrets}
 }
 
 // Derived returns every key that the code derives from the ring alone.
 func (r Ring) Derived() (keys [][32]byte) {
-	for _, k := range r.ring {
-		keys = append(keys, [32]byte(k.secret))
+	for i, k := range r.ring {
+		keys = append(keys, [32]byte(r.secrets[i]))
 		for _, label := range []string{"name", "wrap", "credential", "client secret", "flow cookie mac",
 			"flow cookie encryption", "session cookie mac", "session cookie encryption"} {
-			keys = append(keys, [32]byte(k.derive(label)))
+			keys = append(keys, [32]byte(k.Derive(label)))
 		}
 	}
 	return keys
@@ -119,28 +123,28 @@ func (r Ring) Derived() (keys [][32]byte) {
 
 // FromSeed returns everything that a grant's seed leads to, up to pair n.
 func FromSeed(seed [32]byte, n int64) (keys [][32]byte) {
-	keys = append(keys, [32]byte(privateKey(seed).Bytes()))
+	keys = append(keys, [32]byte(seal.PrivateKey(seed).Bytes()))
 	for i := range n + 1 {
-		keys = append(keys, accessSecret(seed, i, 0), accessSecret(seed, i, 1), refreshSecret(seed, i))
+		keys = append(keys, seal.AccessToken(seed, i, 0), seal.AccessToken(seed, i, 1), seal.RefreshToken(seed, i))
 	}
 	return keys
 }
 
 // OpenCode opens a code's wrap, if secret is the code's.
 func (r Ring) OpenCode(secret [32]byte, c *store.Code) ([32]byte, bool) {
-	got, err := r.ring.openCode(secret, c)
+	got, err := r.ring.OpenCode(secret, c)
 	return got, err == nil
 }
 
 // OpenToken opens a token's wrap, if secret is the token's.
 func (r Ring) OpenToken(secret [32]byte, t *store.Token) ([32]byte, bool) {
-	got, err := r.ring.openToken(secret, t)
+	got, err := r.ring.OpenToken(secret, t)
 	return got, err == nil
 }
 
 // Open opens a credential, if private is the grant's key.
 func (r Ring) Open(private [32]byte, g *store.Grant, c *store.Credential) (*upstream.Token, bool) {
-	content, err := r.ring.openCredential(mustKey(private[:]), g, c)
+	content, err := r.ring.OpenCredential(seal.X25519Key(private[:]), g, c)
 	if err != nil {
 		return nil, false
 	}
@@ -149,12 +153,12 @@ func (r Ring) Open(private [32]byte, g *store.Grant, c *store.Credential) (*upst
 
 // Seal is the seal function of somebody with this ring.
 func (r Ring) Seal(user store.Hash, t *upstream.Token) store.SealFunc {
-	return r.ring.sealCredential(user, t, anyRecipient)
+	return r.ring.SealCredential(user, t, seal.AnyRecipient)
 }
 
 // NewKeyPair returns an X25519 key pair of an attacker's own.
 func NewKeyPair() (private, public []byte) {
-	k := privateKey(newSecret())
+	k := seal.PrivateKey(seal.NewSecret())
 	return k.Bytes(), k.PublicKey().Bytes()
 }
 

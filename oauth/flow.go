@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 	"github.com/gorilla/securecookie"
 )
@@ -37,18 +38,18 @@ const (
 )
 
 func newFlow(provider string, asked question, now time.Time) *flow {
-	id := newSecret()
+	id := seal.NewSecret()
 	return &flow{ID: id[:], Provider: provider, question: asked, Began: now}
 }
 
 // flows packs them.
-var flows = newPacker(`{"i":"","p":"github","q":"response_type=code&client_id=mcp_ci_&redirect_uri=http%3A%2F%2F` +
+var flows = seal.NewPacker(`{"i":"","p":"github","q":"response_type=code&client_id=mcp_ci_&redirect_uri=http%3A%2F%2F` +
 	`localhost%3A%2Fcallback&state=&scope=&code_challenge=&code_challenge_method=S256&resource=https%3A%2F%2F","t":"`)
 
 // What the provider gets to see is derived from the flow's id, so the id is the only thing to keep.
 
 func (f *flow) derived(label string) string {
-	return base64.RawURLEncoding.EncodeToString(derive(f.ID, nil, label))
+	return base64.RawURLEncoding.EncodeToString(seal.Derive(f.ID, nil, label))
 }
 
 func (f *flow) state() string    { return f.derived("state") }
@@ -60,10 +61,10 @@ func (f *flow) hash() store.Hash { return store.HashOf(f.derived("flow")) }
 
 // newCookieCodecs returns the codecs of a kind of cookie, one for each ring key. The cookie's name is part of what they
 // vouch for, and so is the base URL: another server with the same secret must not take our cookies for its own.
-func newCookieCodecs(ring keyRing, kind, baseURL string) []securecookie.Codec {
+func newCookieCodecs(ring seal.Ring, kind, baseURL string) []securecookie.Codec {
 	var codecs []securecookie.Codec
 	for _, k := range ring {
-		c := securecookie.New(k.derive(kind+" cookie mac", baseURL), k.derive(kind+" cookie encryption", baseURL))
+		c := securecookie.New(k.Derive(kind+" cookie mac", baseURL), k.Derive(kind+" cookie encryption", baseURL))
 		c.SetSerializer(securecookie.NopEncoder{})
 		c.MaxLength(maxCookie)
 		c.MaxAge(0) // a cookie of ours carries its own time, so that tests can move it
@@ -74,7 +75,7 @@ func newCookieCodecs(ring keyRing, kind, baseURL string) []securecookie.Codec {
 
 // flowCookieName returns the name of the cookie for a state.
 func (s *Server) flowCookieName(state string) string {
-	return s.flowCookiePrefix + base64.RawURLEncoding.EncodeToString(derive([]byte(state), nil, "cookie name"))[:8]
+	return s.flowCookiePrefix + base64.RawURLEncoding.EncodeToString(seal.Derive([]byte(state), nil, "cookie name"))[:8]
 }
 
 func flowCookiePrefix(base *url.URL) string { return cookieName(base, "flow") + "_" }
@@ -100,7 +101,7 @@ func (s *Server) sealFlow(f *flow) (*http.Cookie, error) {
 	}
 	name := s.flowCookieName(f.state())
 	// Packed, because securecookie encodes in base64 twice.
-	value, err := securecookie.EncodeMulti(name, flows.pack(plain), s.flowCodecs...)
+	value, err := securecookie.EncodeMulti(name, flows.Pack(plain), s.flowCodecs...)
 	if err != nil || len(name)+len(value) > maxCookie {
 		return nil, errTooLong
 	}
@@ -125,7 +126,7 @@ func (s *Server) openFlow(c *http.Cookie) *flow {
 	if err := securecookie.DecodeMulti(c.Name, c.Value, &packed, s.flowCodecs...); err != nil {
 		return nil
 	}
-	plain, err := flows.unpack(packed)
+	plain, err := flows.Unpack(packed)
 	if err != nil {
 		return nil
 	}

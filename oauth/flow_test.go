@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -22,7 +23,7 @@ func newTestServer(t testing.TB, baseURL string) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ring, err := newKeyRing([][]byte{[]byte("0123456789abcdef0123456789ABCDEF")})
+	ring, err := seal.NewRing([][]byte{[]byte("0123456789abcdef0123456789ABCDEF")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +70,7 @@ func TestFlowCookie(t *testing.T) {
 func TestFlowIsFoundOnlyByItsOwnStateInItsOwnBrowser(t *testing.T) {
 	s := newTestServer(t, "https://mcp.example")
 	began := s.now()
-	seal := func() (*flow, *http.Cookie) {
+	sealed := func() (*flow, *http.Cookie) {
 		f := newFlow("github", question{}, began)
 		c, err := s.sealFlow(f)
 		if err != nil {
@@ -77,12 +78,12 @@ func TestFlowIsFoundOnlyByItsOwnStateInItsOwnBrowser(t *testing.T) {
 		}
 		return f, c
 	}
-	mine, cookie := seal()
-	theirs, theirCookie := seal()
+	mine, cookie := sealed()
+	theirs, theirCookie := sealed()
 	renamed := *theirCookie
 	renamed.Name = cookie.Name
 	changed := *cookie
-	changed.Value = flip(changed.Value, len(changed.Value)/2)
+	changed.Value = altered(changed.Value, len(changed.Value)/2)
 	for _, tt := range []struct {
 		name   string
 		state  string
@@ -143,7 +144,7 @@ func TestLargestRequestFitsIntoACookie(t *testing.T) {
 	noise := func(n int) string { // as hard to compress as what clients send
 		var b strings.Builder
 		for b.Len() < n {
-			b.WriteString(newSecret().format(""))
+			b.WriteString(seal.NewSecret().Format(""))
 		}
 		return b.String()[:n]
 	}
@@ -179,9 +180,9 @@ func FuzzFlowCookie(f *testing.F) {
 		}
 		// Sealed here, then (each fuzzing process seals its own); and so nothing close to it was.
 		for i := range value {
-			changed := s.openFlow(&http.Cookie{Name: good.Name, Value: flip(value, i)})
+			changed := s.openFlow(&http.Cookie{Name: good.Name, Value: altered(value, i)})
 			if changed != nil && !cmp.Equal(changed, sealed, cmp.AllowUnexported(flow{})) { // base64 can spell the same in several ways
-				t.Fatalf("opened a cookie that was not sealed here: %q", flip(value, i))
+				t.Fatalf("opened a cookie that was not sealed here: %q", altered(value, i))
 			}
 		}
 	})

@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"context"
+	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 	"net/http"
 	"net/http/httptest"
@@ -27,7 +28,7 @@ func (emptyStore) Client(context.Context, store.Hash) (store.Client, error) {
 func FuzzAuthorizationHeader(f *testing.F) {
 	s := newTestServer(f, "https://mcp.example")
 	s.store = emptyStore{}
-	token := newSecret().format(accessPrefix)
+	token := seal.NewSecret().Format(seal.AccessPrefix)
 	f.Add("Bearer " + token)
 	f.Add("bearer  " + token)
 	f.Add("Basic eDp5")
@@ -50,8 +51,8 @@ func FuzzTokenForm(f *testing.F) {
 	s := newTestServer(f, "https://mcp.example")
 	s.store = emptyStore{}
 	id := issue(f, s, store.Client{Name: "A", RedirectURIs: []string{"https://a.example/cb"}, AuthMethod: authNone, IssuedAt: s.now()})
-	f.Add("grant_type=authorization_code&client_id="+id+"&code="+newSecret().format(codePrefix), "")
-	f.Add("grant_type=refresh_token&client_id="+id+"&refresh_token="+newSecret().format(refreshPrefix), "")
+	f.Add("grant_type=authorization_code&client_id="+id+"&code="+seal.NewSecret().Format(seal.CodePrefix), "")
+	f.Add("grant_type=refresh_token&client_id="+id+"&refresh_token="+seal.NewSecret().Format(seal.RefreshPrefix), "")
 	f.Add("grant_type=refresh_token&refresh_token=x&resource=https%3A%2F%2Fmcp.example%2Fmcp&resource=", "Basic "+id)
 	f.Add("a=1&a=2&%zz", "")
 	f.Fuzz(func(t *testing.T, body, authorization string) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"example.com/mcp-federated-login/oauth/origin"
+	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 	"fmt"
 	"net/http"
@@ -92,7 +93,7 @@ func (s *Server) authenticate(r *http.Request) (*session, error) {
 	if len(headers) > 1 || !strings.EqualFold(scheme, "Bearer") {
 		return nil, errInvalidToken
 	}
-	secret, ok := parseSecret(accessPrefix, token)
+	secret, ok := seal.Parse(seal.AccessPrefix, token)
 	if !ok {
 		return nil, errInvalidToken
 	}
@@ -111,7 +112,7 @@ func (s *Server) authenticate(r *http.Request) (*session, error) {
 
 // lookUp asks the store about a token. Opening its wrap proves that the grant is as this server wrote it, and the
 // user's id that it is this person's. Nothing proves a login, name or e-mail address: trust the subject.
-func (s *Server) lookUp(ctx context.Context, hash store.Hash, secret secret32) (*session, error) {
+func (s *Server) lookUp(ctx context.Context, hash store.Hash, secret seal.Secret) (*session, error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	t, err := s.store.Token(ctx, hash)
@@ -127,11 +128,11 @@ func (s *Server) lookUp(ctx context.Context, hash store.Hash, secret secret32) (
 	if !s.now().Before(t.ExpiresAt) {
 		return nil, errInvalidToken.because(&t.Grant, "the access token has expired")
 	}
-	key, err := s.ring.openToken(secret, &t)
+	key, err := s.ring.OpenToken(secret, &t)
 	if err == nil {
 		err = s.checkAdmitted(&t.Grant)
 	}
-	if errors.Is(err, errRingKey) {
+	if errors.Is(err, seal.ErrRingKey) {
 		return nil, err
 	}
 	if err != nil {
@@ -142,7 +143,7 @@ func (s *Server) lookUp(ctx context.Context, hash store.Hash, secret secret32) (
 		}
 		return nil, &refusal
 	}
-	return &session{token: hash, grant: t.Grant, private: mustKey(key[:]), expires: t.ExpiresAt}, nil
+	return &session{token: hash, grant: t.Grant, private: seal.X25519Key(key[:]), expires: t.ExpiresAt}, nil
 }
 
 // challenge is the WWW-Authenticate header of RFC 6750 section 3 and RFC 9728 section 5.1: one challenge, the scheme

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
@@ -82,7 +83,7 @@ func (s *Server) checkAdmitted(g *store.Grant) error {
 func (s *Server) checkPlace(g *store.Grant) error {
 	switch p := s.provider(g.User.Provider); {
 	case g.User.UserID() != g.User.ID:
-		return errForged
+		return seal.ErrForged
 	case p == nil || p.IdentityIssuer != g.User.Issuer:
 		return errors.New("provider is not configured any more")
 	case !g.DeadAt.IsZero():

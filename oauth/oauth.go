@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"example.com/mcp-federated-login/oauth/origin"
+	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
@@ -67,7 +68,7 @@ type Server struct {
 	base             *url.URL
 	resource         string // the audience of every token: BaseURL/mcp
 	name             string
-	ring             keyRing
+	ring             seal.Ring
 	store            store.Store
 	providers        []*upstream.Provider
 	rules            upstream.Rules
@@ -103,7 +104,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("base URL %w", err)
 	}
-	ring, err := newKeyRing(c.Secrets)
+	ring, err := seal.NewRing(c.Secrets)
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +165,7 @@ func (s *Server) checkKeysInUse(ctx context.Context) error {
 		return fmt.Errorf("reading which secrets are in use: %w", err)
 	}
 	for _, name := range names {
-		if _, ok := s.ring.named(name); !ok {
+		if !s.ring.Holds(name) {
 			return fmt.Errorf("tokens in the database were sealed under a secret (%s) that SECRET does not hold: append "+
 				"the old one, SECRET=new,old, until nothing needs it; or, to sign everybody out, use an empty database", name)
 		}

@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
+	"example.com/mcp-federated-login/oauth/seal"
 	"net/url"
 	"slices"
 )
@@ -20,12 +21,12 @@ type question struct {
 
 // sealQuestion returns the MAC of a question, for the page's form.
 func (s *Server) sealQuestion(q question) string {
-	return hex.EncodeToString(s.questionMAC(s.ring.seals(), q))
+	return hex.EncodeToString(s.questionMAC(s.ring.Newest(), q))
 }
 
-func (s *Server) questionMAC(k ringKey, q question) []byte {
-	h := hmac.New(sha256.New, k.derive("consent page", s.baseURL))
-	h.Write(join([]byte(q.Request), []byte(q.Redirect), []byte(q.Name), []byte(q.Scopes)))
+func (s *Server) questionMAC(k seal.Key, q question) []byte {
+	h := hmac.New(sha256.New, k.Derive("consent page", s.baseURL))
+	h.Write(seal.LengthPrefixed([]byte(q.Request), []byte(q.Redirect), []byte(q.Name), []byte(q.Scopes)))
 	return h.Sum(nil)
 }
 
@@ -35,7 +36,7 @@ func (s *Server) openQuestion(form url.Values) *question {
 	q := question{Request: form.Get("request"), Redirect: form.Get("redirect_uri"), Name: form.Get("name"),
 		Scopes: form.Get("scopes")}
 	mac, err := hex.DecodeString(form.Get("seal"))
-	if err != nil || !slices.ContainsFunc(s.ring, func(k ringKey) bool { return hmac.Equal(mac, s.questionMAC(k, q)) }) {
+	if err != nil || !slices.ContainsFunc(s.ring, func(k seal.Key) bool { return hmac.Equal(mac, s.questionMAC(k, q)) }) {
 		return nil
 	}
 	return &q

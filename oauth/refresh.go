@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"errors"
+	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 	"fmt"
 	"net/http"
@@ -27,7 +28,7 @@ var errInvalidRefresh = &Error{Code: "invalid_grant", Status: http.StatusBadRequ
 //
 // The scope parameter is ignored: a grant's scopes do not change.
 func (s *Server) refresh(ctx context.Context, client *requester, token string) (*tokenResponse, error) {
-	secret, ok := parseSecret(refreshPrefix, token)
+	secret, ok := seal.Parse(seal.RefreshPrefix, token)
 	if !ok {
 		return nil, errInvalidRefresh
 	}
@@ -41,7 +42,7 @@ func (s *Server) refresh(ctx context.Context, client *requester, token string) (
 	return nil, errors.New("refresh lost against another one again and again")
 }
 
-func (s *Server) tryRefresh(ctx context.Context, client *requester, hash store.Hash, secret secret32) (
+func (s *Server) tryRefresh(ctx context.Context, client *requester, hash store.Hash, secret seal.Secret) (
 	*tokenResponse, error) {
 	t, err := s.store.Token(ctx, hash)
 	if errors.Is(err, store.ErrNotFound) {
@@ -71,15 +72,15 @@ func (s *Server) tryRefresh(ctx context.Context, client *requester, hash store.H
 		}
 		return nil, errInvalidRefresh
 	}
-	seed, err := s.ring.openToken(secret, &t)
-	if errors.Is(err, errForged) {
+	seed, err := s.ring.OpenToken(secret, &t)
+	if errors.Is(err, seal.ErrForged) {
 		s.log.ErrorContext(ctx, "refresh token refused", "grant", g.ID, "cause", err)
 		return nil, errInvalidRefresh
 	}
 	if err != nil {
 		return nil, err
 	}
-	private := privateKey(seed)
+	private := seal.PrivateKey(seed)
 	if err := s.readmit(ctx, g, private); err != nil {
 		return nil, err
 	}
@@ -98,7 +99,7 @@ func (s *Server) tryRefresh(ctx context.Context, client *requester, hash store.H
 		return s.newestPair(ctx, g, seed)
 	}
 	n := t.N + 1
-	pair := s.ring.newPair(g, seed, n, now.Add(s.accessTTL), now.Add(s.refreshTTL))
+	pair := s.ring.NewPair(g, seed, n, now.Add(s.accessTTL), now.Add(s.refreshTTL))
 	if err := s.store.Rotate(ctx, hash, t.N, now, pair); err != nil {
 		return nil, fmt.Errorf("rotating refresh token: %w", err)
 	}
@@ -109,9 +110,9 @@ func (s *Server) tryRefresh(ctx context.Context, client *requester, hash store.H
 // newestPair returns the grant's newest pair, with a new access token if the last one is no longer alive. The refresh
 // token's life is not prolonged: a client that never stores it signs in again when it ends. It returns [store.ErrConflict] if
 // there is a newer pair by now.
-func (s *Server) newestPair(ctx context.Context, g *store.Grant, seed secret32) (*tokenResponse, error) {
+func (s *Server) newestPair(ctx context.Context, g *store.Grant, seed seal.Secret) (*tokenResponse, error) {
 	n, reissued, now := g.Counter, g.Reissued, s.now()
-	refresh, err := s.store.Token(ctx, store.HashOf(refreshSecret(seed, n).format(refreshPrefix)))
+	refresh, err := s.store.Token(ctx, store.HashOf(seal.RefreshToken(seed, n).Format(seal.RefreshPrefix)))
 	switch {
 	case errors.Is(err, store.ErrNotFound): // the grant has ended
 		return nil, errInvalidRefresh
@@ -122,14 +123,14 @@ func (s *Server) newestPair(ctx context.Context, g *store.Grant, seed secret32) 
 	case !now.Before(refresh.ExpiresAt):
 		return nil, errInvalidRefresh.because(g, "the newest refresh token has expired")
 	}
-	access, err := s.store.Token(ctx, store.HashOf(accessSecret(seed, n, reissued).format(accessPrefix)))
+	access, err := s.store.Token(ctx, store.HashOf(seal.AccessToken(seed, n, reissued).Format(seal.AccessPrefix)))
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return nil, fmt.Errorf("looking up newest access token: %w", err)
 	}
 	if err == nil && now.Before(access.ExpiresAt) {
 		return s.respond(g, seed, n, reissued, access.ExpiresAt), nil
 	}
-	access = s.ring.newAccess(g, seed, n, reissued+1, now.Add(s.accessTTL))
+	access = s.ring.NewAccess(g, seed, n, reissued+1, now.Add(s.accessTTL))
 	if err := s.store.Reissue(ctx, g.ID, n, reissued, now, access); err != nil {
 		return nil, fmt.Errorf("issuing an access token again: %w", err)
 	}

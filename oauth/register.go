@@ -144,7 +144,7 @@ func (s *Server) register(req *registrationRequest) (*registrationResponse, erro
 		resp.ApplicationType = t
 	}
 	if c.AuthMethod != authNone {
-		resp.Secret = clientSecret(s.ring.seals(), id)
+		resp.Secret = clientSecret(s.ring.Newest(), id)
 		resp.SecretExpiresAt = new(int64) // never
 	}
 	return resp, nil

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
@@ -38,7 +39,7 @@ var (
 // An openCredential is a credential with what is sealed in it.
 type openCredential struct {
 	*store.Credential
-	credentialContent
+	seal.Content
 }
 
 // upstreamToken returns the upstream token that a grant is bound to. A token that is about to expire, or whose version
@@ -80,8 +81,8 @@ func (s *Server) openUpstream(ctx context.Context, g *store.Grant, private *ecdh
 	if !row.DeadAt.IsZero() {
 		return nil, errUpstreamDead
 	}
-	content, err := s.ring.openCredential(private, g, &row)
-	if errors.Is(err, errForged) {
+	content, err := s.ring.OpenCredential(private, g, &row)
+	if errors.Is(err, seal.ErrForged) {
 		s.log.ErrorContext(ctx, "upstream credential refused", "grant", g.ID, "cause", err)
 		return nil, errUpstreamDead // as good as: a sign-in writes a new one
 	}
@@ -184,15 +185,15 @@ func (s *Server) renewOnce(ctx context.Context, g *store.Grant, c *openCredentia
 		return errors.Join(err, s.store.Unlease(ctx, c.ID, owner))
 	}
 	vouched := func(r store.Recipient) bool {
-		ok := c.vouchesFor(r)
+		ok := c.VouchesFor(r)
 		if !ok {
-			s.log.ErrorContext(ctx, "renewed credential withheld from a grant", "grant", r.Grant, "cause", errForged)
+			s.log.ErrorContext(ctx, "renewed credential withheld from a grant", "grant", r.Grant, "cause", seal.ErrForged)
 		}
 		return ok
 	}
 	// The old token is dead by now. To lose the new one because the store is restarting would sign the person out.
 	for {
-		err = s.store.SaveCredential(ctx, c.ID, c.Version, s.now(), s.ring.sealCredential(g.User.ID, renewed, vouched))
+		err = s.store.SaveCredential(ctx, c.ID, c.Version, s.now(), s.ring.SealCredential(g.User.ID, renewed, vouched))
 		if err == nil || errors.Is(err, store.ErrConflict) || ctx.Err() != nil {
 			break
 		}

@@ -3,6 +3,7 @@ package oauth
 import (
 	"context"
 	"errors"
+	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 	"fmt"
 	"net/http"
@@ -38,11 +39,11 @@ func (s *Server) handleRevoke(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) revoke(ctx context.Context, client *requester, token string) error {
-	prefix := accessPrefix
-	if strings.HasPrefix(token, refreshPrefix) {
-		prefix = refreshPrefix
+	prefix := seal.AccessPrefix
+	if strings.HasPrefix(token, seal.RefreshPrefix) {
+		prefix = seal.RefreshPrefix
 	}
-	if _, ok := parseSecret(prefix, token); !ok {
+	if _, ok := seal.Parse(prefix, token); !ok {
 		return nil
 	}
 	t, err := s.store.Token(ctx, store.HashOf(token))

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
@@ -40,7 +41,7 @@ func TestBroaderScopeSatisfiesNarrower(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newTestServer(t, "https://mcp.example")
 			s.scopes, s.cache = ladder, newSessionCache(time.Minute)
-			token := newSecret().format(accessPrefix)
+			token := seal.NewSecret().Format(seal.AccessPrefix)
 			s.cache.put(store.HashOf(token), &session{expires: s.now().Add(time.Hour), grant: store.Grant{
 				User: store.User{Identity: upstream.Identity{Provider: "github"}}, Scopes: strings.Fields(tt.granted)}}, 0, s.now())
 			var err error

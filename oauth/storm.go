@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"context"
+	"example.com/mcp-federated-login/oauth/seal"
 	"log/slog"
 	"strings"
 	"sync"
@@ -79,7 +80,7 @@ func (s *storm) flush(all bool) {
 // LogFailure logs a failure that can come with every request, as in an outage: at once, or, if one of this kind was
 // just logged, by the number left_out on a later line.
 func (s *Server) LogFailure(ctx context.Context, level slog.Level, message, kind string, args ...any) {
-	s.storm.add(string(join(message, kind)), func(leftOut int) {
+	s.storm.add(string(seal.LengthPrefixed(message, kind)), func(leftOut int) {
 		if leftOut > 0 {
 			args = append(args, "left_out", leftOut)
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/subtle"
 	"errors"
+	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 	"fmt"
 	"net/http"
@@ -146,12 +147,12 @@ func (s *Server) authenticateClient(w http.ResponseWriter, r *http.Request, form
 }
 
 // respond returns the answer that hands out a grant's n-th pair, with an access token that expires then.
-func (s *Server) respond(g *store.Grant, seed secret32, n, reissued int64, expiresAt time.Time) *tokenResponse {
+func (s *Server) respond(g *store.Grant, seed seal.Secret, n, reissued int64, expiresAt time.Time) *tokenResponse {
 	return &tokenResponse{
-		AccessToken:  accessSecret(seed, n, reissued).format(accessPrefix),
+		AccessToken:  seal.AccessToken(seed, n, reissued).Format(seal.AccessPrefix),
 		TokenType:    "Bearer",
 		ExpiresIn:    max(0, int64(expiresAt.Sub(s.now()).Seconds())),
-		RefreshToken: refreshSecret(seed, n).format(refreshPrefix),
+		RefreshToken: seal.RefreshToken(seed, n).Format(seal.RefreshPrefix),
 		Scope:        strings.Join(g.Scopes, " "),
 	}
 }

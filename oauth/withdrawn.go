@@ -6,6 +6,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
+	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 	"log/slog"
 	"slices"
@@ -32,7 +33,7 @@ func (s *Server) followDocument(ctx context.Context, stored *store.Client, lates
 	if same || !latest.IssuedAt.After(stored.IssuedAt) {
 		return
 	}
-	latest.Proof = s.documentProof(s.ring.seals(), &latest)
+	latest.Proof = s.documentProof(s.ring.Newest(), &latest)
 	// Another instance may have been faster. After any other failure the next assertion tries again.
 	if err := s.store.SaveDocument(ctx, latest); err != nil && !errors.Is(err, store.ErrConflict) {
 		host := publisher(&latest)
@@ -50,22 +51,22 @@ func (s *Server) withdrawKeys(ctx context.Context, stored *store.Client, latest 
 // database could have the codes of a client whose host is down sent to themselves, or bring back a key that it has
 // withdrawn. An earlier release proved the document alone; that goes on to count.
 func (s *Server) proven(c *store.Client) bool {
-	return slices.ContainsFunc(s.ring, func(k ringKey) bool {
+	return slices.ContainsFunc(s.ring, func(k seal.Key) bool {
 		return hmac.Equal(c.Proof, s.documentProof(k, c)) || hmac.Equal(c.Proof, s.earlierProof(k, c))
 	})
 }
 
 // documentProof returns a MAC over a stored document, its keys, and when they were fetched.
-func (s *Server) documentProof(k ringKey, c *store.Client) []byte {
-	h := hmac.New(sha256.New, k.derive("client document and keys", s.baseURL))
+func (s *Server) documentProof(k seal.Key, c *store.Client) []byte {
+	h := hmac.New(sha256.New, k.Derive("client document and keys", s.baseURL))
 	fetched := strconv.FormatInt(c.IssuedAt.UnixMilli(), 10) // as exact as it is stored
-	h.Write(join([]byte(c.ID), c.Document, c.Keys, []byte(fetched)))
+	h.Write(seal.LengthPrefixed([]byte(c.ID), c.Document, c.Keys, []byte(fetched)))
 	return h.Sum(nil)
 }
 
 // earlierProof returns the MAC over a stored document that an earlier release wrote.
-func (s *Server) earlierProof(k ringKey, c *store.Client) []byte {
-	h := hmac.New(sha256.New, k.derive("client document", s.baseURL))
-	h.Write(join([]byte(c.ID), c.Document))
+func (s *Server) earlierProof(k seal.Key, c *store.Client) []byte {
+	h := hmac.New(sha256.New, k.Derive("client document", s.baseURL))
+	h.Write(seal.LengthPrefixed([]byte(c.ID), c.Document))
 	return h.Sum(nil)
 }

@@ -1,4 +1,4 @@
-package oauth
+package seal
 
 import (
 	"encoding/json"
@@ -15,12 +15,12 @@ func TestCredentialWithoutRecipientsVouchesForAll(t *testing.T) {
 		`{"access":"gho_x","scopes":["user"],"sealed_to":null}`: true,
 		`{"access":"gho_x","scopes":["user"],"sealed_to":[]}`:   false,
 	} {
-		var c credentialContent
+		var c Content
 		if err := json.Unmarshal([]byte(content), &c); err != nil {
 			t.Fatal(err)
 		}
-		if c.Access == "" || c.vouchesFor(someone) != want {
-			t.Errorf("%s: vouches for a grant: %v, want %v", content, c.vouchesFor(someone), want)
+		if c.Access == "" || c.VouchesFor(someone) != want {
+			t.Errorf("%s: vouches for a grant: %v, want %v", content, c.VouchesFor(someone), want)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package oauth
+package seal
 
 import (
 	"strings"
@@ -6,15 +6,15 @@ import (
 )
 
 func TestTokenFormat(t *testing.T) {
-	s := newSecret()
-	token := s.format(accessPrefix)
-	if got, ok := parseSecret(accessPrefix, token); !ok || got != s {
+	s := NewSecret()
+	token := s.Format(AccessPrefix)
+	if got, ok := Parse(AccessPrefix, token); !ok || got != s {
 		t.Fatal("a token does not parse to what it was made of")
 	}
 	for name, bad := range map[string]string{
 		"empty":                  "",
-		"prefix alone":           accessPrefix,
-		"another kind's prefix":  strings.Replace(token, accessPrefix, refreshPrefix, 1),
+		"prefix alone":           AccessPrefix,
+		"another kind's prefix":  strings.Replace(token, AccessPrefix, RefreshPrefix, 1),
 		"one character short":    token[:len(token)-1],
 		"one character more":     token + "A",
 		"one character changed":  flip(token, 20),
@@ -23,12 +23,12 @@ func TestTokenFormat(t *testing.T) {
 		"line break inside":      token[:20] + "\n" + token[20:],
 		"standard base64 letter": token[:20] + "+" + token[21:],
 	} {
-		if _, ok := parseSecret(accessPrefix, bad); ok {
+		if _, ok := Parse(AccessPrefix, bad); ok {
 			t.Errorf("%s: accepted", name)
 		}
 	}
 	// The checksum covers the prefix: a token cannot pass for one of another kind.
-	if _, ok := parseSecret(refreshPrefix, refreshPrefix+strings.TrimPrefix(token, accessPrefix)); ok {
+	if _, ok := Parse(RefreshPrefix, RefreshPrefix+strings.TrimPrefix(token, AccessPrefix)); ok {
 		t.Error("an access token with a refresh token's prefix was accepted")
 	}
 }
@@ -43,11 +43,11 @@ func flip(s string, i int) string {
 }
 
 func TestEveryPairOfAGrantIsDifferent(t *testing.T) {
-	seed, other := newSecret(), newSecret()
-	seen := map[secret32]bool{seed: true, secret32(privateKey(seed).Bytes()): true}
+	seed, other := NewSecret(), NewSecret()
+	seen := map[Secret]bool{seed: true, Secret(PrivateKey(seed).Bytes()): true}
 	for n := range int64(100) {
-		for _, s := range []secret32{accessSecret(seed, n, 0), accessSecret(seed, n, 1), accessSecret(seed, n, 11),
-			refreshSecret(seed, n), accessSecret(other, n, 0)} {
+		for _, s := range []Secret{AccessToken(seed, n, 0), AccessToken(seed, n, 1), AccessToken(seed, n, 11),
+			RefreshToken(seed, n), AccessToken(other, n, 0)} {
 			if seen[s] {
 				t.Fatalf("pair %d repeats an earlier secret", n)
 			}
@@ -57,11 +57,11 @@ func TestEveryPairOfAGrantIsDifferent(t *testing.T) {
 }
 
 func FuzzTokenFormat(f *testing.F) {
-	f.Add(newSecret().format(accessPrefix))
-	f.Add(newSecret().format(refreshPrefix))
+	f.Add(NewSecret().Format(AccessPrefix))
+	f.Add(NewSecret().Format(RefreshPrefix))
 	f.Add("mcp_at_")
 	f.Fuzz(func(t *testing.T, token string) {
-		if s, ok := parseSecret(accessPrefix, token); ok && s.format(accessPrefix) != token {
+		if s, ok := Parse(AccessPrefix, token); ok && s.Format(AccessPrefix) != token {
 			t.Fatalf("%q is accepted but is not how it would be written", token)
 		}
 	})

@@ -1,4 +1,4 @@
-package oauth
+package seal
 
 import (
 	"bytes"
@@ -7,16 +7,16 @@ import (
 	"sync"
 )
 
-// A packer compresses small things: what goes into client_ids and cookies, where every byte counts. A compressor takes
+// A Packer compresses small things: what goes into client_ids and cookies, where every byte counts. A compressor takes
 // 800 KB and a millisecond to make, and strangers can ask for one as often as they like, so they are used again.
-type packer struct {
+type Packer struct {
 	words            []byte // what the things have in common; it is referred to instead of repeated
 	writers, readers sync.Pool
 }
 
-func newPacker(words string) *packer { return &packer{words: []byte(words)} }
+func NewPacker(words string) *Packer { return &Packer{words: []byte(words)} }
 
-func (p *packer) pack(plain []byte) []byte {
+func (p *Packer) Pack(plain []byte) []byte {
 	var b bytes.Buffer
 	w, ok := p.writers.Get().(*flate.Writer)
 	if ok {
@@ -31,7 +31,7 @@ func (p *packer) pack(plain []byte) []byte {
 }
 
 // unpack is the inverse of pack. The caller has made sure that packed is ours: there is no limit on what comes out.
-func (p *packer) unpack(packed []byte) ([]byte, error) {
+func (p *Packer) Unpack(packed []byte) ([]byte, error) {
 	r, ok := p.readers.Get().(io.Reader)
 	if ok {
 		r.(flate.Resetter).Reset(bytes.NewReader(packed), p.words)

@@ -1,4 +1,6 @@
-package oauth
+// Package seal makes the tokens and codes of the authorization server, and binds the upstream tokens to them, so that the
+// database and SECRET together open none. It holds the key ring as well.
+package seal
 
 import (
 	"bytes"
@@ -42,16 +44,16 @@ import (
 // is still alive.
 
 var (
-	// errRingKey: the value was made under a secret that this server no longer has. That is the operator's mistake,
+	// ErrRingKey: the value was made under a secret that this server no longer has. That is the operator's mistake,
 	// never the caller's.
-	errRingKey = errors.New("sealed under a key that SECRET no longer holds")
-	// errForged: the stored value was not made by us for this place: somebody wrote to the database.
-	errForged = errors.New("stored value fails its authentication: the database has been tampered with")
+	ErrRingKey = errors.New("sealed under a key that SECRET no longer holds")
+	// ErrForged: the stored value was not made by us for this place: somebody wrote to the database.
+	ErrForged = errors.New("stored value fails its authentication: the database has been tampered with")
 )
 
 // aead returns AES-256-GCM under a key that needs both the secret and the ring key.
-func aead(secret []byte, k ringKey, label string) cipher.AEAD {
-	block, err := aes.NewCipher(derive(secret, k.derive(label), label))
+func aead(secret []byte, k Key, label string) cipher.AEAD {
+	block, err := aes.NewCipher(Derive(secret, k.Derive(label), label))
 	if err != nil {
 		panic(err) // only for a wrong key length
 	}
@@ -62,12 +64,12 @@ func aead(secret []byte, k ringKey, label string) cipher.AEAD {
 	return gcm
 }
 
-// privateKey returns the grant's X25519 key.
-func privateKey(seed secret32) *ecdh.PrivateKey {
-	return mustKey(derive(seed[:], nil, "key"))
+// PrivateKey returns the grant's X25519 key.
+func PrivateKey(seed Secret) *ecdh.PrivateKey {
+	return X25519Key(Derive(seed[:], nil, "key"))
 }
 
-func mustKey(b []byte) *ecdh.PrivateKey {
+func X25519Key(b []byte) *ecdh.PrivateKey {
 	k, err := ecdh.X25519().NewPrivateKey(b)
 	if err != nil {
 		panic(err) // only for a wrong length: every 32 bytes are an X25519 key
@@ -77,21 +79,21 @@ func mustKey(b []byte) *ecdh.PrivateKey {
 
 // grantContext is what a wrap vouches for: whoever changes one of these in the database makes the wrap fail to open.
 func grantContext(g *store.Grant) []byte {
-	return join(oldGrantContext(g), g.Credential[:])
+	return LengthPrefixed(oldGrantContext(g), g.Credential[:])
 }
 
 // oldGrantContext is what wraps vouch for that were made before release 0.2.
 func oldGrantContext(g *store.Grant) []byte {
-	return join(g.ID[:], g.User.ID[:], []byte(g.Client.ID), []byte(strings.Join(g.Scopes, " ")), []byte(g.Audience),
+	return LengthPrefixed(g.ID[:], g.User.ID[:], []byte(g.Client.ID), []byte(strings.Join(g.Scopes, " ")), []byte(g.Audience),
 		g.PublicKey)
 }
 
 func codeContext(c *store.Code, grant []byte) []byte {
-	return join([]byte("code"), grant, []byte(c.Challenge), []byte(c.RedirectURI), millis(c.ExpiresAt))
+	return LengthPrefixed([]byte("code"), grant, []byte(c.Challenge), []byte(c.RedirectURI), millis(c.ExpiresAt))
 }
 
 func tokenContext(t *store.Token, grant []byte) []byte {
-	return join([]byte(t.Kind), grant, binary.BigEndian.AppendUint64(nil, uint64(t.N)), millis(t.ExpiresAt))
+	return LengthPrefixed([]byte(t.Kind), grant, binary.BigEndian.AppendUint64(nil, uint64(t.N)), millis(t.ExpiresAt))
 }
 
 // millis is how precisely a store keeps a time.
@@ -100,82 +102,82 @@ func millis(t time.Time) []byte {
 }
 
 // wrap encrypts plain so that it opens only with the token, the ring key and the same context.
-func (r keyRing) wrap(token secret32, plain, context []byte) store.Wrap {
-	k := r.seals()
+func (r Ring) wrap(token Secret, plain, context []byte) store.Wrap {
+	k := r.Newest()
 	return store.Wrap{RingKey: k.name, Bytes: aead(token[:], k, "wrap").Seal(nil, nil, plain, context)}
 }
 
 // unwrap is the inverse of wrap. Both kinds of wrap hold 32 bytes.
-func (r keyRing) unwrap(token secret32, w store.Wrap, g *store.Grant, context func(grant []byte) []byte) (secret32, error) {
+func (r Ring) unwrap(token Secret, w store.Wrap, g *store.Grant, context func(grant []byte) []byte) (Secret, error) {
 	k, ok := r.named(w.RingKey)
 	if !ok {
-		return secret32{}, errRingKey
+		return Secret{}, ErrRingKey
 	}
 	for _, grant := range []func(*store.Grant) []byte{grantContext, oldGrantContext} {
 		plain, err := aead(token[:], k, "wrap").Open(nil, nil, w.Bytes, context(grant(g)))
 		if err == nil && len(plain) == 32 {
-			return secret32(plain), nil
+			return Secret(plain), nil
 		}
 	}
-	return secret32{}, errForged
+	return Secret{}, ErrForged
 }
 
-// wrapCode returns the wrap of the grant's seed that is stored beside a new code.
-func (r keyRing) wrapCode(c *store.Code, g *store.Grant, code, seed secret32) store.Wrap {
+// WrapCode returns the wrap of the grant's seed that is stored beside a new code.
+func (r Ring) WrapCode(c *store.Code, g *store.Grant, code, seed Secret) store.Wrap {
 	return r.wrap(code, seed[:], codeContext(c, grantContext(g)))
 }
 
-// openCode returns the seed of the code's grant.
-func (r keyRing) openCode(code secret32, c *store.Code) (seed secret32, err error) {
+// OpenCode returns the seed of the code's grant.
+func (r Ring) OpenCode(code Secret, c *store.Code) (seed Secret, err error) {
 	return r.unwrap(code, c.Wrap, &c.Grant, func(grant []byte) []byte { return codeContext(c, grant) })
 }
 
-// newPair derives the grant's n-th pair of tokens, and the rows that are stored for it.
-func (r keyRing) newPair(g *store.Grant, seed secret32, n int64, accessExpiry, refreshExpiry time.Time) store.Pair {
-	refresh := refreshSecret(seed, n)
-	t := store.Token{Hash: store.HashOf(refresh.format(refreshPrefix)), Kind: store.Refresh, N: n, ExpiresAt: refreshExpiry}
+// NewPair derives the grant's n-th pair of tokens, and the rows that are stored for it.
+func (r Ring) NewPair(g *store.Grant, seed Secret, n int64, accessExpiry, refreshExpiry time.Time) store.Pair {
+	refresh := RefreshToken(seed, n)
+	t := store.Token{Hash: store.HashOf(refresh.Format(RefreshPrefix)), Kind: store.Refresh, N: n, ExpiresAt: refreshExpiry}
 	t.Wrap = r.wrap(refresh, seed[:], tokenContext(&t, grantContext(g)))
-	return store.Pair{Access: r.newAccess(g, seed, n, 0, accessExpiry), Refresh: t}
+	return store.Pair{Access: r.NewAccess(g, seed, n, 0, accessExpiry), Refresh: t}
 }
 
-// newAccess derives an access token of the grant, and the row that is stored for it.
-func (r keyRing) newAccess(g *store.Grant, seed secret32, n, reissued int64, expiry time.Time) store.Token {
-	access := accessSecret(seed, n, reissued)
-	t := store.Token{Hash: store.HashOf(access.format(accessPrefix)), Kind: store.Access, N: n, ExpiresAt: expiry}
-	t.Wrap = r.wrap(access, privateKey(seed).Bytes(), tokenContext(&t, grantContext(g)))
+// NewAccess derives an access token of the grant, and the row that is stored for it.
+func (r Ring) NewAccess(g *store.Grant, seed Secret, n, reissued int64, expiry time.Time) store.Token {
+	access := AccessToken(seed, n, reissued)
+	t := store.Token{Hash: store.HashOf(access.Format(AccessPrefix)), Kind: store.Access, N: n, ExpiresAt: expiry}
+	t.Wrap = r.wrap(access, PrivateKey(seed).Bytes(), tokenContext(&t, grantContext(g)))
 	return t
 }
 
-// openToken returns what the token wraps: the private key of its grant, or of a refresh token the grant's seed.
-func (r keyRing) openToken(token secret32, t *store.Token) (secret32, error) {
+// OpenToken returns what the token wraps: the private key of its grant, or of a refresh token the grant's seed.
+func (r Ring) OpenToken(token Secret, t *store.Token) (Secret, error) {
 	return r.unwrap(token, t.Wrap, &t.Grant, func(grant []byte) []byte { return tokenContext(t, grant) })
 }
 
-// credentialContent is what a credential's ciphertext holds, as JSON.
-type credentialContent struct {
+// Content is what a credential's ciphertext holds, as JSON.
+type Content struct {
 	upstream.Token
 	// SealedTo are the fingerprints of the grants that can read this version. Nil means that a release before 0.2 wrote it.
 	SealedTo [][]byte `json:"sealed_to"`
 }
 
-// vouchesFor reports whether the grant was among those that could read this version of a credential.
-func (c *credentialContent) vouchesFor(r store.Recipient) bool {
+// VouchesFor reports whether the grant was among those that could read this version of a credential.
+func (c *Content) VouchesFor(r store.Recipient) bool {
 	return c.SealedTo == nil ||
 		slices.ContainsFunc(c.SealedTo, func(f []byte) bool { return bytes.Equal(f, fingerprint(r)) })
 }
 
 // fingerprint names a grant and its key in 16 bytes.
 func fingerprint(r store.Recipient) []byte {
-	h := store.HashOf(string(join(r.Grant[:], r.PublicKey)))
+	h := store.HashOf(string(LengthPrefixed(r.Grant[:], r.PublicKey)))
 	return h[:16]
 }
 
-// sealCredential is the one way to write an upstream token. It seals to those recipients that are vouched for. The
+// SealCredential is the one way to write an upstream token. It seals to those recipients that are vouched for. The
 // others get an empty key, which opens nothing.
-func (r keyRing) sealCredential(user store.Hash, t *upstream.Token, vouched func(store.Recipient) bool) store.SealFunc {
+func (r Ring) SealCredential(user store.Hash, t *upstream.Token, vouched func(store.Recipient) bool) store.SealFunc {
 	return func(credential store.ID, version int64, to []store.Recipient) (store.Sealed, error) {
-		content := credentialContent{Token: *t, SealedTo: [][]byte{}}
-		contentKey, k := newSecret(), r.seals()
+		content := Content{Token: *t, SealedTo: [][]byte{}}
+		contentKey, k := NewSecret(), r.Newest()
 		s := store.Sealed{RingKey: k.name}
 		for _, recipient := range to {
 			if !vouched(recipient) {
@@ -208,14 +210,14 @@ func (r keyRing) sealCredential(user store.Hash, t *upstream.Token, vouched func
 	}
 }
 
-// anyRecipient is the vouching of a sign-in.
-func anyRecipient(store.Recipient) bool { return true }
+// AnyRecipient is the vouching of a sign-in.
+func AnyRecipient(store.Recipient) bool { return true }
 
-// openCredential returns the upstream token that the grant with this private key is bound to.
-func (r keyRing) openCredential(private *ecdh.PrivateKey, g *store.Grant, c *store.Credential) (*credentialContent, error) {
+// OpenCredential returns the upstream token that the grant with this private key is bound to.
+func (r Ring) OpenCredential(private *ecdh.PrivateKey, g *store.Grant, c *store.Credential) (*Content, error) {
 	k, ok := r.named(c.RingKey)
 	if !ok {
-		return nil, errRingKey
+		return nil, ErrRingKey
 	}
 	sk, err := hpke.NewDHKEMPrivateKey(private)
 	if err != nil {
@@ -223,24 +225,24 @@ func (r keyRing) openCredential(private *ecdh.PrivateKey, g *store.Grant, c *sto
 	}
 	contentKey, err := hpke.Open(sk, hpke.HKDFSHA256(), hpke.AES256GCM(), recipientInfo(g.ID, c.ID, c.Version), c.Key)
 	if err != nil {
-		return nil, errForged
+		return nil, ErrForged
 	}
 	plain, err := aead(contentKey, k, "credential").Open(nil, nil, c.Ciphertext,
 		credentialContext(g.User.ID, c.ID, c.Version))
 	if err != nil {
-		return nil, errForged
+		return nil, ErrForged
 	}
-	var content credentialContent
+	var content Content
 	if err := json.Unmarshal(plain, &content); err != nil {
-		return nil, errForged // without the cause: it would quote the plain text
+		return nil, ErrForged // without the cause: it would quote the plain text
 	}
 	return &content, nil
 }
 
 func credentialContext(user store.Hash, credential store.ID, version int64) []byte {
-	return join(user[:], credential[:], binary.BigEndian.AppendUint64(nil, uint64(version)))
+	return LengthPrefixed(user[:], credential[:], binary.BigEndian.AppendUint64(nil, uint64(version)))
 }
 
 func recipientInfo(grant, credential store.ID, version int64) []byte {
-	return join([]byte("content key"), grant[:], credential[:], binary.BigEndian.AppendUint64(nil, uint64(version)))
+	return LengthPrefixed([]byte("content key"), grant[:], credential[:], binary.BigEndian.AppendUint64(nil, uint64(version)))
 }

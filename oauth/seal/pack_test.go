@@ -1,4 +1,4 @@
-package oauth
+package seal
 
 import (
 	"strings"
@@ -8,13 +8,13 @@ import (
 
 // Packers are used by many requests at once, and again and again: what one packs must not depend on the others.
 func TestPackerIsUsedAgain(t *testing.T) {
-	p := newPacker("https://client.example/callback")
+	p := NewPacker("https://client.example/callback")
 	var all sync.WaitGroup
 	for i := range 20 {
 		all.Go(func() {
 			for n := range 50 {
 				plain := strings.Repeat("https://client.example/callback ", n) + string(rune('a'+i))
-				got, err := p.unpack(p.pack([]byte(plain)))
+				got, err := p.Unpack(p.Pack([]byte(plain)))
 				if err != nil || string(got) != plain {
 					t.Errorf("got %q, %v, want %q", got, err, plain)
 					return
@@ -23,10 +23,10 @@ func TestPackerIsUsedAgain(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if _, err := p.unpack([]byte("not packed")); err == nil {
+	if _, err := p.Unpack([]byte("not packed")); err == nil {
 		t.Error("unpacked what was not packed")
 	}
-	if got, err := p.unpack(p.pack([]byte("after a failure"))); err != nil || string(got) != "after a failure" {
+	if got, err := p.Unpack(p.Pack([]byte("after a failure"))); err != nil || string(got) != "after a failure" {
 		t.Errorf("after a failure: got %q, %v", got, err)
 	}
 }
@@ -36,14 +36,15 @@ func BenchmarkPack(b *testing.B) {
 	plain := []byte(`{"n":"Visual Studio Code","r":["https://vscode.dev/redirect","http://127.0.0.1:33418/"],"t":1,"x":"AAA="}`)
 	b.Run("pooled", func(b *testing.B) {
 		b.ReportAllocs()
+		p := NewPacker("")
 		for b.Loop() {
-			registrations.pack(plain)
+			p.Pack(plain)
 		}
 	})
 	b.Run("new", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			newPacker("").pack(plain)
+			NewPacker("").Pack(plain)
 		}
 	})
 }
