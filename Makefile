@@ -16,10 +16,10 @@ race: ## Run the tests with the race detector, which needs a C compiler
 	go test -race ./...
 
 conformance: ## Run the official conformance suite, which npx downloads
-	go test -count=1 -v -tags conformance -run Conformance .
+	go test -count=1 -v -tags conformance -run Conformance ./e2e
 
 check: ## Look for what gofmt, vet and staticcheck find
-	! gofmt -l . | grep . && go vet -tags browser,conformance ./... && go run $(STATICCHECK) -tags browser,conformance ./...
+	! gofmt -l . | grep . && go vet -tags browser,conformance,slow ./... && go run $(STATICCHECK) -tags browser,conformance,slow ./...
 
 # What the fuzzer finds it keeps in testdata, and fails on again; only its own time running out is worth a second try.
 FUZZ = go test -run '^$$' -fuzz "^$${name\#func }\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" </dev/null

@@ -1,0 +1,31 @@
+package app
+
+import (
+	"net/http"
+
+	"example.com/mcp-federated-login/upstream/devidp"
+)
+
+// localOnly refuses requests that may come from another machine. It stands in front of the site while BASE_URL is
+// loopback and either anybody can sign in as anybody, with the development provider, or nothing says who may come in.
+// A LISTEN address on the network is refused at start; what is found here is a tunnel or proxy that somebody put in
+// front, whatever Host it sends. Only the first request is logged: strangers choose how many there are.
+func (a *App) localOnly(next http.Handler) http.Handler {
+	problem := "ALLOW is not set, so this server answers its own machine only, and no proxy or tunnel in front. If " +
+		"you run it, say who may come in, for example ALLOW=github:your-login"
+	if a.DevIDP != nil {
+		problem = "Development sign-in is on, so this server answers its own machine only, and no proxy or tunnel in " +
+			"front. If you run it, set up a real provider, and say who may come in, for example ALLOW=github:your-login"
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if devidp.FromThisMachine(r) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		a.refusedOnce.Do(func() {
+			a.Log.WarnContext(r.Context(), "request from another machine refused, and so is every other one",
+				"peer", r.RemoteAddr, "path", r.URL.Path, "problem", problem)
+		})
+		http.Error(w, problem, http.StatusForbidden)
+	})
+}
