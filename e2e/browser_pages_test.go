@@ -62,8 +62,11 @@ func TestBrowserOtherSiteGetsNowhere(t *testing.T) {
 
 	// What a script can send: the answer that the consent page would.
 	address := quote(w.base + "/authorize")
-	_, query, _ := strings.Cut(c.authorizeURL(), "?")
-	fields := quote(map[string]string{"request": query, "provider": "github"})
+	form := map[string]string{"provider": "github"}
+	for name, values := range w.browser().open(c.authorizeURL()).forms[0].fields { // anybody can read them
+		form[name] = values[0]
+	}
+	fields := quote(form)
 	evaluate[bool](b, `fetch(`+address+`, {method: "POST", mode: "no-cors", credentials: "include",
 		body: new URLSearchParams(`+fields+`)}).then(() => true)`)
 	submit := `const form = document.createElement("form"); form.method = "post"; form.action = ` + address + `;

@@ -59,7 +59,7 @@ func TestDocumentThatChangesBetweenPageAndAnswer(t *testing.T) {
 	}{
 		{"redirect URI left out, Continue", true, toEvil, "Continue with GitHub", 409, "Look again"},
 		{"redirect URI left out, Cancel", true, toEvil, "Cancel", 0, shownURI},
-		{"redirect URI given, Continue", false, toEvil, "Continue with GitHub", 400, "not one that the application registered"},
+		{"redirect URI given, Continue", false, toEvil, "Continue with GitHub", 400, "not one that the application"},
 		{"redirect URI given, Cancel", false, toEvil, "Cancel", 0, shownURI},
 		{"name, Continue", true, renamed, "Continue with GitHub", 409, "Bank of Example"},
 		{"name, Cancel", true, renamed, "Cancel", 0, shownURI},
@@ -136,8 +136,8 @@ func TestDocumentThatChangesBetweenAnswerAndCallback(t *testing.T) {
 	}
 }
 
-// TestAnswerOfABlockedOrUnknownClient checks that the seal helps no client that may not sign anybody in by now, and that
-// a block of the redirect host counts although the document no longer names it.
+// TestAnswerOfABlockedOrUnknownClient checks that the seal does not help a client that may no longer sign anybody in.
+// A block of the redirect host counts even if the document no longer names it.
 func TestAnswerOfABlockedOrUnknownClient(t *testing.T) {
 	for _, tt := range []struct {
 		name   string

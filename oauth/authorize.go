@@ -116,22 +116,16 @@ func (s *Server) parseAuthorize(ctx context.Context, raw string, asked *question
 		return nil, err
 	}
 	req := &authRequest{client: client, redirect: to}
-	if err := s.parseGrantRequest(req, q); err != nil {
-		return req, err
-	}
 	if asked != nil {
 		req.question, req.scopes = *asked, s.declaredScopes(strings.Fields(asked.Scopes))
-		if len(req.scopes) == 0 {
-			return req, invalidRequest("This server no longer offers what was asked for.")
+	} else {
+		req.scopes = s.requestedScopes(q.Get("scope"))
+		req.question = question{Request: raw, Name: displayName(client.Name), Scopes: scopeNames(req.scopes)}
+		if q.Get("redirect_uri") == "" {
+			req.Redirect = to.uri.String()
 		}
-		return req, nil
 	}
-	req.scopes = s.requestedScopes(q.Get("scope"))
-	req.question = question{Request: raw, Name: displayName(client.Name), Scopes: scopeNames(req.scopes)}
-	if q.Get("redirect_uri") == "" {
-		req.Redirect = to.uri.String()
-	}
-	return req, nil
+	return req, s.parseGrantRequest(req, q)
 }
 
 // redirectFor returns where the answer to a request goes: where the person was told that it goes, if they have been
@@ -160,7 +154,7 @@ func (s *Server) redirectFor(ctx context.Context, client *store.Client, asked *q
 	return to, err
 }
 
-// parseGrantRequest validates the parameters that say what the client wants. A scope cannot be wrong.
+// parseGrantRequest validates the parameters that say what the client wants.
 func (s *Server) parseGrantRequest(req *authRequest, q url.Values) error {
 	// A state that cannot be echoed is not echoed by the error either.
 	if state := q.Get("state"); len(state) <= maxState && visible(state) && len(q["state"]) <= 1 {
@@ -184,6 +178,9 @@ func (s *Server) parseGrantRequest(req *authRequest, q url.Values) error {
 		return invalidRequest("A code_challenge with code_challenge_method S256 is required (RFC 7636).")
 	}
 	req.challenge = q.Get("code_challenge")
+	if len(req.scopes) == 0 { // those that the person was asked about; a request without any means those of a sign-in
+		return invalidRequest("This server no longer offers what was asked for.")
+	}
 	return s.checkResource(q["resource"])
 }
 

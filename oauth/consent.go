@@ -55,8 +55,8 @@ func (s *Server) handleConsent(w http.ResponseWriter, r *http.Request) {
 // cancel sends the person back to the client without having signed in, as the page said that it would.
 func (s *Server) cancel(w http.ResponseWriter, r *http.Request, asked *question) {
 	req, err := s.parseAuthorize(r.Context(), asked.Request, asked)
-	if err != nil {
-		s.authorizeError(w, r, req, err)
+	if req == nil { // else it does not matter what became wrong with it
+		s.authorizeError(w, r, nil, err)
 		return
 	}
 	s.log.InfoContext(r.Context(), "consent refused")

@@ -166,7 +166,8 @@ func TestLargestRequestFitsIntoACookie(t *testing.T) {
 
 func FuzzFlowCookie(f *testing.F) {
 	s := newTestServer(f, "https://mcp.example")
-	good, err := s.sealFlow(&flow{ID: make([]byte, 32), Provider: "github", question: question{Request: "a=b"}, Began: s.now()})
+	good, err := s.sealFlow(&flow{ID: make([]byte, 32), Provider: "github", question: question{Request: "a=b"},
+		Began: s.now()})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -181,7 +182,8 @@ func FuzzFlowCookie(f *testing.F) {
 		// Sealed here, then (each fuzzing process seals its own); and so nothing close to it was.
 		for i := range value {
 			changed := s.openFlow(&http.Cookie{Name: good.Name, Value: altered(value, i)})
-			if changed != nil && !cmp.Equal(changed, sealed, cmp.AllowUnexported(flow{})) { // base64 can spell the same in several ways
+			// Base64 can spell the same in several ways.
+			if changed != nil && !cmp.Equal(changed, sealed, cmp.AllowUnexported(flow{})) {
 				t.Fatalf("opened a cookie that was not sealed here: %q", altered(value, i))
 			}
 		}

@@ -149,7 +149,8 @@ func TestConsentPageAsksWithoutPushing(t *testing.T) {
 	const request = `client_id=x&state=a%2Bb"'<&redirect_uri=http%3A%2F%2Flocalhost`
 	w := httptest.NewRecorder()
 	newPages("notes.example.com").consent(w, http.StatusOK, consentPage{
-		ClientName: "Claude", RedirectHost: "claude.ai", RedirectURI: "https://claude.ai/cb", Question: question{Request: request},
+		ClientName: "Claude", RedirectHost: "claude.ai", RedirectURI: "https://claude.ai/cb",
+		Question:  question{Request: request},
 		Providers: []providerButton{{ID: "github", Name: "GitHub"}, {ID: "google", Name: "Google"}},
 	})
 	body := w.Body.String()
