@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"net/http"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -16,15 +17,10 @@ const (
 
 // askedByDocument opens the consent page of a client whose document names shownURI. With leaveOut the request does not
 // name it, so that the document decides.
-func askedByDocument(w *world, h *documentHost, leaveOut bool, scheme map[string]any) (id string, p *page) {
-	members := map[string]any{"redirect_uris": []string{shownURI}}
-	for name, value := range scheme {
-		members[name] = value
-	}
-	id = h.putClient("/client", members)
-	b := w.browser()
-	p = b.open(w.authorizeURL(id, func(q url.Values) {
-		q.Set("redirect_uri", members["redirect_uris"].([]string)[0])
+func askedByDocument(w *world, h *documentHost, leaveOut bool) (id string, p *page) {
+	id = h.putClient("/client", shown)
+	p = w.browser().open(w.authorizeURL(id, func(q url.Values) {
+		q.Set("redirect_uri", shownURI)
 		if leaveOut {
 			q.Del("redirect_uri")
 		}
@@ -45,7 +41,8 @@ func changeDocument(w *world, h *documentHost, members map[string]any) {
 var (
 	toEvil  = map[string]any{"redirect_uris": []string{evilURI}}
 	renamed = map[string]any{"redirect_uris": []string{shownURI}, "client_name": "Bank of Example"}
-	shown   = map[string]any{"redirect_uris": []string{shownURI}, "logo_uri": "https://claude.example/logo.png"}
+	shown   = map[string]any{"redirect_uris": []string{shownURI}}
+	logo    = map[string]any{"redirect_uris": []string{shownURI}, "logo_uri": "https://claude.example/logo.png"}
 )
 
 func TestDocumentThatChangesBetweenPageAndAnswer(t *testing.T) {
@@ -63,12 +60,12 @@ func TestDocumentThatChangesBetweenPageAndAnswer(t *testing.T) {
 		{"redirect URI given, Cancel", false, toEvil, "Cancel", 0, shownURI},
 		{"name, Continue", true, renamed, "Continue with GitHub", 409, "Bank of Example"},
 		{"name, Cancel", true, renamed, "Cancel", 0, shownURI},
-		{"control: what the page does not show, Continue", true, shown, "Continue with GitHub", 0, "/login/oauth/authorize"},
-		{"control: what the page does not show, Cancel", true, shown, "Cancel", 0, shownURI},
+		{"control: what the page does not show, Continue", true, logo, "Continue with GitHub", 0, "/login/oauth/authorize"},
+		{"control: what the page does not show, Cancel", true, logo, "Cancel", 0, shownURI},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w, h := newDocumentWorld(t)
-			_, p := askedByDocument(w, h, tt.leaveOut, nil)
+			_, p := askedByDocument(w, h, tt.leaveOut)
 			changeDocument(w, h, tt.change)
 			p.b.stopAt = "/login/oauth/authorize"
 			p = p.press(tt.press, nil)
@@ -93,14 +90,14 @@ func TestDocumentThatChangesBetweenPageAndAnswer(t *testing.T) {
 func TestDocumentThatChangesBetweenAnswerAndCallback(t *testing.T) {
 	for _, leaveOut := range []bool{true, false} {
 		name := map[bool]string{true: "redirect URI left out", false: "redirect URI given"}[leaveOut]
-		for _, change := range []map[string]any{toEvil, renamed, shown} { // shown is the control
+		for _, change := range []map[string]any{toEvil, renamed, logo} { // the last is the control
 			t.Run(name, func(t *testing.T) {
 				w, h := newDocumentWorld(t)
 				// atProvider walks to the provider's page, and then changes the document.
 				atProvider := func() (id string, p *page) {
 					h.putClient("/client", shown)
 					w.restart()
-					id, p = askedByDocument(w, h, leaveOut, nil)
+					id, p = askedByDocument(w, h, leaveOut)
 					p = p.press("Continue with GitHub", nil)
 					changeDocument(w, h, change)
 					return id, p
@@ -165,7 +162,7 @@ func TestAnswerOfABlockedOrUnknownClient(t *testing.T) {
 		for _, step := range []string{"Cancel", "Continue with GitHub", "Authorize", "Deny"} {
 			t.Run(tt.name+", "+step, func(t *testing.T) {
 				w, h := newDocumentWorld(t)
-				id, p := askedByDocument(w, h, true, nil)
+				id, p := askedByDocument(w, h, true)
 				want := tt.status
 				switch {
 				case step == "Authorize" || step == "Deny":
@@ -225,7 +222,7 @@ func TestFormThatNoPageOfOursWrote(t *testing.T) {
 	} {
 		for _, press := range []string{"Cancel", "Continue with GitHub"} {
 			t.Run(tt.name+", "+press, func(t *testing.T) {
-				_, p := askedByDocument(w, h, true, nil)
+				_, p := askedByDocument(w, h, true)
 				p.b.stopAt = "/login/oauth/authorize"
 				p = p.press(press, tt.forge(p))
 				if tt.good {
@@ -247,15 +244,62 @@ func TestFormThatNoPageOfOursWrote(t *testing.T) {
 
 func TestHandOverNamesTheClientAsThePageDid(t *testing.T) {
 	w, h := newDocumentWorld(t)
-	members := map[string]any{"redirect_uris": []string{cursorURIs[0]}}
-	_, p := askedByDocument(w, h, true, members)
+	id := h.putClient("/client", map[string]any{"redirect_uris": cursorURIs[:1]})
+	p := w.browser().open(w.authorizeURL(id, func(q url.Values) { q.Del("redirect_uri") }))
 	p = p.press("Continue with GitHub", nil)
-	changeDocument(w, h, map[string]any{"redirect_uris": []string{cursorURIs[1]}, "client_name": "Bank of Example"})
+	changeDocument(w, h, map[string]any{"redirect_uris": cursorURIs[1:2], "client_name": "Bank of Example"})
 	p = p.press("Authorize", nil)
 	if !strings.Contains(p.text, "Return to Document client") || strings.Contains(p.text, "Bank") {
 		t.Errorf("the page with status %d says:\n%s", p.status, p.text)
 	}
 	if to := p.opens(t, true); !strings.HasPrefix(to, cursorURIs[0]+"?") {
 		t.Error("the application is not opened by the redirect URI that the page named")
+	}
+}
+
+// TestOperatorChangesAClientWhileThePersonAnswers checks the other ways to know a client. What the operator says of one
+// in CLIENTS can change with a restart; what a client has registered cannot.
+func TestOperatorChangesAClientWhileThePersonAnswers(t *testing.T) {
+	entry := func(name, uri string) string {
+		return `[{"client_id":"notebook","client_name":"` + name + `","redirect_uris":["` + uri + `"]}]`
+	}
+	for _, tt := range []struct {
+		name, changed string
+		again         bool // the question is asked again
+	}{
+		{"redirect URI", entry("Notebook", evilURI), true},
+		{"name", entry("Bank of Example", shownURI), true},
+		{"control: nothing", entry("Notebook", shownURI), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := newWorld(t, nil)
+			registered := w.register(shownURI)
+			w.env["CLIENTS"] = filepath.Join(t.TempDir(), "clients.json")
+			restart := func(clients string) {
+				write(t, w.env["CLIENTS"], clients, 0o600)
+				w.restart()
+			}
+			ask := func(id string) *page {
+				return w.browser().open(w.authorizeURL(id, func(q url.Values) { q.Del("redirect_uri") }))
+			}
+			restart(entry("Notebook", shownURI))
+			continued, cancelled, unchanged := ask("notebook"), ask("notebook"), ask(registered)
+			atProvider := ask("notebook").press("Continue with GitHub", nil)
+			restart(tt.changed)
+
+			continued.b.stopAt, unchanged.b.stopAt = "/login/oauth/authorize", "/login/oauth/authorize"
+			if p := continued.press("Continue with GitHub", nil); (p.status == http.StatusConflict) != tt.again {
+				t.Errorf("Continue: got status %d, want the question again: %t", p.status, tt.again)
+			}
+			for step, p := range map[string]*page{"Cancel": cancelled, "Authorize": atProvider} {
+				if p = p.press(step, nil); !strings.HasPrefix(p.url.String(), shownURI+"?") {
+					t.Errorf("%s: the browser ended at %s%s with status %d, want at the client", step, p.url.Host, p.url.Path,
+						p.status)
+				}
+			}
+			if p := unchanged.press("Continue with GitHub", nil); p.status != 0 {
+				t.Errorf("control: a client that registered itself: got status %d", p.status)
+			}
+		})
 	}
 }
