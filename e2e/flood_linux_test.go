@@ -42,7 +42,8 @@ var floodBodies = []struct {
 	{"result", bodyOf(3800<<10, `{"jsonrpc":"2.0","id":1,"method":"x","result":[%s]}`, `{"":1}`), ""},
 	{"notification", bodyOf(3800<<10, `{"jsonrpc":"2.0","method":"notifications/x","params":{"x":[%s]}}`, `{"":1}`), ""},
 	{"batch", bodyOf(3800<<10, "["+toolCall+"]", "{}"), ""},
-	{"batch of fifty", "[" + strings.Repeat(bodyOf(70<<10, toolCall, "{}")+",", 49) + bodyOf(0, toolCall, "{}") + "]", ""},
+	{"batch of fifty", "[" + strings.Repeat(bodyOf(70<<10, toolCall, "{}")+",", 49) + bodyOf(0, toolCall, "{}") + "]",
+		""},
 	{"small", bodyOf(60<<10, toolCall, `{"":1}`), "plain"},
 	{"small text", bodyOf(0, toolCall, `"`+strings.Repeat("x", 60<<10)+`"`), "chunked"},
 }
@@ -87,7 +88,8 @@ func TestFloodOfBodies(t *testing.T) {
 				}
 				f.check(t)
 				if name == "large" { // positive control: this is what they take from others
-					if a := f.createIssue(t, victim); a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
+					a := f.createIssue(t, victim)
+					if a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
 						t.Errorf("another large request: got %d %.300s, want 503 with Retry-After", a.status, a.body)
 					}
 				}
@@ -110,7 +112,8 @@ func TestFloodOfBodies(t *testing.T) {
 	})
 	t.Run("control: 3 MiB of text", func(t *testing.T) {
 		// The tool has sent it to GitHub, which takes less.
-		if a := f.createIssue(t, victim); a.status != http.StatusOK || !strings.Contains(string(a.body), "github answered 400") {
+		a := f.createIssue(t, victim)
+		if a.status != http.StatusOK || !strings.Contains(string(a.body), "github answered 400") {
 			t.Errorf("got %d %.300s, want the tool's result", a.status, a.body)
 		}
 		f.check(t)
@@ -200,8 +203,8 @@ func (f *flood) sendSlowly(t *testing.T, users []string, times int, length, body
 			open = append(open, c)
 			arrived := make(chan struct{})
 			all.Go(func() {
-				fmt.Fprintf(c, "POST /mcp HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\n"+
-					"%s\r\n\r\n", strings.TrimPrefix(f.w.base, "http://"), access, length)
+				fmt.Fprintf(c, "POST /mcp HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n"+
+					"Content-Type: application/json\r\n%s\r\n\r\n", strings.TrimPrefix(f.w.base, "http://"), access, length)
 				close(arrived)
 				io.WriteString(c, body)
 			})

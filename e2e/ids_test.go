@@ -129,7 +129,8 @@ func TestProgressTokensComeBackExactly(t *testing.T) {
 	}
 }
 
-// TestToolsGetIntegersExactly checks that a tool's integer is what the client has sent, also where float64 has no such number.
+// TestToolsGetIntegersExactly checks that a tool's integer is what the client has sent, also where float64 does
+// not have it.
 func TestToolsGetIntegersExactly(t *testing.T) {
 	w := newWorld(t, nil)
 	access := w.signIn().access

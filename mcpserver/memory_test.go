@@ -79,9 +79,11 @@ func TestWeight(t *testing.T) {
 		"number": "1", "long number": "123456789012345678", "exponent": "1e300", "negative": "-1",
 		"null": "null", "true": "true", "empty string": `""`, "short string": `"ab"`,
 		"text": `"` + strings.Repeat("x", 1000) + `"`, "markup": `"` + strings.Repeat("<>&", 300) + `"`,
-		"escaped markup": `"` + strings.Repeat(`\u003c`, 300) + `"`, "line separators": `"` + strings.Repeat("\u2028", 300) + `"`,
-		"accents": `"` + strings.Repeat("é", 300) + `"`, "escaped accents": `"` + strings.Repeat(`\u00e9`, 300) + `"`,
-		"control characters": `"` + strings.Repeat(`\u0001`, 300) + `"`, "newlines": `"` + strings.Repeat(`\n`, 300) + `"`,
+		"escaped markup":  `"` + strings.Repeat(`\u003c`, 300) + `"`,
+		"line separators": `"` + strings.Repeat("\u2028", 300) + `"`,
+		"accents":         `"` + strings.Repeat("é", 300) + `"`, "escaped accents": `"` + strings.Repeat(`\u00e9`, 300) + `"`,
+		"control characters":    `"` + strings.Repeat(`\u0001`, 300) + `"`,
+		"newlines":              `"` + strings.Repeat(`\n`, 300) + `"`,
 		"half a surrogate pair": `"` + strings.Repeat(`\ud800`, 300) + `"`,
 	} {
 		text := []byte(`{"x":[` + strings.Repeat(value+",", 200<<10/len(value)) + value + `]}`)

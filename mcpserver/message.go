@@ -48,8 +48,8 @@ func parseMessage(text []byte) (message, json.RawMessage) {
 	if meta := found[0]; meta != nil && meta[0] == '{' {
 		found, repeated = members(meta, "progressToken")
 		if token := found[0]; repeated != "" || isRequest && token != nil && !survives(token) {
-			return m, newError(echo(m.id), mcp.INVALID_PARAMS, "The progressToken cannot be sent back exactly: send a string of "+
-				"Unicode, or an integer within 2^53.")
+			return m, newError(echo(m.id), mcp.INVALID_PARAMS, "The progressToken cannot be sent back exactly: send a "+
+				"string of Unicode, or an integer within 2^53.")
 		}
 	}
 	return m, nil
