@@ -276,7 +276,7 @@ func TestOperatorChangesAClientWhileThePersonAnswers(t *testing.T) {
 			registered := w.register(shownURI)
 			w.env["CLIENTS"] = filepath.Join(t.TempDir(), "clients.json")
 			restart := func(clients string) {
-				write(t, w.env["CLIENTS"], clients, 0o600)
+				writeFile(t, w.env["CLIENTS"], clients, 0o600)
 				w.restart()
 			}
 			ask := func(id string) *page {
