@@ -3,12 +3,13 @@ package oauth
 import (
 	"context"
 	"errors"
-	"example.com/mcp-federated-login/oauth/store"
 	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
+
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 const (

@@ -4,14 +4,15 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
-	"example.com/mcp-federated-login/oauth/origin"
-	"example.com/mcp-federated-login/oauth/store"
 	"fmt"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
+
+	"example.com/mcp-federated-login/oauth/origin"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 // The operator can block a client, or every client that redirects to some host. A block is looked up at each step of

@@ -2,10 +2,11 @@ package oauth
 
 import (
 	"crypto/ecdh"
-	"example.com/mcp-federated-login/oauth/store"
 	"maps"
 	"sync"
 	"time"
+
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 // maxSessions bounds the cache's memory: about 2 KB each.

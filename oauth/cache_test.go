@@ -1,10 +1,11 @@
 package oauth
 
 import (
-	"example.com/mcp-federated-login/oauth/store"
 	"fmt"
 	"testing"
 	"time"
+
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 func TestSessionCache(t *testing.T) {

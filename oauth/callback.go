@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"example.com/mcp-federated-login/oauth/places"
 	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
@@ -128,7 +129,7 @@ func (s *Server) discard(ctx context.Context, p *upstream.Provider, token *upstr
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), signInTimeout)
 	defer cancel()
 	if err := p.Discard(ctx, token); err != nil {
-		s.LogFailure(ctx, slog.LevelWarn, "upstream token not deleted", p.ID, "provider", p.ID, "cause", err)
+		s.log.Failure(ctx, slog.LevelWarn, "upstream token not deleted", p.ID, "provider", p.ID, "cause", err)
 	}
 }
 
@@ -141,14 +142,14 @@ func (s *Server) upstreamSignIn(ctx context.Context, f *flow, p *upstream.Provid
 		return nil, upstream.Identity{}, errFlowUsed
 	}
 	defer s.finishing.Delete(f.hash())
-	exchanging, leave, err := s.exchanges.wait(ctx, p.ID, exchangeWait)
+	exchanging, leave, err := s.exchanges.Wait(ctx, p.ID, exchangeWait)
 	if err != nil {
 		return nil, upstream.Identity{}, fmt.Errorf("%w: %w", errBusy, err)
 	}
 	token, err := p.Exchange(exchanging, s.callbackURL(p), code, f.verifier(), scopes)
 	lost := context.Cause(exchanging)
 	leave() // with a code that was good, a sign-in is no stranger's any more, and cannot be pushed out
-	if err != nil && errors.Is(lost, errNoPlace) {
+	if err != nil && errors.Is(lost, places.ErrNone) {
 		err = fmt.Errorf("%w: %w", errBusy, err)
 	}
 	if err != nil {

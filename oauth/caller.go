@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"example.com/mcp-federated-login/oauth/store"
+	"example.com/mcp-federated-login/oauth/storm"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -196,7 +197,7 @@ func (c *Caller) explain(ctx context.Context, err error) error {
 		return fmt.Errorf("%s no longer accepts this sign-in: sign in again", c.session.grant.User.Provider)
 	}
 	if !errors.Is(err, context.Canceled) { // whoever asked has gone
-		c.server.LogFailure(ctx, slog.LevelError, "no upstream token", failureClass(err), "grant", c.session.grant.ID,
+		c.server.log.Failure(ctx, slog.LevelError, "no upstream token", storm.Class(err), "grant", c.session.grant.ID,
 			"cause", err)
 	}
 	return errors.New("this server cannot act at the provider right now: try again in a minute")

@@ -8,12 +8,13 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"example.com/mcp-federated-login/oauth/seal"
-	"example.com/mcp-federated-login/oauth/store"
 	"fmt"
 	"net/http"
 	"strings"
 	"time"
+
+	"example.com/mcp-federated-login/oauth/seal"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 // A registered client's client_id is its registration: the metadata, compressed, under our MAC. Registering therefore

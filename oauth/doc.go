@@ -36,7 +36,7 @@
 // Beneath all that: what clients may ask for (scope.go) and where they may send people (redirect.go); tokens, keys, and
 // what is sealed under both (secrets.go, keys.go, seal.go); what the store promises (store.go), and what is remembered
 // of its answers (cache.go); what clients are told when something fails (errors.go), what people are (failure.go,
-// notfound.go, pages.go), and how much of it is logged (storm.go).
+// notfound.go, pages.go), and how much of it is logged (package storm).
 //
 // What holds in every line of it:
 //

@@ -211,7 +211,7 @@ func (s *Server) clientByDocument(ctx context.Context, id string) (*store.Client
 		}
 		if err != nil {
 			host := publisher(&store.Client{ID: id})
-			s.LogFailure(ctx, slog.LevelInfo, "metadata document not fetched", host, "host", host, "cause", err)
+			s.log.Failure(ctx, slog.LevelInfo, "metadata document not fetched", host, "host", host, "cause", err)
 		}
 		if errors.Is(err, errNotFetched) && storeErr == nil && s.servesStored(stored) {
 			return stored, nil
@@ -257,7 +257,7 @@ func (s *Server) keepDocument(ctx context.Context, c *store.Client) {
 		}
 		if err != nil {
 			host := publisher(c)
-			s.LogFailure(ctx, slog.LevelWarn, "client's keys not fetched", host, "host", host, "cause", err)
+			s.log.Failure(ctx, slog.LevelWarn, "client's keys not fetched", host, "host", host, "cause", err)
 		}
 	}
 	c.Proof = s.documentProof(s.ring.Newest(), c)

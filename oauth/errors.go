@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"example.com/mcp-federated-login/oauth/seal"
-	"example.com/mcp-federated-login/oauth/store"
 	"fmt"
 	"log/slog"
 	"net/http"
+
+	"example.com/mcp-federated-login/oauth/seal"
+	"example.com/mcp-federated-login/oauth/store"
+	"example.com/mcp-federated-login/oauth/storm"
 )
 
 // An Error is a failure as the other side may see it. The cause is for the log alone.
@@ -86,11 +88,19 @@ func (s *Server) logError(r *http.Request, e *Error) {
 	case errors.Is(ctx.Err(), context.Canceled): // the client hung up: nobody's failure
 		s.log.DebugContext(ctx, "refused", args...)
 	case e.Status >= 500:
-		s.LogFailure(ctx, level, "refused", string(seal.LengthPrefixed(r.URL.Path, e.Code, failureClass(e.Err))), args...)
+		s.log.Failure(ctx, level, "refused", string(seal.LengthPrefixed(r.URL.Path, e.Code, storm.Class(e.Err))), args...)
 	default:
 		s.log.Log(ctx, level, "refused", args...)
 	}
 }
+
+// LogFailure logs a failure of the program around this server as [storm.Log.Failure] does.
+func (s *Server) LogFailure(ctx context.Context, level slog.Level, message, kind string, args ...any) {
+	s.log.Failure(ctx, level, message, kind, args...)
+}
+
+// LogLeftOut logs the failures that were left out so far. It is for the end, when no request is left.
+func (s *Server) LogLeftOut() { s.log.LeftOut(true) }
 
 // writeJSON writes v. Answers of an authorization server are not cached (RFC 6749 section 5.1), unless the caller says
 // so.

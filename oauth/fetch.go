@@ -19,6 +19,7 @@ import (
 
 	"code.dny.dev/ssrf"
 	"example.com/mcp-federated-login/oauth/origin"
+	"example.com/mcp-federated-login/oauth/places"
 	"golang.org/x/sync/singleflight"
 )
 
@@ -44,7 +45,7 @@ const (
 var (
 	// errNotFetched: what a client's address holds could not be learnt, which says nothing against the client.
 	errNotFetched = errors.New("cannot be fetched")
-	errTooMany    = fmt.Errorf("%w: %w", errNotFetched, errNoPlace)
+	errTooMany    = fmt.Errorf("%w: %w", errNotFetched, places.ErrNone)
 	// errWithdrawn is returned if the host answered that there is nothing at a client's address, or something that
 	// cannot be used. What was there before must not serve any more.
 	errWithdrawn = errors.New("is not there")
@@ -57,7 +58,7 @@ type fetcher struct {
 	client *http.Client
 	now    func() time.Time
 	once   singleflight.Group // one at a time for an address
-	places *places
+	places *places.Limit
 
 	mu     sync.Mutex         // guards copies
 	copies map[string]fetched // keyed by kind and address
@@ -81,7 +82,7 @@ func newFetcher(policy DocumentPolicy, now func() time.Time) *fetcher {
 	// and another when it is dialled.
 	dialer := &net.Dialer{Control: ssrf.New(allowed...).Safe}
 	return &fetcher{policy: policy, dialer: dialer, now: now, copies: map[string]fetched{},
-		places: newPlaces(maxPerHost, maxFetches, fetchPatience, now),
+		places: places.New(maxPerHost, maxFetches, fetchPatience, now),
 		client: &http.Client{
 			Timeout:       fetchTimeout,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -194,7 +195,7 @@ func (f *fetcher) drop(key string) {
 
 // fetch asks the address once, and says until when the answer is fresh.
 func (f *fetcher) fetch(u *url.URL, limit int64, known bool) ([]byte, time.Time, error) {
-	ctx, leave, err := f.places.take(context.Background(), origin.HostName(u.Hostname()), known)
+	ctx, leave, err := f.places.Take(context.Background(), origin.HostName(u.Hostname()), known)
 	if err != nil {
 		return nil, time.Time{}, errTooMany
 	}

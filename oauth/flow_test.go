@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"example.com/mcp-federated-login/oauth/seal"
+	"example.com/mcp-federated-login/oauth/storm"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -32,7 +33,7 @@ func newTestServer(t testing.TB, baseURL string) *Server {
 		flowCodecs: newCookieCodecs(ring, "flow", baseURL), flowCookiePrefix: flowCookiePrefix(base),
 		visitorCodecs: newCookieCodecs(ring, "session", baseURL), visitorCookie: cookieName(base, "session"),
 		cache: newSessionCache(0), streams: newStreams(), registration: true,
-		documents: newFetcher(DocumentsOff, time.Now), log: slog.New(slog.DiscardHandler),
+		documents: newFetcher(DocumentsOff, time.Now), log: storm.New(slog.New(slog.DiscardHandler), time.Now),
 		now: func() time.Time { return time.Unix(1_800_000_000, 0) }}
 }
 

@@ -3,14 +3,15 @@ package oauth
 import (
 	"context"
 	"errors"
-	"example.com/mcp-federated-login/oauth/origin"
-	"example.com/mcp-federated-login/oauth/seal"
-	"example.com/mcp-federated-login/oauth/store"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+
+	"example.com/mcp-federated-login/oauth/origin"
+	"example.com/mcp-federated-login/oauth/seal"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 var (

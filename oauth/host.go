@@ -2,10 +2,11 @@ package oauth
 
 import (
 	"cmp"
-	"example.com/mcp-federated-login/oauth/origin"
 	"net/http"
 	"slices"
 	"strings"
+
+	"example.com/mcp-federated-login/oauth/origin"
 )
 
 // CheckHost refuses requests that are not for the base URL's host with 421 (RFC 9110 section 15.5.20): a page whose

@@ -184,7 +184,7 @@ func (s *Server) judgeAgain(ctx context.Context, g *store.Grant, private *ecdh.P
 		if errors.Is(known, upstream.ErrUndecided) || now.Sub(u.UnknownSince) >= unknownGrace {
 			return fmt.Errorf("judging whether the person may still come in: %w", err)
 		}
-		s.LogFailure(ctx, slog.LevelWarn, "access not checked, because the provider does not answer", u.Provider,
+		s.log.Failure(ctx, slog.LevelWarn, "access not checked, because the provider does not answer", u.Provider,
 			"grant", g.ID, "since", u.UnknownSince, "cause", err)
 		return nil
 	case errors.Is(err, upstream.ErrBadAnswer):

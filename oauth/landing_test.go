@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"example.com/mcp-federated-login/oauth/storm"
 )
 
 var (
@@ -86,7 +88,7 @@ func TestLandingPageIsWhatABrowserSeesOnMCP(t *testing.T) {
 				t.Fatal(err)
 			}
 			s := &Server{baseURL: base, base: origin, resource: base + "/mcp", name: "My server",
-				pages: newPages("My server"), documents: newFetcher(DocumentsOn, time.Now), log: slog.New(slog.DiscardHandler)}
+				pages: newPages("My server"), documents: newFetcher(DocumentsOn, time.Now), log: storm.New(slog.New(slog.DiscardHandler), time.Now)}
 			get := func(h http.Handler, accept string) *httptest.ResponseRecorder {
 				w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, base+"/mcp", nil)
 				r.Header.Set("Accept", accept)

@@ -18,8 +18,10 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"example.com/mcp-federated-login/oauth/origin"
+	"example.com/mcp-federated-login/oauth/places"
 	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
+	"example.com/mcp-federated-login/oauth/storm"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -81,8 +83,7 @@ type Server struct {
 	redirectSchemes  []string
 	webhookSecret    string
 	development      bool
-	log              *slog.Logger
-	storm            *storm
+	log              *storm.Log
 	now              func() time.Time
 	flowCodecs       []securecookie.Codec
 	flowCookiePrefix string
@@ -91,8 +92,8 @@ type Server struct {
 	cache            *sessionCache
 	documents        *fetcher
 	streams          *streams
-	exchanges        *places  // of the sign-ins that are redeeming a code, by provider
-	finishing        sync.Map // of the flows that are at the provider: Hash to nothing
+	exchanges        *places.Limit // of the sign-ins that are redeeming a code, by provider
+	finishing        sync.Map      // of the flows that are at the provider: Hash to nothing
 	renewals         singleflight.Group
 	pages            *pages
 }
@@ -139,7 +140,6 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		redirectSchemes:  c.RedirectSchemes,
 		webhookSecret:    c.WebhookSecret,
 		development:      c.Development,
-		log:              slog.New(referenceHandler{c.Log.Handler()}),
 		now:              c.Now,
 		flowCodecs:       newCookieCodecs(ring, "flow", c.BaseURL),
 		flowCookiePrefix: flowCookiePrefix(base),
@@ -152,8 +152,9 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	s.exchanges = newPlaces(maxExchanges, maxExchanges*len(s.providers), exchangePatience, s.now)
-	s.documents, s.storm = newFetcher(c.Documents, s.now), newStorm(s.now)
+	s.exchanges = places.New(maxExchanges, maxExchanges*len(s.providers), exchangePatience, s.now)
+	s.documents = newFetcher(c.Documents, s.now)
+	s.log = storm.New(slog.New(referenceHandler{c.Log.Handler()}), s.now)
 	return s, s.checkKeysInUse(ctx)
 }
 

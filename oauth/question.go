@@ -4,9 +4,10 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
-	"example.com/mcp-federated-login/oauth/seal"
 	"net/url"
 	"slices"
+
+	"example.com/mcp-federated-login/oauth/seal"
 )
 
 // A question is what the consent page shows: the client's name, its redirect URI and the scopes. It is sealed from the

@@ -1,9 +1,10 @@
 package oauth
 
 import (
-	"example.com/mcp-federated-login/oauth/store"
 	"net/url"
 	"testing"
+
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 func TestSealedQuestionHoldsForItsServerAlone(t *testing.T) {

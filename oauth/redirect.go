@@ -3,13 +3,14 @@ package oauth
 import (
 	"cmp"
 	"errors"
-	"example.com/mcp-federated-login/oauth/origin"
-	"example.com/mcp-federated-login/oauth/store"
 	"html/template"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
+
+	"example.com/mcp-federated-login/oauth/origin"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 // maxRedirectURI is the longest redirect URI, in bytes.

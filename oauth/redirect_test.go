@@ -1,11 +1,12 @@
 package oauth
 
 import (
-	"example.com/mcp-federated-login/oauth/origin"
-	"example.com/mcp-federated-login/oauth/store"
 	"net/url"
 	"strings"
 	"testing"
+
+	"example.com/mcp-federated-login/oauth/origin"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 func TestRedirectURIsThatMayBeRegistered(t *testing.T) {

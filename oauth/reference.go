@@ -3,9 +3,10 @@ package oauth
 import (
 	"context"
 	"encoding/base32"
-	"example.com/mcp-federated-login/oauth/store"
 	"log/slog"
 	"net/http"
+
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 type referenceKey struct{}

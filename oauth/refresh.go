@@ -3,11 +3,12 @@ package oauth
 import (
 	"context"
 	"errors"
-	"example.com/mcp-federated-login/oauth/seal"
-	"example.com/mcp-federated-login/oauth/store"
 	"fmt"
 	"net/http"
 	"time"
+
+	"example.com/mcp-federated-login/oauth/seal"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 // refreshGrace is how long every spent refresh token still gets the grant's newest pair, from when it was first spent.

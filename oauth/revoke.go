@@ -3,11 +3,12 @@ package oauth
 import (
 	"context"
 	"errors"
-	"example.com/mcp-federated-login/oauth/seal"
-	"example.com/mcp-federated-login/oauth/store"
 	"fmt"
 	"net/http"
 	"strings"
+
+	"example.com/mcp-federated-login/oauth/seal"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 // handleRevoke handles POST /revoke (RFC 7009). Revoking a refresh token ends its grant, also when the token has been

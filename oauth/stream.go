@@ -181,7 +181,7 @@ func (s *Server) Watch(ctx context.Context) {
 }
 
 func (s *Server) watch(ctx context.Context) {
-	s.storm.flush(false)
+	s.log.LeftOut(false)
 	// All of it has one time-out: a store that hangs must not hold up the next round.
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()

@@ -2,11 +2,12 @@ package oauth
 
 import (
 	"errors"
-	"example.com/mcp-federated-login/oauth/store"
 	"net/http"
 	"net/http/httptest"
 	"sync"
 	"testing"
+
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 // subscribe opens a subscription of that user's, and returns how to end it.

@@ -5,13 +5,14 @@ import (
 	"context"
 	"crypto/subtle"
 	"errors"
-	"example.com/mcp-federated-login/oauth/seal"
-	"example.com/mcp-federated-login/oauth/store"
 	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
+
+	"example.com/mcp-federated-login/oauth/seal"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 // A tokenResponse is RFC 6749 section 5.1. The scope is always named, because what was granted may be less than, or

@@ -6,11 +6,12 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
-	"example.com/mcp-federated-login/oauth/seal"
-	"example.com/mcp-federated-login/oauth/store"
 	"log/slog"
 	"slices"
 	"strconv"
+
+	"example.com/mcp-federated-login/oauth/seal"
+	"example.com/mcp-federated-login/oauth/store"
 )
 
 // What is stored of a client by metadata document serves while its host cannot be asked, also after a restart. So it
@@ -37,7 +38,7 @@ func (s *Server) followDocument(ctx context.Context, stored *store.Client, lates
 	// Another instance may have been faster. After any other failure the next assertion tries again.
 	if err := s.store.SaveDocument(ctx, latest); err != nil && !errors.Is(err, store.ErrConflict) {
 		host := publisher(&latest)
-		s.LogFailure(ctx, slog.LevelWarn, "client's document not stored", host, "host", host, "cause", err)
+		s.log.Failure(ctx, slog.LevelWarn, "client's document not stored", host, "host", host, "cause", err)
 	}
 }
 

@@ -1,8 +1,8 @@
-package oauth
+// Package storm keeps an outage from filling the log.
+package storm
 
 import (
 	"context"
-	"example.com/mcp-federated-login/oauth/seal"
 	"log/slog"
 	"strings"
 	"sync"
@@ -77,23 +77,32 @@ func (s *storm) flush(all bool) {
 	}
 }
 
-// LogFailure logs a failure that can come with every request, as in an outage: at once, or, if one of this kind was
-// just logged, by the number left_out on a later line.
-func (s *Server) LogFailure(ctx context.Context, level slog.Level, message, kind string, args ...any) {
-	s.storm.add(string(seal.LengthPrefixed(message, kind)), func(leftOut int) {
+// A Log is a logger that an outage does not fill.
+type Log struct {
+	*slog.Logger
+	storm *storm
+}
+
+// New returns a Log that writes to log.
+func New(log *slog.Logger, now func() time.Time) *Log { return &Log{log, newStorm(now)} }
+
+// Failure logs a failure that can come with every request, as in an outage: at once, or, if one of this kind was just
+// logged, by the number left_out on a later line.
+func (l *Log) Failure(ctx context.Context, level slog.Level, message, kind string, args ...any) {
+	l.storm.add(message+"\x00"+kind, func(leftOut int) {
 		if leftOut > 0 {
 			args = append(args, "left_out", leftOut)
 		}
-		s.log.Log(ctx, level, message, args...)
+		l.Log(ctx, level, message, args...)
 	})
 }
 
-// LogLeftOut logs the failures that were left out so far. It is for the end, when no request is left.
-func (s *Server) LogLeftOut() { s.storm.flush(true) }
+// LeftOut logs the failures that were left out so far: of all kinds, or of those that have stopped.
+func (l *Log) LeftOut(all bool) { l.storm.flush(all) }
 
-// failureClass returns the beginning of what the log says of an error: what was attempted, in words of ours, or the
-// provider that failed. What follows can differ from one failure to the next.
-func failureClass(err error) string {
+// Class returns the beginning of what the log says of an error: what was attempted, in words of ours, or the provider
+// that failed. What follows can differ from one failure to the next.
+func Class(err error) string {
 	if err == nil {
 		return ""
 	}

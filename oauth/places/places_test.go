@@ -1,12 +1,8 @@
-package oauth
+package places
 
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
-	"net/http"
-	"strings"
 	"testing"
 	"time"
 )
@@ -47,11 +43,11 @@ func TestPlaces(t *testing.T) {
 			known, true, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			clock := testClock{t: time.Unix(1e9, 0)}
-			p := newPlaces(2, 3, patience, clock.now)
+			clock := stillClock{t: time.Unix(1e9, 0)}
+			p := New(2, 3, patience, clock.now)
 			var contexts []context.Context
 			for _, c := range tt.held {
-				ctx, leave, err := p.take(t.Context(), c.host, c.known)
+				ctx, leave, err := p.Take(t.Context(), c.host, c.known)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -59,12 +55,12 @@ func TestPlaces(t *testing.T) {
 				contexts = append(contexts, ctx)
 				p.held[len(p.held)-1].since = clock.t.Add(-c.age)
 			}
-			_, leave, err := p.take(t.Context(), tt.newcomer.host, tt.newcomer.known)
-			if tt.gets != (err == nil) || !tt.gets && !errors.Is(err, errNoPlace) {
+			_, leave, err := p.Take(t.Context(), tt.newcomer.host, tt.newcomer.known)
+			if tt.gets != (err == nil) || !tt.gets && !errors.Is(err, ErrNone) {
 				t.Fatalf("got %v, want a place: %t", err, tt.gets)
 			}
 			for i, ctx := range contexts {
-				if lost := errors.Is(context.Cause(ctx), errNoPlace); lost != (i == tt.loser) {
+				if lost := errors.Is(context.Cause(ctx), ErrNone); lost != (i == tt.loser) {
 					t.Errorf("number %d lost its place: %t", i, lost)
 				}
 			}
@@ -85,23 +81,23 @@ func TestPlaces(t *testing.T) {
 
 // TestWaitingForAPlace checks that whoever waits gets the place that is given back, and may give up.
 func TestWaitingForAPlace(t *testing.T) {
-	clock := testClock{t: time.Unix(1e9, 0)}
-	p := newPlaces(1, 1, time.Hour, clock.now)
-	_, leave, err := p.wait(t.Context(), "a", time.Hour)
+	clock := stillClock{t: time.Unix(1e9, 0)}
+	p := New(1, 1, time.Hour, clock.now)
+	_, leave, err := p.Wait(t.Context(), "a", time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, _, err := p.wait(gone, "a", time.Hour); !errors.Is(err, context.Canceled) {
+	if _, _, err := p.Wait(gone, "a", time.Hour); !errors.Is(err, context.Canceled) {
 		t.Errorf("who has gone: got %v", err)
 	}
-	if _, _, err := p.wait(t.Context(), "a", 0); !errors.Is(err, errNoPlace) {
+	if _, _, err := p.Wait(t.Context(), "a", 0); !errors.Is(err, ErrNone) {
 		t.Errorf("who waits no longer: got %v", err)
 	}
 	got := make(chan error)
 	go func() {
-		_, leave, err := p.wait(t.Context(), "a", time.Hour)
+		_, leave, err := p.Wait(t.Context(), "a", time.Hour)
 		if err == nil {
 			leave()
 		}
@@ -113,63 +109,6 @@ func TestWaitingForAPlace(t *testing.T) {
 	}
 }
 
-// TestStrangersDoNotKeepOthersFromAHost holds both places of a host with addresses that never answer.
-func TestStrangersDoNotKeepOthersFromAHost(t *testing.T) {
-	arrived := make(chan string)
-	h, f, now := newHost(t, func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, "/hang") {
-			arrived <- r.URL.Path
-			<-r.Context().Done()
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		io.WriteString(w, "good")
-	})
-	f.client.Timeout = 0 // they hang for as long as they may
-	type result struct {
-		path string
-		err  error
-	}
-	results, hanging := make(chan result), 0
-	hang := func() {
-		hanging++
-		path := fmt.Sprint("/hang", hanging)
-		go func() {
-			_, err := f.try(t, h.URL+path)
-			results <- result{path, err}
-		}()
-		<-arrived
-	}
-	loses := func(path string) {
-		t.Helper()
-		if r := <-results; r.path != path || !errors.Is(r.err, errTooMany) {
-			t.Errorf("%s lost its place (%v), want %s to", r.path, r.err, path)
-		}
-	}
-	fetch := func(path string, want error) {
-		t.Helper()
-		if got, err := f.try(t, h.URL+path); !errors.Is(err, want) || err == nil && got != "good" {
-			t.Errorf("%s: got %q, %v; want %v", path, got, err, want)
-		}
-	}
+type stillClock struct{ t time.Time }
 
-	fetch("/known", nil)
-	now.t = now.t.Add(maxFresh)
-	hang()
-	hang()
-	fetch("/new", errTooMany)
-	asked := h.hits.Load()
-	fetch("/known", nil)
-	if n := h.hits.Load() - asked; n != 1 {
-		t.Errorf("the known one was fetched %d times, want once: not its old copy", n)
-	}
-	loses("/hang1")
-	fetch("/new", nil) // in the place of the first
-	hang()
-	fetch("/newer", errTooMany)
-	now.t = now.t.Add(fetchPatience)
-	fetch("/newer", nil)
-	loses("/hang2")
-	h.CloseClientConnections()
-	<-results
-}
+func (c *stillClock) now() time.Time { return c.t }

@@ -1,4 +1,5 @@
-package oauth
+// Package places limits how many calls to others run at once, in a way that strangers cannot use to shut everybody out.
+package places
 
 import (
 	"context"
@@ -13,11 +14,11 @@ import (
 // slowly. Therefore whoever has held a place for long without going on loses it to a newcomer, the oldest first; and to
 // one who is known it does at once.
 
-// errNoPlace is returned if all places are taken, and is why the call of whoever loses a place ends.
-var errNoPlace = errors.New("too many at once")
+// ErrNone is returned if all Limit are taken, and is why the call of whoever loses a place ends.
+var ErrNone = errors.New("too many at once")
 
-// places limits how many calls run at once.
-type places struct {
+// A Limit is how many calls run at once.
+type Limit struct {
 	perHost, total int
 	patience       time.Duration // how long nobody can take a place from a stranger but those who are known
 	now            func() time.Time
@@ -35,22 +36,22 @@ type place struct {
 	lose  context.CancelCauseFunc
 }
 
-func newPlaces(perHost, total int, patience time.Duration, now func() time.Time) *places {
-	return &places{perHost: perHost, total: total, patience: patience, now: now, freed: make(chan struct{})}
+func New(perHost, total int, patience time.Duration, now func() time.Time) *Limit {
+	return &Limit{perHost: perHost, total: total, patience: patience, now: now, freed: make(chan struct{})}
 }
 
-// take takes a place for a call to the host. The call has to run in the context that it returns, which ends with the
-// place, and to call leave, which may be called twice. It returns [errNoPlace] if there is none.
-func (p *places) take(ctx context.Context, host string, known bool) (_ context.Context, leave func(), err error) {
+// Take takes a place for a call to the host. The call has to run in the context that it returns, which ends with the
+// place, and to call leave, which may be called twice. It returns [ErrNone] if there is none.
+func (p *Limit) Take(ctx context.Context, host string, known bool) (_ context.Context, leave func(), err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if rivals := p.rivals(host); rivals != nil {
 		i := slices.IndexFunc(rivals, func(h *place) bool { return p.mustYield(h, known) })
 		if i < 0 {
-			return nil, nil, errNoPlace
+			return nil, nil, ErrNone
 		}
 		loser := rivals[i]
-		loser.lose(errNoPlace)
+		loser.lose(ErrNone)
 		p.remove(loser)
 	}
 	mine := &place{host: host, known: known, since: p.now()}
@@ -60,7 +61,7 @@ func (p *places) take(ctx context.Context, host string, known bool) (_ context.C
 }
 
 // rivals returns those who stand in the way of a newcomer, or nil if there is room.
-func (p *places) rivals(host string) (same []*place) {
+func (p *Limit) rivals(host string) (same []*place) {
 	for _, h := range p.held {
 		if h.host == host {
 			same = append(same, h)
@@ -76,14 +77,14 @@ func (p *places) rivals(host string) (same []*place) {
 }
 
 // mustYield reports whether a newcomer may take the place.
-func (p *places) mustYield(h *place, toKnown bool) bool {
+func (p *Limit) mustYield(h *place, toKnown bool) bool {
 	if h.known != toKnown {
 		return toKnown
 	}
 	return p.now().Sub(h.since) >= p.patience
 }
 
-func (p *places) leave(mine *place) {
+func (p *Limit) leave(mine *place) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	mine.lose(nil)
@@ -93,7 +94,7 @@ func (p *places) leave(mine *place) {
 	}
 }
 
-func (p *places) remove(which *place) bool {
+func (p *Limit) remove(which *place) bool {
 	i := slices.Index(p.held, which)
 	if i >= 0 {
 		p.held = slices.Delete(p.held, i, i+1)
@@ -101,21 +102,21 @@ func (p *places) remove(which *place) bool {
 	return i >= 0
 }
 
-// wait takes a place as soon as there is one, but waits no longer than that.
-func (p *places) wait(ctx context.Context, host string, most time.Duration) (context.Context, func(), error) {
+// Wait takes a place as soon as there is one, but waits no longer than that.
+func (p *Limit) Wait(ctx context.Context, host string, most time.Duration) (context.Context, func(), error) {
 	deadline := time.After(most)
 	for {
 		p.mu.Lock()
 		freed := p.freed
 		p.mu.Unlock()
-		if mine, leave, err := p.take(ctx, host, false); err == nil {
+		if mine, leave, err := p.Take(ctx, host, false); err == nil {
 			return mine, leave, nil
 		}
 		select {
 		case <-freed:
 		case <-time.After(p.patience / 4): // somebody's patience may be over
 		case <-deadline:
-			return nil, nil, errNoPlace
+			return nil, nil, ErrNone
 		case <-ctx.Done():
 			return nil, nil, ctx.Err()
 		}

@@ -1,4 +1,4 @@
-package oauth
+package storm
 
 import (
 	"sync"
@@ -97,3 +97,7 @@ func TestStormOfManyAtOnce(t *testing.T) {
 		t.Errorf("got %v, want two lines that stand for 500 failures", l.lines)
 	}
 }
+
+type testClock struct{ t time.Time }
+
+func (c *testClock) now() time.Time { return c.t }
