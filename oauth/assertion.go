@@ -72,24 +72,24 @@ func readAssertion(form url.Values) (*assertion, error) {
 
 // checkAssertion returns why an assertion at that path does not authenticate the client. What costs nothing is checked
 // first, so that only assertions that look good make us fetch keys.
-func (s *Server) checkAssertion(ctx context.Context, client *store.Client, a *assertion, path string) error {
-	if err := s.checkClaims(a.claims, client.ID, path); err != nil {
+func (reg *Registry) checkAssertion(ctx context.Context, client *store.Client, a *assertion, path string) error {
+	if err := reg.checkClaims(a.claims, client.ID, path); err != nil {
 		return err
 	}
-	return s.checkSignature(ctx, client, a)
+	return reg.checkSignature(ctx, client, a)
 }
 
 // useUp makes sure that the requester's assertion was not used before, and is not used again. It is called last, right
 // before something is done with a code or token of the requester's: a request that fails on anything else can be sent
 // again as it was, and who has no grant writes nothing.
-func (s *Server) useUp(ctx context.Context, r *requester) error {
+func (reg *Registry) useUp(ctx context.Context, r *requester) error {
 	if r.assertion == nil {
 		return nil
 	}
 	claims := r.assertion.claims
 	// Another instance's clock may be behind, hence twice.
 	until := claims.Expiry.Time().Add(2 * assertionLeeway)
-	err := s.store.UseAssertion(ctx, store.HashOf(string(seal.LengthPrefixed(r.ID, claims.ID))), until)
+	err := reg.store.UseAssertion(ctx, store.HashOf(string(seal.LengthPrefixed(r.ID, claims.ID))), until)
 	if errors.Is(err, store.ErrConflict) {
 		return badAssertion("was used before: each needs a jti of its own")
 	}
@@ -102,10 +102,10 @@ func (s *Server) useUp(ctx context.Context, r *requester) error {
 
 // checkClaims checks what RFC 7523 section 3 demands of the claims. It wants a jti besides, and no other server in aud:
 // that one could use the assertion here.
-func (s *Server) checkClaims(c jwt.Claims, clientID, path string) error {
-	ours := []string{s.baseURL, s.baseURL + "/", s.baseURL + "/token", s.baseURL + path}
+func (reg *Registry) checkClaims(c jwt.Claims, clientID, path string) error {
+	ours := []string{reg.baseURL, reg.baseURL + "/", reg.baseURL + "/token", reg.baseURL + path}
 	foreign := func(audience string) bool { return !slices.Contains(ours, audience) }
-	switch now := s.now(); {
+	switch now := reg.now(); {
 	case c.Issuer != clientID || c.Subject != clientID:
 		return badAssertion("must have the client_id for iss and sub")
 	case len(c.Audience) == 0 || slices.ContainsFunc(c.Audience, foreign):
@@ -124,15 +124,15 @@ func (s *Server) checkClaims(c jwt.Claims, clientID, path string) error {
 
 // checkSignature checks the signature by the client's keys as they are now or, if these cannot be fetched, as they were
 // last. If they cannot be fetched and none that we know fits, we cannot say that the client is wrong.
-func (s *Server) checkSignature(ctx context.Context, client *store.Client, a *assertion) error {
+func (reg *Registry) checkSignature(ctx context.Context, client *store.Client, a *assertion) error {
 	forged := badAssertion("is not signed with a key of the client's")
-	began := s.now()
+	began := reg.now()
 	var err error
 	// The second time for a key that is newer than our copies, or has moved.
 	for _, after := range []time.Time{{}, began.Add(-keysAge)} {
 		var keys []byte
 		var at time.Time
-		keys, at, err = s.currentKeys(ctx, client, after)
+		keys, at, err = reg.currentKeys(ctx, client, after)
 		switch named, signed := a.signedBy(keys); {
 		case signed:
 			return nil

@@ -52,7 +52,7 @@ func (s *clientStore) UseAssertion(_ context.Context, assertion store.Hash, _ ti
 }
 
 // newKeyedServer returns a server whose store has one client, with an RSA and an EC key.
-func newKeyedServer(t testing.TB) (*Server, *clientStore, *rsa.PrivateKey, *ecdsa.PrivateKey) {
+func newKeyedServer(t testing.TB) (*Registry, *clientStore, *rsa.PrivateKey, *ecdsa.PrivateKey) {
 	t.Helper()
 	rs, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
@@ -73,21 +73,19 @@ func newKeyedServer(t testing.TB) (*Server, *clientStore, *rsa.PrivateKey, *ecds
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newTestServer(t, "https://mcp.example")
-	store := &clientStore{client: store.Client{ID: id, Document: document, Keys: snapshot}, used: map[store.Hash]bool{}}
-	s.store = store
-	return s, store, rs, es
+	kept := &clientStore{client: store.Client{ID: id, Document: document, Keys: snapshot}, used: map[store.Hash]bool{}}
+	return newTestRegistry(t, "https://mcp.example", kept), kept, rs, es
 }
 
 // assert returns a good assertion of the client's.
-func assert(t testing.TB, s *Server, clientID string, algorithm jose.SignatureAlgorithm, key any) string {
+func assert(t testing.TB, reg *Registry, clientID string, algorithm jose.SignatureAlgorithm, key any) string {
 	t.Helper()
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: algorithm, Key: key}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	raw, err := jwt.Signed(signer).Claims(jwt.Claims{Issuer: clientID, Subject: clientID,
-		Audience: jwt.Audience{s.baseURL}, Expiry: jwt.NewNumericDate(s.now().Add(time.Minute)), ID: rand.Text()}).Serialize()
+		Audience: jwt.Audience{reg.baseURL}, Expiry: jwt.NewNumericDate(reg.now().Add(time.Minute)), ID: rand.Text()}).Serialize()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,29 +93,29 @@ func assert(t testing.TB, s *Server, clientID string, algorithm jose.SignatureAl
 }
 
 // authenticateBy presents an assertion at /token, and uses it up.
-func authenticateBy(s *Server, assertion string) (*requester, error) {
+func authenticateBy(reg *Registry, assertion string) (*requester, error) {
 	r := httptest.NewRequest(http.MethodPost, "/token", nil)
-	by, err := s.authenticateClient(httptest.NewRecorder(), r,
+	by, err := reg.authenticateClient(httptest.NewRecorder(), r,
 		url.Values{"client_assertion_type": {assertionType}, "client_assertion": {assertion}})
 	if err == nil {
-		err = s.useUp(r.Context(), by)
+		err = reg.useUp(r.Context(), by)
 	}
 	return by, err
 }
 
 // Trouble of ours is never the client's fault, and leaves the assertion as it was.
 func TestAssertionWhileTheStoreIsDown(t *testing.T) {
-	s, store, rs, _ := newKeyedServer(t)
-	raw := assert(t, s, store.client.ID, jose.RS256, rs)
-	store.down = true
-	if _, err := authenticateBy(s, raw); asError(err).Status != http.StatusServiceUnavailable {
+	reg, kept, rs, _ := newKeyedServer(t)
+	raw := assert(t, reg, kept.client.ID, jose.RS256, rs)
+	kept.down = true
+	if _, err := authenticateBy(reg, raw); asError(err).Status != http.StatusServiceUnavailable {
 		t.Errorf("got %v, want 503", err)
 	}
-	store.down = false
-	if _, err := authenticateBy(s, raw); err != nil {
+	kept.down = false
+	if _, err := authenticateBy(reg, raw); err != nil {
 		t.Errorf("the same one when the store is back: %v", err)
 	}
-	if _, err := authenticateBy(s, raw); asError(err).Code != "invalid_client" {
+	if _, err := authenticateBy(reg, raw); asError(err).Code != "invalid_client" {
 		t.Errorf("the same one again: got %v, want invalid_client", err)
 	}
 }
@@ -126,9 +124,9 @@ func TestAssertionWhileTheStoreIsDown(t *testing.T) {
 // RSA or the EC key (1, 2), header and claims are what it signs, and tamper changes the signature's bytes; without, the
 // three are what is sent.
 func FuzzClientAssertion(f *testing.F) {
-	s, store, rs, es := newKeyedServer(f)
-	good := fmt.Sprintf(`{"iss":%q,"sub":%q,"aud":[%q],"jti":"1","exp":%d}`, store.client.ID, store.client.ID, s.baseURL,
-		s.now().Unix()+60)
+	reg, kept, rs, es := newKeyedServer(f)
+	good := fmt.Sprintf(`{"iss":%q,"sub":%q,"aud":[%q],"jti":"1","exp":%d}`, kept.client.ID, kept.client.ID, reg.baseURL,
+		reg.now().Unix()+60)
 	f.Add(byte(1), `{"alg":"RS256"}`, good, "")
 	f.Add(byte(2), `{"alg":"ES256","typ":"JWT","jwk":{}}`, good, "")
 	f.Add(byte(2), `{"alg":"RS256","crit":["b64"],"b64":false}`, good, "x")
@@ -142,13 +140,13 @@ func FuzzClientAssertion(f *testing.F) {
 			signature = encode(xor(sign(t, key, rs, es, digest[:]), tamper))
 		}
 		raw := signed + "." + signature
-		clear(store.used)
-		client, err := authenticateBy(s, raw)
+		clear(kept.used)
+		client, err := authenticateBy(reg, raw)
 		if err != nil {
 			if e := asError(err); e.Code != "invalid_client" {
 				t.Fatalf("%q: got %v, want invalid_client", raw, err)
 			}
-			if len(store.used) > 0 {
+			if len(kept.used) > 0 {
 				t.Fatalf("%q: refused, and consumed all the same", raw)
 			}
 			if key == 1 && header == `{"alg":"RS256"}` && claims == good && strings.Trim(tamper, "\x00") == "" {
@@ -156,8 +154,8 @@ func FuzzClientAssertion(f *testing.F) {
 			}
 			return
 		}
-		if client.ID != store.client.ID || len(store.used) != 1 {
-			t.Fatalf("%q: %d consumed, got client %s", raw, len(store.used), client.ID)
+		if client.ID != kept.client.ID || len(kept.used) != 1 {
+			t.Fatalf("%q: %d consumed, got client %s", raw, len(kept.used), client.ID)
 		}
 		i := strings.LastIndex(raw, ".")
 		digest := sha256.Sum256([]byte(raw[:i]))
@@ -188,11 +186,11 @@ func sign(t *testing.T, key byte, rs *rsa.PrivateKey, es *ecdsa.PrivateKey, dige
 		}
 		return signature
 	}
-	r, s, err := ecdsa.Sign(rand.Reader, es, digest)
+	r, reg, err := ecdsa.Sign(rand.Reader, es, digest)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)
+	return append(r.FillBytes(make([]byte, 32)), reg.FillBytes(make([]byte, 32))...)
 }
 
 func verifiesRSA(key *rsa.PrivateKey, digest, signature []byte) bool {

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -52,7 +53,7 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, req *authReq
 		ClientName:   req.Name,
 		Question:     req.question,
 		Seal:         s.sealQuestion(req.question),
-		Known:        s.clients[req.client.ID] != nil,
+		Known:        s.clients.Preregistered(req.client),
 		Publisher:    publisher(req.client),
 		RedirectHost: req.redirect.place(),
 		RedirectURI:  req.redirect.uri.String(),
@@ -98,7 +99,7 @@ func (s *Server) parseAuthorize(ctx context.Context, raw string, asked *question
 	if len(q["client_id"]) != 1 || len(q["redirect_uri"]) > 1 {
 		return nil, invalidRequest("There must be one client_id and at most one redirect_uri.")
 	}
-	client, err := s.clientForSignIn(ctx, q.Get("client_id"))
+	client, err := s.clients.ForSignIn(ctx, q.Get("client_id"))
 	if errors.Is(err, errUnknownClient) {
 		return nil, &Error{Code: "invalid_client", Description: "This server does not know the application.",
 			Status: http.StatusBadRequest, Err: err}
@@ -106,13 +107,12 @@ func (s *Server) parseAuthorize(ctx context.Context, raw string, asked *question
 	if err != nil {
 		return nil, err
 	}
-	if err := s.checkBlocked(ctx, client); err != nil {
-		return nil, err
+	var to redirect
+	if requested := q.Get("redirect_uri"); asked == nil {
+		to, err = s.clients.Redirect(client, requested)
+	} else {
+		to, err = s.clients.AskedRedirect(ctx, cmp.Or(requested, asked.Redirect))
 	}
-	if selfRegistered(client) && !s.registration {
-		return nil, errRegistrationOff
-	}
-	to, err := s.redirectFor(ctx, client, asked, q.Get("redirect_uri"))
 	if err != nil {
 		return nil, err
 	}
@@ -127,32 +127,6 @@ func (s *Server) parseAuthorize(ctx context.Context, raw string, asked *question
 		}
 	}
 	return req, s.parseGrantRequest(req, q)
-}
-
-// redirectFor returns where the answer to a request goes: where the person was told that it goes, if they have been
-// asked; else to the redirect_uri of the request, which must be the client's.
-func (s *Server) redirectFor(ctx context.Context, client *store.Client, asked *question, requested string) (redirect, error) {
-	var to redirect
-	var err error
-	if asked == nil {
-		to, err = redirectTo(client, requested, s.redirectSchemes)
-	} else {
-		to, err = asked.redirect(requested, s.redirectSchemes)
-	}
-	switch {
-	case errors.Is(err, errRedirectScheme):
-		err = &Error{Code: "invalid_request", Status: http.StatusBadRequest, Err: err,
-			Description: "This server does not open applications by the scheme of that address."}
-	case errors.Is(err, errNotCallback):
-		err = &Error{Code: "invalid_request", Status: http.StatusBadRequest, Err: err,
-			Description: "The address to return to is not a callback: it would make an editor do something else."}
-	case err != nil:
-		err = &Error{Code: "invalid_request", Status: http.StatusBadRequest, Err: err,
-			Description: "The address to return to is not one that the application registered."}
-	case asked != nil: // the client may no longer name the host that the operator has blocked since
-		err = s.checkBlocked(ctx, &store.Client{RedirectURIs: []string{to.uri.String()}})
-	}
-	return to, err
 }
 
 // parseGrantRequest validates the parameters that say what the client wants.
@@ -265,7 +239,7 @@ const operatorsClientID = "Ask the people who run this server for a client ID, a
 
 // unknownClientSteps say what to do about a client_id that is not known.
 func (s *Server) unknownClientSteps() []string {
-	if !s.registration {
+	if !s.clients.SelfRegistration() {
 		return []string{operatorsClientID}
 	}
 	return registerAgainSteps

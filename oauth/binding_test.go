@@ -55,9 +55,9 @@ func (v *vault) open(secrets ...[]byte) error {
 	}
 	v.Server, err = oauth.New(v.t.Context(), oauth.Config{
 		BaseURL: "https://mcp.example", Name: "Test", Secrets: secrets, Store: kept, Rules: rules,
-		Providers: []*upstream.Provider{github},
-		Scopes:    []oauth.Scope{{Name: "account:read", Sentence: "See who you are", AtSignIn: true}},
-		AccessTTL: time.Hour, RefreshTTL: 90 * 24 * time.Hour,
+		Providers:    []*upstream.Provider{github},
+		Scopes:       []oauth.Scope{{Name: "account:read", Sentence: "See who you are", AtSignIn: true}},
+		Registration: true, AccessTTL: time.Hour, RefreshTTL: 90 * 24 * time.Hour,
 		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return v.now },
 	})
 	return err

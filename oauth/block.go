@@ -24,15 +24,23 @@ var errBlocked = &Error{Code: "access_denied", Status: http.StatusForbidden,
 	Description: "The operator of this server has blocked the client."}
 
 // checkBlocked returns [errBlocked] if the client is blocked.
-func (s *Server) checkBlocked(ctx context.Context, client *store.Client) error {
-	blocks, err := s.store.Blocks(ctx)
+func (reg *Registry) checkBlocked(ctx context.Context, client *store.Client) error {
+	blocks, err := reg.blocks(ctx)
 	if err != nil {
-		return fmt.Errorf("looking up blocks: %w", err)
+		return err
 	}
 	if BlockedBy(client, blocks) {
 		return errBlocked
 	}
 	return nil
+}
+
+func (reg *Registry) blocks(ctx context.Context) ([]string, error) {
+	blocks, err := reg.store.Blocks(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("looking up blocks: %w", err)
+	}
+	return blocks, nil
 }
 
 // ShortID is a short name for the client, unlike its client_id made for people to copy.

@@ -178,7 +178,7 @@ func (s *Server) bind(ctx context.Context, f *flow, p *upstream.Provider, req *a
 		return "", errNoScope
 	}
 	if req.client.Document != nil {
-		s.keepDocument(ctx, req.client)
+		s.clients.keepDocument(ctx, req.client)
 	}
 	now, seed, code := s.now(), seal.NewSecret(), seal.NewSecret()
 	in := store.SignIn{

@@ -46,18 +46,19 @@ var registrations = seal.NewPacker(`client_secret_basicclient_secret_post/oauth/
 	`{"n":"","a":"","r":["http://127.0.0.1:/callback","http://localhost:/callback","https://"],"t":17,"x":"`)
 
 // issueClientID returns the client_id of a registration.
-func (s *Server) issueClientID(c *store.Client) (string, error) {
-	reg := registration{Name: c.Name, RedirectURIs: c.RedirectURIs, IssuedAt: c.IssuedAt.Unix(), Nonce: make([]byte, 8)}
+func (reg *Registry) issueClientID(c *store.Client) (string, error) {
+	carried := registration{Name: c.Name, RedirectURIs: c.RedirectURIs, IssuedAt: c.IssuedAt.Unix(),
+		Nonce: make([]byte, 8)}
 	if c.AuthMethod != authNone {
-		reg.AuthMethod = c.AuthMethod
+		carried.AuthMethod = c.AuthMethod
 	}
-	rand.Read(reg.Nonce)
-	plain, err := json.Marshal(reg)
+	rand.Read(carried.Nonce)
+	plain, err := json.Marshal(carried)
 	if err != nil {
 		return "", err
 	}
 	packed := registrations.Pack(plain)
-	id := base64.RawURLEncoding.EncodeToString(append(packed, s.clientMAC(s.ring.Newest(), packed)...))
+	id := base64.RawURLEncoding.EncodeToString(append(packed, reg.clientMAC(reg.ring.Newest(), packed)...))
 	if len(clientIDPrefix+id) > maxClientID {
 		return "", &Error{Code: "invalid_client_metadata", Status: http.StatusBadRequest,
 			Description: "The name and redirect URIs are too long together. Register fewer or shorter ones."}
@@ -71,12 +72,12 @@ func selfRegistered(c *store.Client) bool { return strings.HasPrefix(c.ID, clien
 
 // takenOut reports whether the operator has taken the client out of CLIENTS: its client_id can come from nowhere else.
 // One that was pinned there by the address of its document goes on by that document.
-func (s *Server) takenOut(c *store.Client) bool {
-	return s.clients[c.ID] == nil && !selfRegistered(c) && !namesDocument(c.ID)
+func (reg *Registry) takenOut(c *store.Client) bool {
+	return reg.known[c.ID] == nil && !selfRegistered(c) && !namesDocument(c.ID)
 }
 
-func (s *Server) clientMAC(k seal.Key, registration []byte) []byte {
-	h := hmac.New(sha256.New, k.Derive("client id", s.baseURL))
+func (reg *Registry) clientMAC(k seal.Key, registration []byte) []byte {
+	h := hmac.New(sha256.New, k.Derive("client id", reg.baseURL))
 	h.Write(registration)
 	return h.Sum(nil)
 }
@@ -88,32 +89,23 @@ func clientSecret(k seal.Key, clientID string) string {
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
 }
 
-// clientForSignIn returns the client with that client_id that asks for a sign-in, as it describes itself now.
-// It returns [errUnknownClient] if there is none.
-func (s *Server) clientForSignIn(ctx context.Context, id string) (*store.Client, error) {
-	if namesDocument(id) && s.clients[id] == nil { // else its document is not asked for
-		return s.clientByDocument(ctx, id)
-	}
-	return s.client(ctx, id)
-}
-
 // client returns the client with that client_id: one that the operator registered; else as it was when it signed
 // somebody in, from the client_id itself; or, if it is the address of a document, or the secret that signed it is gone,
 // from the store, which remembers every client that had a grant. It returns [errUnknownClient] if there is none.
-func (s *Server) client(ctx context.Context, id string) (*store.Client, error) {
-	if c := s.clients[id]; c != nil {
+func (reg *Registry) client(ctx context.Context, id string) (*store.Client, error) {
+	if c := reg.known[id]; c != nil {
 		return c, nil
 	}
 	if namesDocument(id) {
-		return s.storedDocument(ctx, id)
+		return reg.storedDocument(ctx, id)
 	}
 	if !strings.HasPrefix(id, clientIDPrefix) || len(id) > maxClientID {
 		return nil, errUnknownClient
 	}
-	if c, err := s.readClientID(id); !errors.Is(err, errUnknownClient) {
+	if c, err := reg.readClientID(id); !errors.Is(err, errUnknownClient) {
 		return c, err
 	}
-	c, err := s.store.Client(ctx, store.HashOf(id))
+	c, err := reg.store.Client(ctx, store.HashOf(id))
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, errUnknownClient
 	}
@@ -124,15 +116,15 @@ func (s *Server) client(ctx context.Context, id string) (*store.Client, error) {
 }
 
 // readClientID is the inverse of issueClientID. The MAC is checked before anything is decompressed.
-func (s *Server) readClientID(id string) (*store.Client, error) {
+func (reg *Registry) readClientID(id string) (*store.Client, error) {
 	raw, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(id, clientIDPrefix))
 	// The decoder overlooks line breaks and stray bits. Each client has one client_id, spelt one way.
 	if err != nil || clientIDPrefix+base64.RawURLEncoding.EncodeToString(raw) != id || len(raw) <= sha256.Size {
 		return nil, errUnknownClient
 	}
 	packed, mac := raw[:len(raw)-sha256.Size], raw[len(raw)-sha256.Size:]
-	for _, k := range s.ring {
-		if hmac.Equal(mac, s.clientMAC(k, packed)) {
+	for _, k := range reg.ring {
+		if hmac.Equal(mac, reg.clientMAC(k, packed)) {
 			return unpackClient(k, id, packed)
 		}
 	}

@@ -57,7 +57,7 @@ func (s *Server) redeem(ctx context.Context, client *requester, form url.Values)
 	now := s.now()
 	if !c.RedeemedAt.IsZero() {
 		if now.Sub(c.RedeemedAt) > replayGrace {
-			if err := s.useUp(ctx, client); err != nil {
+			if err := s.clients.useUp(ctx, client); err != nil {
 				return nil, err
 			}
 			if err := s.endGrant(ctx, g, "code redeemed twice"); err != nil {
@@ -81,7 +81,7 @@ func (s *Server) redeem(ctx context.Context, client *requester, form url.Values)
 		s.log.WarnContext(ctx, "code refused", "grant", g.ID, "cause", err)
 		return nil, errInvalidCode
 	}
-	if err := s.useUp(ctx, client); err != nil {
+	if err := s.clients.useUp(ctx, client); err != nil {
 		return nil, err
 	}
 	pair := s.ring.NewPair(g, seed, 1, now.Add(s.accessTTL), now.Add(s.refreshTTL))

@@ -177,13 +177,13 @@ func parseKeySet(raw []byte) (*jose.JSONWebKeySet, error) {
 // fetchDocument returns the client as its document describes it, and when the document was fetched: after that time, or
 // before if it cannot be fetched now. The error is [errNotFetched] if there is no copy of it. A client is known if it
 // has signed somebody in.
-func (s *Server) fetchDocument(ctx context.Context, id string, after time.Time, known bool) (*store.Client, fetched, error) {
-	policy := s.documents.policy
+func (reg *Registry) fetchDocument(ctx context.Context, id string, after time.Time, known bool) (*store.Client, fetched, error) {
+	policy := reg.documents.policy
 	u, err := policy.parseDocumentURL(id)
 	if err != nil {
 		return nil, fetched{}, err
 	}
-	found, err := s.documents.get(ctx, documentKind, u, after, known, func(raw []byte) error {
+	found, err := reg.documents.get(ctx, documentKind, u, after, known, func(raw []byte) error {
 		_, err := policy.parseDocument(id, raw)
 		return err
 	})
@@ -195,25 +195,18 @@ func (s *Server) fetchDocument(ctx context.Context, id string, after time.Time, 
 }
 
 // clientByDocument returns the client that its document describes now, or, if that cannot be fetched, described last.
-func (s *Server) clientByDocument(ctx context.Context, id string) (*store.Client, error) {
-	if s.documents.policy == DocumentsOff {
-		return nil, errUnknownClient
-	}
-	// The operator may have blocked whoever publishes it: then it is not even fetched.
-	if err := s.checkBlocked(ctx, &store.Client{ID: id}); err != nil {
-		return nil, err
-	}
-	c, found, err := s.fetchDocument(ctx, id, time.Time{}, false)
+func (reg *Registry) clientByDocument(ctx context.Context, id string) (*store.Client, error) {
+	c, found, err := reg.fetchDocument(ctx, id, time.Time{}, false)
 	if errors.Is(err, errNotFetched) {
-		stored, storeErr := s.storedDocument(ctx, id)
+		stored, storeErr := reg.storedDocument(ctx, id)
 		if storeErr == nil && errors.Is(err, errTooMany) { // strangers may be in its way
-			c, found, err = s.fetchDocument(ctx, id, time.Time{}, true)
+			c, found, err = reg.fetchDocument(ctx, id, time.Time{}, true)
 		}
 		if err != nil {
 			host := publisher(&store.Client{ID: id})
-			s.log.Failure(ctx, slog.LevelInfo, "metadata document not fetched", host, "host", host, "cause", err)
+			reg.log.Failure(ctx, slog.LevelInfo, "metadata document not fetched", host, "host", host, "cause", err)
 		}
-		if errors.Is(err, errNotFetched) && storeErr == nil && s.servesStored(stored) {
+		if errors.Is(err, errNotFetched) && storeErr == nil && reg.servesStored(stored) {
 			return stored, nil
 		}
 	}
@@ -225,8 +218,8 @@ func (s *Server) clientByDocument(ctx context.Context, id string) (*store.Client
 }
 
 // storedDocument returns the client as its document described it at the newest sign-in: what /token goes by.
-func (s *Server) storedDocument(ctx context.Context, id string) (*store.Client, error) {
-	row, err := s.store.Client(ctx, store.HashOf(id))
+func (reg *Registry) storedDocument(ctx context.Context, id string) (*store.Client, error) {
+	row, err := reg.store.Client(ctx, store.HashOf(id))
 	if errors.Is(err, store.ErrNotFound) || err == nil && row.Document == nil {
 		return nil, errUnknownClient
 	}
@@ -244,33 +237,33 @@ func (s *Server) storedDocument(ctx context.Context, id string) (*store.Client, 
 
 // keepDocument completes a client with what is stored of it: its keys as they are now, for the time when they cannot be
 // fetched, and the proof that what is stored comes from here.
-func (s *Server) keepDocument(ctx context.Context, c *store.Client) {
+func (reg *Registry) keepDocument(ctx context.Context, c *store.Client) {
 	if c.KeysURI != "" {
-		keys, err := s.keySet(ctx, c.KeysURI, time.Time{})
+		keys, err := reg.keySet(ctx, c.KeysURI, time.Time{})
 		if err == nil {
 			c.Keys, c.IssuedAt = keys.body, earlier(c.IssuedAt, keys.at)
 		} else if errors.Is(err, errWithdrawn) {
 			c.Keys = noKeys
-		} else if stored, storeErr := s.storedDocument(ctx, c.ID); storeErr == nil && stored.KeysURI == c.KeysURI &&
-			s.proven(stored) {
+		} else if stored, storeErr := reg.storedDocument(ctx, c.ID); storeErr == nil && stored.KeysURI == c.KeysURI &&
+			reg.proven(stored) {
 			c.Keys, c.IssuedAt = stored.Keys, stored.IssuedAt // other grants may live by them
 		}
 		if err != nil {
 			host := publisher(c)
-			s.log.Failure(ctx, slog.LevelWarn, "client's keys not fetched", host, "host", host, "cause", err)
+			reg.log.Failure(ctx, slog.LevelWarn, "client's keys not fetched", host, "host", host, "cause", err)
 		}
 	}
-	c.Proof = s.documentProof(s.ring.Newest(), c)
+	c.Proof = reg.documentProof(reg.ring.Newest(), c)
 }
 
 // keySet returns the key set at an address as it was after that time.
-func (s *Server) keySet(ctx context.Context, address string, after time.Time) (fetched, error) {
-	u, err := s.documents.policy.parseDocumentURL(address)
+func (reg *Registry) keySet(ctx context.Context, address string, after time.Time) (fetched, error) {
+	u, err := reg.documents.policy.parseDocumentURL(address)
 	if err != nil {
 		return fetched{}, err
 	}
 	// It is asked for by a client whose document is good, when somebody has signed in with it.
-	return s.documents.get(ctx, keySetKind, u, after, true, func(raw []byte) error {
+	return reg.documents.get(ctx, keySetKind, u, after, true, func(raw []byte) error {
 		_, err := parseKeySet(raw)
 		return err
 	})
@@ -280,16 +273,16 @@ func (s *Server) keySet(ctx context.Context, address string, after time.Time) (f
 // client's: after that time, or before if it cannot be learnt now. Then the error is [errNotFetched], and the keys are
 // the last ones that we know, if they are not too old. The client may have put newer keys into its document, or moved
 // them elsewhere.
-func (s *Server) currentKeys(ctx context.Context, stored *store.Client, after time.Time) ([]byte, time.Time, error) {
-	if s.documents.policy == DocumentsOff {
-		return stored.Keys, s.now(), nil
+func (reg *Registry) currentKeys(ctx context.Context, stored *store.Client, after time.Time) ([]byte, time.Time, error) {
+	if reg.documents.policy == DocumentsOff {
+		return stored.Keys, reg.now(), nil
 	}
-	latest, found, err := s.fetchDocument(ctx, stored.ID, after, true)
+	latest, found, err := reg.fetchDocument(ctx, stored.ID, after, true)
 	switch {
-	case errors.Is(err, errNotFetched) && s.servesStored(stored):
+	case errors.Is(err, errNotFetched) && reg.servesStored(stored):
 		latest, found = stored, fetched{at: stored.IssuedAt, stale: true}
 	case errors.Is(err, errWithdrawn):
-		s.withdrawKeys(ctx, stored, *stored)
+		reg.withdrawKeys(ctx, stored, *stored)
 		return nil, time.Time{}, err
 	case err != nil:
 		return nil, time.Time{}, err
@@ -297,18 +290,18 @@ func (s *Server) currentKeys(ctx context.Context, stored *store.Client, after ti
 	keys, at, newest, stale := latest.Keys, found.at, found, found.stale
 	if latest.KeysURI != "" {
 		moved := latest.KeysURI != stored.KeysURI
-		set, err := s.keySet(ctx, latest.KeysURI, after)
+		set, err := reg.keySet(ctx, latest.KeysURI, after)
 		switch {
 		case err == nil:
 			keys, at, newest, stale = set.body, earlier(at, set.at), set, stale || set.stale
 			if !found.stale && found.at.After(set.at) {
 				newest.at = found.at
 			}
-		case errors.Is(err, errNotFetched) && !moved && s.servesStored(stored):
+		case errors.Is(err, errNotFetched) && !moved && reg.servesStored(stored):
 			keys, at, newest, stale = stored.Keys, stored.IssuedAt, fetched{stale: true}, true
 		default:
 			if moved && found.at.After(stored.IssuedAt) || !moved && errors.Is(err, errWithdrawn) {
-				s.withdrawKeys(ctx, stored, *latest)
+				reg.withdrawKeys(ctx, stored, *latest)
 			}
 			return nil, time.Time{}, err
 		}
@@ -316,7 +309,7 @@ func (s *Server) currentKeys(ctx context.Context, stored *store.Client, after ti
 	if !newest.stale {
 		c := *latest
 		c.Keys, c.IssuedAt = keys, newest.at
-		s.followDocument(ctx, stored, c)
+		reg.followDocument(ctx, stored, c)
 	}
 	if stale {
 		return keys, at, errNotFetched

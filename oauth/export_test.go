@@ -22,13 +22,16 @@ const (
 // SignInAs does what the callback does once the provider has said who it is, and returns the client and its code.
 func (s *Server) SignInAs(ctx context.Context, clientName string, id upstream.Identity, t *upstream.Token) (
 	*store.Client, string, error) {
-	c := &store.Client{Name: clientName, RedirectURIs: []string{"https://client.example/cb"}, AuthMethod: authNone,
-		IssuedAt: s.now()}
-	var err error
-	if c.ID, err = s.issueClientID(c); err != nil {
+	resp, err := s.clients.register(&registrationRequest{ClientName: clientName,
+		RedirectURIs: []string{"https://client.example/cb"}})
+	if err != nil {
 		return nil, "", err
 	}
-	to, err := redirectTo(c, "", nil)
+	c, err := s.clients.ForSignIn(ctx, resp.ClientID)
+	if err != nil {
+		return nil, "", err
+	}
+	to, err := s.clients.Redirect(c, "")
 	if err != nil {
 		return nil, "", err
 	}
@@ -83,7 +86,7 @@ func (s *Server) WatchOnce(ctx context.Context) { s.watch(ctx) }
 
 // ClientByID returns the client with that client_id.
 func (s *Server) ClientByID(ctx context.Context, id string) (*store.Client, error) {
-	return s.client(ctx, id)
+	return s.clients.client(ctx, id)
 }
 
 // SecretOf returns the 32 bytes in a token or code.

@@ -17,7 +17,7 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// newTestServer returns a server without a store, for what needs none.
+// newTestServer returns a server whose store is empty.
 func newTestServer(t testing.TB, baseURL string) *Server {
 	t.Helper()
 	base, err := url.Parse(baseURL)
@@ -28,13 +28,13 @@ func newTestServer(t testing.TB, baseURL string) *Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Server{baseURL: baseURL, base: base, resource: baseURL + "/mcp", ring: ring,
+	log, now := storm.New(slog.New(slog.DiscardHandler), time.Now), func() time.Time { return time.Unix(1_800_000_000, 0) }
+	clients := NewRegistry(RegistryConfig{BaseURL: baseURL, Ring: ring, Store: emptyStore{}, Registration: true, Log: log, Now: now})
+	return &Server{store: emptyStore{}, baseURL: baseURL, base: base, resource: baseURL + "/mcp", ring: ring,
 		scopes: []Scope{{Name: "account:read", AtSignIn: true}}, providers: []*upstream.Provider{{ID: "github"}},
 		flowCodecs: newCookieCodecs(ring, "flow", baseURL), flowCookiePrefix: flowCookiePrefix(base),
 		visitorCodecs: newCookieCodecs(ring, "session", baseURL), visitorCookie: cookieName(base, "session"),
-		cache: newSessionCache(0), streams: newStreams(), registration: true,
-		documents: newFetcher(DocumentsOff, time.Now), log: storm.New(slog.New(slog.DiscardHandler), time.Now),
-		now: func() time.Time { return time.Unix(1_800_000_000, 0) }}
+		cache: newSessionCache(0), streams: newStreams(), clients: clients, log: log, now: now}
 }
 
 func TestFlowCookie(t *testing.T) {
@@ -189,4 +189,14 @@ func FuzzFlowCookie(f *testing.F) {
 			}
 		}
 	})
+}
+
+// register registers a client, and returns its client_id.
+func register(t testing.TB, s *Server, redirectURI string) string {
+	t.Helper()
+	resp, err := s.clients.register(&registrationRequest{ClientName: "A", RedirectURIs: []string{redirectURI}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.ClientID
 }

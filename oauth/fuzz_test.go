@@ -28,7 +28,6 @@ func (emptyStore) Client(context.Context, store.Hash) (store.Client, error) {
 
 func FuzzAuthorizationHeader(f *testing.F) {
 	s := newTestServer(f, "https://mcp.example")
-	s.store = emptyStore{}
 	token := seal.NewSecret().Format(seal.AccessPrefix)
 	f.Add("Bearer " + token)
 	f.Add("bearer  " + token)
@@ -50,8 +49,7 @@ func FuzzAuthorizationHeader(f *testing.F) {
 
 func FuzzTokenForm(f *testing.F) {
 	s := newTestServer(f, "https://mcp.example")
-	s.store = emptyStore{}
-	id := issue(f, s, store.Client{Name: "A", RedirectURIs: []string{"https://a.example/cb"}, AuthMethod: authNone, IssuedAt: s.now()})
+	id := register(f, s, "https://a.example/cb")
 	f.Add("grant_type=authorization_code&client_id="+id+"&code="+seal.NewSecret().Format(seal.CodePrefix), "")
 	f.Add("grant_type=refresh_token&client_id="+id+"&refresh_token="+seal.NewSecret().Format(seal.RefreshPrefix), "")
 	f.Add("grant_type=refresh_token&refresh_token=x&resource=https%3A%2F%2Fmcp.example%2Fmcp&resource=", "Basic "+id)
@@ -76,8 +74,7 @@ func FuzzTokenForm(f *testing.F) {
 
 func FuzzAuthorizeQuery(f *testing.F) {
 	s := newTestServer(f, "https://mcp.example")
-	s.store = emptyStore{}
-	id := issue(f, s, store.Client{Name: "A", RedirectURIs: []string{"https://a.example/cb?x=1"}, AuthMethod: authNone, IssuedAt: s.now()})
+	id := register(f, s, "https://a.example/cb?x=1")
 	good := url.Values{"client_id": {id}, "response_type": {"code"}, "code_challenge": {testChallenge},
 		"code_challenge_method": {"S256"}, "state": {"a b+c/=="}}.Encode()
 	f.Add(good)

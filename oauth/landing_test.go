@@ -88,7 +88,8 @@ func TestLandingPageIsWhatABrowserSeesOnMCP(t *testing.T) {
 				t.Fatal(err)
 			}
 			s := &Server{baseURL: base, base: origin, resource: base + "/mcp", name: "My server",
-				pages: newPages("My server"), documents: newFetcher(DocumentsOn, time.Now), log: storm.New(slog.New(slog.DiscardHandler), time.Now)}
+				pages: newPages("My server"), log: storm.New(slog.New(slog.DiscardHandler), time.Now),
+				clients: NewRegistry(RegistryConfig{BaseURL: base, Documents: DocumentsOn, Now: time.Now})}
 			get := func(h http.Handler, accept string) *httptest.ResponseRecorder {
 				w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, base+"/mcp", nil)
 				r.Header.Set("Accept", accept)

@@ -71,14 +71,10 @@ func (s *Server) handleResourceMetadata(resource string) http.HandlerFunc {
 // handleServerMetadata handles GET /.well-known/oauth-authorization-server. The document makes no promise of OpenID
 // Connect at the paths of that either: there are no ID tokens here.
 func (s *Server) handleServerMetadata() http.HandlerFunc {
-	methods := []string{authNone, authBasic, authPost}
+	methods, algorithms := s.clients.AuthMethods()
 	var register string
-	if s.registration {
+	if s.clients.SelfRegistration() {
 		register = s.baseURL + "/register"
-	}
-	var algorithms []jose.SignatureAlgorithm
-	if s.documents.policy != DocumentsOff {
-		methods, algorithms = append(methods, authJWT), assertionAlgorithms
 	}
 	return serveMetadata(serverMetadata{
 		Issuer:                s.baseURL,
@@ -95,7 +91,7 @@ func (s *Server) handleServerMetadata() http.HandlerFunc {
 		RevocationAuthMethods: methods,
 		ChallengeMethods:      []string{"S256"},
 		IssParameter:          true,
-		DocumentSupported:     s.documents.policy != DocumentsOff,
+		DocumentSupported:     s.clients.Documents(),
 
 		TokenAlgs: algorithms, RevocationAlgs: algorithms,
 	})

@@ -78,9 +78,7 @@ type Server struct {
 	accessTTL        time.Duration
 	refreshTTL       time.Duration
 	allowedOrigins   []string
-	clients          map[string]*store.Client // keyed by client_id
-	registration     bool
-	redirectSchemes  []string
+	clients          *Registry
 	webhookSecret    string
 	development      bool
 	log              *storm.Log
@@ -90,7 +88,6 @@ type Server struct {
 	visitorCodecs    []securecookie.Codec
 	visitorCookie    string // its name
 	cache            *sessionCache
-	documents        *fetcher
 	streams          *streams
 	exchanges        *places.Limit // of the sign-ins that are redeeming a code, by provider
 	finishing        sync.Map      // of the flows that are at the provider: Hash to nothing
@@ -135,9 +132,6 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		accessTTL:        c.AccessTTL,
 		refreshTTL:       c.RefreshTTL,
 		allowedOrigins:   c.AllowedOrigins,
-		clients:          byID(c.Clients),
-		registration:     c.Registration,
-		redirectSchemes:  c.RedirectSchemes,
 		webhookSecret:    c.WebhookSecret,
 		development:      c.Development,
 		now:              c.Now,
@@ -153,8 +147,9 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		s.now = time.Now
 	}
 	s.exchanges = places.New(maxExchanges, maxExchanges*len(s.providers), exchangePatience, s.now)
-	s.documents = newFetcher(c.Documents, s.now)
 	s.log = storm.New(slog.New(referenceHandler{c.Log.Handler()}), s.now)
+	s.clients = NewRegistry(RegistryConfig{BaseURL: c.BaseURL, Ring: ring, Store: c.Store, Known: c.Clients,
+		Documents: c.Documents, RedirectSchemes: c.RedirectSchemes, Registration: c.Registration, Log: s.log, Now: s.now})
 	return s, s.checkKeysInUse(ctx)
 }
 
@@ -246,8 +241,8 @@ func noContent(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.Stat
 // handleLanding handles GET /: what this server is, and how to connect to it.
 func (s *Server) handleLanding(w http.ResponseWriter, r *http.Request) {
 	s.pages.landing(w, http.StatusOK, landingPage{URL: s.resource, Name: ShortName(s.name),
-		Loopback: origin.IsLoopback(s.base.Hostname()), Closed: !s.registration,
-		Documents: s.documents.policy != DocumentsOff, Providers: s.buttons(), Development: s.development})
+		Loopback: origin.IsLoopback(s.base.Hostname()), Closed: !s.clients.SelfRegistration(),
+		Documents: s.clients.Documents(), Providers: s.buttons(), Development: s.development})
 }
 
 // buttons are all ways to sign in.

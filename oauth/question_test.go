@@ -3,8 +3,6 @@ package oauth
 import (
 	"net/url"
 	"testing"
-
-	"example.com/mcp-federated-login/oauth/store"
 )
 
 func TestSealedQuestionHoldsForItsServerAlone(t *testing.T) {
@@ -32,9 +30,7 @@ func TestSealedQuestionHoldsForItsServerAlone(t *testing.T) {
 // TestScopesAreThoseThatThePersonSaw checks a server whose scopes change, by an upgrade, between page and callback.
 func TestScopesAreThoseThatThePersonSaw(t *testing.T) {
 	s := newTestServer(t, "https://mcp.example")
-	s.store = emptyStore{}
-	id := issue(t, s, store.Client{Name: "A", RedirectURIs: []string{"https://a.example/cb"}, AuthMethod: authNone,
-		IssuedAt: s.now()})
+	id := register(t, s, "https://a.example/cb")
 	raw := url.Values{"client_id": {id}, "response_type": {"code"}, "code_challenge": {testChallenge},
 		"code_challenge_method": {"S256"}}.Encode()
 	before, err := s.parseAuthorize(t.Context(), raw, nil)

@@ -1,9 +1,10 @@
 package oauth
 
 import (
-	"cmp"
+	"context"
 	"errors"
 	"html/template"
+	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
@@ -115,8 +116,38 @@ var (
 		"for example vscode://publisher.extension/oauth/callback")
 )
 
-// redirect returns the redirect URI to use for a request's redirect_uri parameter, which may be left out if the
-// client registered exactly one (RFC 6749 section 3.1.2.3). Of private schemes only these may be used.
+// Redirect returns the redirect URI to use for a request's redirect_uri parameter, which may be left out if the client
+// registered exactly one (RFC 6749 section 3.1.2.3). Of private schemes only those may be used that the operator allows.
+func (reg *Registry) Redirect(c *store.Client, requested string) (redirect, error) {
+	to, err := redirectTo(c, requested, reg.redirectSchemes)
+	return to, badRedirect(err)
+}
+
+// AskedRedirect returns the redirect URI that a person was shown when they were asked. The URI must come from what this
+// server sealed then: the client may no longer name it. It returns [errBlocked] if the operator has blocked its host
+// since.
+func (reg *Registry) AskedRedirect(ctx context.Context, uri string) (redirect, error) {
+	to, err := newRedirect(uri, reg.redirectSchemes)
+	if err != nil {
+		return redirect{}, badRedirect(err)
+	}
+	return to, reg.checkBlocked(ctx, &store.Client{RedirectURIs: []string{uri}})
+}
+
+// badRedirect says to a person what is wrong with a redirect URI.
+func badRedirect(err error) error {
+	description := "The address to return to is not one that the application registered."
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, errRedirectScheme):
+		description = "This server does not open applications by the scheme of that address."
+	case errors.Is(err, errNotCallback):
+		description = "The address to return to is not a callback: it would make an editor do something else."
+	}
+	return &Error{Code: "invalid_request", Description: description, Status: http.StatusBadRequest, Err: err}
+}
+
 func redirectTo(c *store.Client, requested string, schemes []string) (redirect, error) {
 	if requested == "" {
 		if len(c.RedirectURIs) != 1 {
@@ -128,12 +159,6 @@ func redirectTo(c *store.Client, requested string, schemes []string) (redirect, 
 		return redirect{}, errors.New("redirect_uri is not one that the client registered")
 	}
 	return newRedirect(requested, schemes)
-}
-
-// redirect returns the redirect URI that the person was told of. The parameter redirect_uri is that of the question's
-// own query.
-func (q *question) redirect(requested string, schemes []string) (redirect, error) {
-	return newRedirect(cmp.Or(requested, q.Redirect), schemes)
 }
 
 // newRedirect returns the redirect to a URI that is known to be the client's, if it may be used now.

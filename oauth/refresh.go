@@ -63,7 +63,7 @@ func (s *Server) tryRefresh(ctx context.Context, client *requester, hash store.H
 		return nil, errInvalidRefresh.because(g, "the refresh token has expired")
 	}
 	if retired && age > refreshGrace {
-		if err := s.useUp(ctx, client); err != nil {
+		if err := s.clients.useUp(ctx, client); err != nil {
 			return nil, err
 		}
 		// After minutes it may have been stolen. After days it is a client that never stored the newer one.
@@ -93,7 +93,7 @@ func (s *Server) tryRefresh(ctx context.Context, client *requester, hash store.H
 			return nil, err
 		}
 	}
-	if err := s.useUp(ctx, client); err != nil {
+	if err := s.clients.useUp(ctx, client); err != nil {
 		return nil, err
 	}
 	if spent {

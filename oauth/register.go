@@ -4,53 +4,12 @@ import (
 	"encoding/json"
 	"mime"
 	"net/http"
-	"slices"
-	"strings"
-
-	"example.com/mcp-federated-login/oauth/store"
-	"example.com/mcp-federated-login/upstream"
 )
-
-// Ways for a client to authenticate at /token (RFC 7591 section 2).
-const (
-	authNone  = "none"
-	authBasic = "client_secret_basic"
-	authPost  = "client_secret_post"
-	authJWT   = "private_key_jwt" // only for clients by metadata document
-)
-
-// errRegistrationOff: clients do not register themselves here, and those that did before do not sign anybody in. What
-// they already hold they keep, and refresh.
-var errRegistrationOff = &Error{Code: "access_denied", Status: http.StatusForbidden,
-	Description: "Clients cannot register themselves at this server. Ask its operator for a client_id."}
-
-// registrationRequest is what we use of RFC 7591 section 2. Everything else is ignored, as that section demands.
-type registrationRequest struct {
-	RedirectURIs    []string `json:"redirect_uris"`
-	ClientName      string   `json:"client_name"`
-	AuthMethod      string   `json:"token_endpoint_auth_method"`
-	ApplicationType string   `json:"application_type"`
-}
-
-// registrationResponse is RFC 7591 section 3.2.1. Strict clients refuse null values and missing redirect_uris, and
-// want client_secret_expires_at whenever there is a secret, 0 included: hence the pointer.
-type registrationResponse struct {
-	ClientID        string   `json:"client_id"`
-	IssuedAt        int64    `json:"client_id_issued_at"`
-	Secret          string   `json:"client_secret,omitempty"`
-	SecretExpiresAt *int64   `json:"client_secret_expires_at,omitempty"`
-	RedirectURIs    []string `json:"redirect_uris"`
-	ClientName      string   `json:"client_name,omitempty"`
-	AuthMethod      string   `json:"token_endpoint_auth_method"`
-	GrantTypes      []string `json:"grant_types"`
-	ResponseTypes   []string `json:"response_types"`
-	ApplicationType string   `json:"application_type,omitempty"`
-}
 
 // handleRegister handles POST /register: dynamic client registration (RFC 7591). It writes nothing: the client_id
 // that it returns is the registration.
 func (s *Server) handleRegister(w http.ResponseWriter, r *http.Request) {
-	if !s.registration {
+	if !s.clients.SelfRegistration() {
 		s.writeError(w, r, errRegistrationOff)
 		return
 	}
@@ -59,7 +18,7 @@ func (s *Server) handleRegister(w http.ResponseWriter, r *http.Request) {
 		s.writeError(w, r, err)
 		return
 	}
-	resp, err := s.register(req)
+	resp, err := s.clients.register(req)
 	if err != nil {
 		s.writeError(w, r, err)
 		return
@@ -82,70 +41,4 @@ func readRegistration(w http.ResponseWriter, r *http.Request) (*registrationRequ
 		return nil, invalidMetadata("The body is not the JSON object of RFC 7591.")
 	}
 	return &req, nil
-}
-
-func invalidMetadata(description string) error {
-	return &Error{Code: "invalid_client_metadata", Description: description, Status: http.StatusBadRequest}
-}
-
-// noUsableRedirect refuses a client all of whose redirect URIs would be refused at /authorize, so that its developer
-// learns it now. One that is usable is enough: clients register the callbacks of several programs at once.
-func (s *Server) noUsableRedirect() error {
-	private := "No private scheme is allowed here."
-	if len(s.redirectSchemes) > 0 {
-		private = "Of the private schemes, this server opens " + strings.Join(s.redirectSchemes, ", ") + ", and in an " +
-			"editor only the callback of an extension, such as vscode://publisher.extension/oauth/callback."
-	}
-	return &Error{Code: "invalid_redirect_uri", Status: http.StatusBadRequest, Description: "At least one redirect URI " +
-		"must be https, or http on localhost, 127.0.0.1 or [::1]. " + private}
-}
-
-func (s *Server) register(req *registrationRequest) (*registrationResponse, error) {
-	if n := len(req.RedirectURIs); n == 0 || n > maxRedirectURIs {
-		return nil, &Error{Code: "invalid_redirect_uri", Status: http.StatusBadRequest,
-			Description: "Register between 1 and 10 redirect_uris."}
-	}
-	for _, raw := range req.RedirectURIs {
-		if _, err := parseRedirectURI(raw); err != nil {
-			return nil, &Error{Code: "invalid_redirect_uri", Status: http.StatusBadRequest, Err: err,
-				Description: "Each redirect URI must be https, http on localhost, 127.0.0.1 or [::1], or a private " +
-					"scheme, of at most 512 characters, without user name or fragment."}
-		}
-	}
-	usable := func(raw string) bool { _, err := newRedirect(raw, s.redirectSchemes); return err == nil }
-	if !slices.ContainsFunc(req.RedirectURIs, usable) {
-		return nil, s.noUsableRedirect()
-	}
-	// RFC 7591 makes client_secret_basic the default, but MCP clients that leave the method out are public ones, and
-	// break when they are handed a secret.
-	if req.AuthMethod == "" {
-		req.AuthMethod = authNone
-	}
-	if m := req.AuthMethod; m != authNone && m != authBasic && m != authPost {
-		return nil, invalidMetadata("token_endpoint_auth_method must be none, client_secret_basic or client_secret_post; " +
-			"private_key_jwt is for clients with a metadata document.")
-	}
-	c := &store.Client{Name: upstream.CleanText(req.ClientName, maxClientName), RedirectURIs: req.RedirectURIs,
-		AuthMethod: req.AuthMethod, IssuedAt: s.now()}
-	id, err := s.issueClientID(c)
-	if err != nil {
-		return nil, err
-	}
-	resp := &registrationResponse{
-		ClientID:      id,
-		IssuedAt:      c.IssuedAt.Unix(),
-		RedirectURIs:  c.RedirectURIs,
-		ClientName:    c.Name,
-		AuthMethod:    c.AuthMethod,
-		GrantTypes:    grantTypes,
-		ResponseTypes: []string{"code"},
-	}
-	if t := req.ApplicationType; t == "native" || t == "web" {
-		resp.ApplicationType = t
-	}
-	if c.AuthMethod != authNone {
-		resp.Secret = clientSecret(s.ring.Newest(), id)
-		resp.SecretExpiresAt = new(int64) // never
-	}
-	return resp, nil
 }

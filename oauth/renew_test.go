@@ -104,7 +104,7 @@ func (r *rotator) server(ahead time.Duration, failing int) *oauth.Server {
 	}
 	s, err := oauth.New(r.t.Context(), oauth.Config{BaseURL: "https://mcp.example", Name: "Test",
 		Secrets: [][]byte{secret}, Store: &failingSaves{Store: store, left: failing}, Rules: rules,
-		Providers: []*upstream.Provider{github}, AccessTTL: 24 * time.Hour, RefreshTTL: 90 * 24 * time.Hour,
+		Providers: []*upstream.Provider{github}, Registration: true, AccessTTL: 24 * time.Hour, RefreshTTL: 90 * 24 * time.Hour,
 		Scopes: []oauth.Scope{{Name: "account:read", Sentence: "See who you are", AtSignIn: true}},
 		Log:    slog.New(slog.DiscardHandler), Now: now})
 	if err != nil {

@@ -21,7 +21,7 @@ func (s *Server) handleRevoke(w http.ResponseWriter, r *http.Request) {
 		s.writeError(w, r, err)
 		return
 	}
-	client, err := s.authenticateClient(w, r, form)
+	client, err := s.clients.authenticateClient(w, r, form)
 	if err != nil {
 		s.writeError(w, r, err)
 		return
@@ -57,7 +57,7 @@ func (s *Server) revoke(ctx context.Context, client *requester, token string) er
 	if t.Grant.Client.ID != client.ID {
 		return nil
 	}
-	if err := s.useUp(ctx, client); err != nil {
+	if err := s.clients.useUp(ctx, client); err != nil {
 		return err
 	}
 	if t.Kind == store.Refresh {

@@ -23,51 +23,51 @@ import (
 var noKeys = []byte(`{"keys":[]}`)
 
 // servesStored reports whether what is stored of a client may serve while its host cannot be asked.
-func (s *Server) servesStored(c *store.Client) bool {
-	return s.documents.serves(c.IssuedAt) && s.proven(c) && !bytes.Equal(c.Keys, noKeys)
+func (reg *Registry) servesStored(c *store.Client) bool {
+	return reg.documents.serves(c.IssuedAt) && reg.proven(c) && !bytes.Equal(c.Keys, noKeys)
 }
 
 // followDocument stores what the client's document and keys are by now, if they are others than those stored, and were
 // fetched later.
-func (s *Server) followDocument(ctx context.Context, stored *store.Client, latest store.Client) {
+func (reg *Registry) followDocument(ctx context.Context, stored *store.Client, latest store.Client) {
 	same := bytes.Equal(latest.Document, stored.Document) && bytes.Equal(latest.Keys, stored.Keys)
 	if same || !latest.IssuedAt.After(stored.IssuedAt) {
 		return
 	}
-	latest.Proof = s.documentProof(s.ring.Newest(), &latest)
+	latest.Proof = reg.documentProof(reg.ring.Newest(), &latest)
 	// Another instance may have been faster. After any other failure the next assertion tries again.
-	if err := s.store.SaveDocument(ctx, latest); err != nil && !errors.Is(err, store.ErrConflict) {
+	if err := reg.store.SaveDocument(ctx, latest); err != nil && !errors.Is(err, store.ErrConflict) {
 		host := publisher(&latest)
-		s.log.Failure(ctx, slog.LevelWarn, "client's document not stored", host, "host", host, "cause", err)
+		reg.log.Failure(ctx, slog.LevelWarn, "client's document not stored", host, "host", host, "cause", err)
 	}
 }
 
 // withdrawKeys stores that the client's keys are not there any more, beside its latest document.
-func (s *Server) withdrawKeys(ctx context.Context, stored *store.Client, latest store.Client) {
-	latest.Keys, latest.IssuedAt = noKeys, s.now()
-	s.followDocument(ctx, stored, latest)
+func (reg *Registry) withdrawKeys(ctx context.Context, stored *store.Client, latest store.Client) {
+	latest.Keys, latest.IssuedAt = noKeys, reg.now()
+	reg.followDocument(ctx, stored, latest)
 }
 
 // proven reports whether what is stored of a client is as this server wrote it: without that, whoever can write to the
 // database could have the codes of a client whose host is down sent to themselves, or bring back a key that it has
 // withdrawn. An earlier release proved the document alone; that goes on to count.
-func (s *Server) proven(c *store.Client) bool {
-	return slices.ContainsFunc(s.ring, func(k seal.Key) bool {
-		return hmac.Equal(c.Proof, s.documentProof(k, c)) || hmac.Equal(c.Proof, s.earlierProof(k, c))
+func (reg *Registry) proven(c *store.Client) bool {
+	return slices.ContainsFunc(reg.ring, func(k seal.Key) bool {
+		return hmac.Equal(c.Proof, reg.documentProof(k, c)) || hmac.Equal(c.Proof, reg.earlierProof(k, c))
 	})
 }
 
 // documentProof returns a MAC over a stored document, its keys, and when they were fetched.
-func (s *Server) documentProof(k seal.Key, c *store.Client) []byte {
-	h := hmac.New(sha256.New, k.Derive("client document and keys", s.baseURL))
+func (reg *Registry) documentProof(k seal.Key, c *store.Client) []byte {
+	h := hmac.New(sha256.New, k.Derive("client document and keys", reg.baseURL))
 	fetched := strconv.FormatInt(c.IssuedAt.UnixMilli(), 10) // as exact as it is stored
 	h.Write(seal.LengthPrefixed([]byte(c.ID), c.Document, c.Keys, []byte(fetched)))
 	return h.Sum(nil)
 }
 
 // earlierProof returns the MAC over a stored document that an earlier release wrote.
-func (s *Server) earlierProof(k seal.Key, c *store.Client) []byte {
-	h := hmac.New(sha256.New, k.Derive("client document", s.baseURL))
+func (reg *Registry) earlierProof(k seal.Key, c *store.Client) []byte {
+	h := hmac.New(sha256.New, k.Derive("client document", reg.baseURL))
 	h.Write(seal.LengthPrefixed([]byte(c.ID), c.Document))
 	return h.Sum(nil)
 }

@@ -14,7 +14,7 @@ import (
 // slowly. Therefore whoever has held a place for long without going on loses it to a newcomer, the oldest first; and to
 // one who is known it does at once.
 
-// ErrNone is returned if all Limit are taken, and is why the call of whoever loses a place ends.
+// ErrNone is returned if all places are taken, and is why the call of whoever loses a place ends.
 var ErrNone = errors.New("too many at once")
 
 // A Limit is how many calls run at once.

@@ -1,0 +1,106 @@
+package oauth
+
+import (
+	"context"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+
+	"example.com/mcp-federated-login/oauth/seal"
+	"example.com/mcp-federated-login/oauth/store"
+	"example.com/mcp-federated-login/oauth/storm"
+)
+
+// A Registry knows the clients: those that the operator registered, those that registered themselves, and those that
+// bring a metadata document.
+type Registry struct {
+	baseURL         string
+	ring            seal.Ring
+	store           store.Store
+	known           map[string]*store.Client // that the operator registered, keyed by client_id
+	documents       *fetcher
+	redirectSchemes []string
+	registration    bool
+	log             *storm.Log
+	now             func() time.Time
+}
+
+// RegistryConfig is what a [Registry] is made of. All of it is required except where it says so.
+type RegistryConfig struct {
+	BaseURL string
+	Ring    seal.Ring
+	Store   store.Store
+	// Known are the clients that the operator registered, as [ParseClients] returns them. Optional.
+	Known []store.Client
+	// Documents says which clients may bring a metadata document instead of registering.
+	Documents DocumentPolicy
+	// RedirectSchemes are the private schemes (RFC 8252 section 7.1) that clients may be redirected to. Optional.
+	RedirectSchemes []string
+	// Registration says that clients may register themselves (RFC 7591).
+	Registration bool
+	Log          *storm.Log
+	Now          func() time.Time
+}
+
+// NewRegistry returns a registry.
+func NewRegistry(c RegistryConfig) *Registry {
+	return &Registry{baseURL: c.BaseURL, ring: c.Ring, store: c.Store, known: byID(c.Known),
+		documents: newFetcher(c.Documents, c.Now), redirectSchemes: c.RedirectSchemes, registration: c.Registration,
+		log: c.Log, now: c.Now}
+}
+
+// Preregistered reports whether the operator registered the client.
+func (reg *Registry) Preregistered(c *store.Client) bool { return reg.known[c.ID] != nil }
+
+// SelfRegistration reports whether clients may register themselves.
+func (reg *Registry) SelfRegistration() bool { return reg.registration }
+
+// Documents reports whether clients may bring a metadata document.
+func (reg *Registry) Documents() bool { return reg.documents.policy != DocumentsOff }
+
+// AuthMethods returns the ways for a client to authenticate, and the algorithms of the assertions by which it may.
+func (reg *Registry) AuthMethods() (methods []string, algorithms []jose.SignatureAlgorithm) {
+	methods = []string{authNone, authBasic, authPost}
+	if reg.Documents() {
+		methods, algorithms = append(methods, authJWT), assertionAlgorithms
+	}
+	return methods, algorithms
+}
+
+// ForSignIn returns the client with that client_id that asks for a sign-in, as it describes itself now. It returns
+// [ErrUnknown] if there is none, [ErrBlocked] if the operator blocked it, and [ErrRegistrationOff] if it registered
+// itself where no client may any more.
+func (reg *Registry) ForSignIn(ctx context.Context, id string) (*store.Client, error) {
+	find := reg.client
+	var blocks []string
+	var err error
+	if namesDocument(id) && reg.known[id] == nil { // else its document is not asked for
+		if !reg.Documents() {
+			return nil, errUnknownClient
+		}
+		// The operator may have blocked whoever publishes it: then it is not even fetched.
+		if blocks, err = reg.blocks(ctx); err != nil {
+			return nil, err
+		}
+		if BlockedBy(&store.Client{ID: id}, blocks) {
+			return nil, errBlocked
+		}
+		find = reg.clientByDocument
+	}
+	c, err := find(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if blocks == nil {
+		if blocks, err = reg.blocks(ctx); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case BlockedBy(c, blocks):
+		return nil, errBlocked
+	case selfRegistered(c) && !reg.registration:
+		return nil, errRegistrationOff
+	}
+	return c, nil
+}
