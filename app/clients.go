@@ -7,7 +7,7 @@ import (
 	"runtime"
 	"slices"
 
-	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/store"
 )
 
@@ -22,7 +22,7 @@ type clientsConfig struct {
 // clientSettings is that without mistakes.
 type clientSettings struct {
 	Registration    bool
-	Documents       oauth.DocumentPolicy
+	Documents       clients.DocumentPolicy
 	Registered      []store.Client
 	RedirectSchemes []string
 }
@@ -35,14 +35,14 @@ func (c clientsConfig) clientSettings(loopback bool, wrong *mistakes) (s clientS
 
 	switch c.Metadata {
 	case "on":
-		s.Documents = oauth.DocumentsOn
+		s.Documents = clients.DocumentsOn
 	case "off":
 		if !s.Registration && c.File == "" {
 			wrong.add("CLIENTS", "is needed while CLIENT_REGISTRATION and CLIENT_METADATA are off, or nobody can connect",
 				"clients.json")
 		}
 	case "loopback":
-		s.Documents = oauth.DocumentsLoopback
+		s.Documents = clients.DocumentsLoopback
 		if !loopback {
 			wrong.add("CLIENT_METADATA", "can be loopback only while BASE_URL is", "on")
 		}
@@ -51,7 +51,7 @@ func (c clientsConfig) clientSettings(loopback bool, wrong *mistakes) (s clientS
 	}
 
 	s.RedirectSchemes = list(c.Schemes)
-	if slices.ContainsFunc(s.RedirectSchemes, func(v string) bool { return oauth.CheckRedirectScheme(v) != nil }) {
+	if slices.ContainsFunc(s.RedirectSchemes, func(v string) bool { return clients.CheckRedirectScheme(v) != nil }) {
 		wrong.add("REDIRECT_SCHEMES", "must list private URI schemes in lower case, without the colon, that open an "+
 			"application", "cursor,vscode")
 	}
@@ -74,7 +74,7 @@ func readClients(path string, redirectSchemes []string) ([]store.Client, error) 
 		return nil, fmt.Errorf("CLIENTS must be the path of a file that can be read (%w), for example CLIENTS=clients.json",
 			errors.Unwrap(err))
 	}
-	clients, wrong := oauth.ParseClients(file, redirectSchemes)
+	clients, wrong := clients.ParseClients(file, redirectSchemes)
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, errors.Join(wrong, err)

@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/store"
 )
 
@@ -21,7 +21,7 @@ func TestClientSettings(t *testing.T) {
 	hash := store.HashOf(longSecret)
 	got := parse(t, "CLIENT_REGISTRATION=off", "CLIENT_METADATA=loopback", "CLIENTS="+path,
 		"REDIRECT_SCHEMES=cursor, my-app").Clients
-	want := clientSettings{Documents: oauth.DocumentsLoopback, RedirectSchemes: []string{"cursor", "my-app"},
+	want := clientSettings{Documents: clients.DocumentsLoopback, RedirectSchemes: []string{"cursor", "my-app"},
 		Registered: []store.Client{
 			{ID: "vscode", Name: "Notebook", RedirectURIs: vscode["redirect_uris"].([]string), AuthMethod: "none"},
 			{ID: "basic", Name: "Notebook", RedirectURIs: []string{clientCallback}, AuthMethod: "client_secret_basic",
@@ -32,15 +32,15 @@ func TestClientSettings(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	want = clientSettings{Registration: true, Documents: oauth.DocumentsOn,
+	want = clientSettings{Registration: true, Documents: clients.DocumentsOn,
 		RedirectSchemes: []string{"cursor", "vscode", "vscode-insiders"}}
 	if diff := cmp.Diff(want, parse(t).Clients); diff != "" {
 		t.Errorf("by default: %s", diff)
 	}
-	if s := parse(t, "CLIENT_REGISTRATION=off").Clients; s.Registration || s.Documents != oauth.DocumentsOn {
+	if s := parse(t, "CLIENT_REGISTRATION=off").Clients; s.Registration || s.Documents != clients.DocumentsOn {
 		t.Errorf("got registration %t, documents %v, want documents alone", s.Registration, s.Documents)
 	}
-	if s := parse(t, "CLIENT_METADATA=off").Clients; !s.Registration || s.Documents != oauth.DocumentsOff {
+	if s := parse(t, "CLIENT_METADATA=off").Clients; !s.Registration || s.Documents != clients.DocumentsOff {
 		t.Errorf("got registration %t, documents %v, want registration alone", s.Registration, s.Documents)
 	}
 	parse(t, "CLIENT_METADATA=off", "CLIENT_REGISTRATION=off", "CLIENTS="+path, "REDIRECT_SCHEMES=my-app")

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/sqlstore"
 	"example.com/mcp-federated-login/oauth/store"
 )
@@ -65,7 +65,7 @@ func (f grantFilter) check() error {
 func (f grantFilter) picks(g store.Grant, now time.Time) bool {
 	u, c := g.User, g.Client
 	return (f.User == nil || strings.EqualFold(u.Login, *f.User) || u.Subject == *f.User) &&
-		(f.Client == nil || c.Name == *f.Client || c.ID == *f.Client || oauth.ShortID(&c).String() == *f.Client) &&
+		(f.Client == nil || c.Name == *f.Client || c.ID == *f.Client || clients.ShortID(&c).String() == *f.Client) &&
 		(f.OlderThan == nil || now.Sub(g.CreatedAt) > *f.OlderThan)
 }
 
@@ -96,7 +96,7 @@ func (c *listGrants) run(ctx context.Context, db *sqlstore.Store, now time.Time,
 	err := db.Grants(ctx, now, func(g store.Grant) {
 		if c.picks(g, now) {
 			rows = append(rows, grantRow{g.ID.String(), g.User.Provider, g.User.Subject, g.User.Login,
-				oauth.ShortID(&g.Client).String(), g.Client.ID, g.Client.Name, g.Scopes, g.CreatedAt, g.LastUsedAt})
+				clients.ShortID(&g.Client).String(), g.Client.ID, g.Client.Name, g.Scopes, g.CreatedAt, g.LastUsedAt})
 		}
 	})
 	if err != nil {
@@ -175,13 +175,13 @@ type clientRow struct {
 }
 
 func (c *listClients) run(ctx context.Context, db *sqlstore.Store, now time.Time, stdout io.Writer) error {
-	clients, order := map[string]*clientRow{}, []*clientRow{}
+	found, order := map[string]*clientRow{}, []*clientRow{}
 	err := db.Grants(ctx, now, func(g store.Grant) {
-		r := clients[g.Client.ID]
+		r := found[g.Client.ID]
 		if r == nil {
-			r = &clientRow{ID: oauth.ShortID(&g.Client).String(), ClientID: g.Client.ID, Name: g.Client.Name,
-				RedirectURIs: g.Client.RedirectURIs, hosts: oauth.Hosts(&g.Client)}
-			clients[g.Client.ID], order = r, append(order, r)
+			r = &clientRow{ID: clients.ShortID(&g.Client).String(), ClientID: g.Client.ID, Name: g.Client.Name,
+				RedirectURIs: g.Client.RedirectURIs, hosts: clients.Hosts(&g.Client)}
+			found[g.Client.ID], order = r, append(order, r)
 		}
 		r.Grants++
 		r.LastSignIn = g.CreatedAt
@@ -212,7 +212,7 @@ type blockClient struct {
 }
 
 func (c *blockClient) run(ctx context.Context, db *sqlstore.Store, now time.Time, stdout io.Writer) error {
-	name, err := oauth.BlockName(c.What)
+	name, err := clients.BlockName(c.What)
 	if err != nil {
 		return err
 	}
@@ -221,7 +221,7 @@ func (c *blockClient) run(ctx context.Context, db *sqlstore.Store, now time.Time
 	if err := db.Block(ctx, name, now); err != nil {
 		return err
 	}
-	n, err := endWhere(ctx, db, now, func(g store.Grant) bool { return oauth.BlockedBy(&g.Client, []string{name}) })
+	n, err := endWhere(ctx, db, now, func(g store.Grant) bool { return clients.BlockedBy(&g.Client, []string{name}) })
 	fmt.Fprintf(stdout, "Blocked: %s\nGrants ended: %d\n", name, n)
 	return err
 }
@@ -231,7 +231,7 @@ type unblockClient struct {
 }
 
 func (c *unblockClient) run(ctx context.Context, db *sqlstore.Store, now time.Time, stdout io.Writer) error {
-	name, err := oauth.BlockName(c.What)
+	name, err := clients.BlockName(c.What)
 	if err != nil {
 		return err
 	}

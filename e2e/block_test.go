@@ -8,7 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"example.com/mcp-federated-login/oauth"
+	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/store"
 )
 
@@ -22,7 +22,7 @@ func TestBlockedAtEachStep(t *testing.T) {
 	held := w.redeemAs("octocat", id)
 	request := w.authorizeURL(id, nil)
 	consent, callback, code := w.browser().open(request), w.atCallback(id), w.code(id)
-	shortID := oauth.ShortID(&store.Client{ID: id}).String()
+	shortID := clients.ShortID(&store.Client{ID: id}).String()
 	for _, block := range []string{shortID, "127.0.0.1"} {
 		// Only the row: the command would end the grants as well.
 		if err := w.app.Store.Block(t.Context(), block, w.clock.now()); err != nil {
@@ -143,23 +143,23 @@ func TestWhatABlockCovers(t *testing.T) {
 		"mcp_ci_y": false, ".example": false, "xb.example": false, "c.a.b.example": false, "a.b": false, "cb": false,
 		"2.7": false, "192.0.2": false, "::": false, "com.example.app": false,
 	} {
-		block, err := oauth.BlockName(name)
-		if got := err == nil && oauth.BlockedBy(client, []string{"other.example", block}); got != want {
+		block, err := clients.BlockName(name)
+		if got := err == nil && clients.BlockedBy(client, []string{"other.example", block}); got != want {
 			t.Errorf("%s: got %t (%q, %v), want %t", name, got, block, err, want)
 		}
 	}
-	if oauth.BlockedBy(client, nil) || oauth.BlockedBy(&store.Client{ID: "mcp_ci_x"}, []string{""}) {
+	if clients.BlockedBy(client, nil) || clients.BlockedBy(&store.Client{ID: "mcp_ci_x"}, []string{""}) {
 		t.Error("blocked by nothing")
 	}
 
 	// What an operator sees of a client's hosts in clients list is what they can block it by.
 	described := &store.Client{ID: "https://App.example/client.json", RedirectURIs: []string{"http://localhost:80/cb",
 		"http://localhost:81/cb", "com.example.app:/cb"}}
-	if diff := cmp.Diff([]string{"app.example", "localhost"}, oauth.Hosts(described)); diff != "" {
+	if diff := cmp.Diff([]string{"app.example", "localhost"}, clients.Hosts(described)); diff != "" {
 		t.Errorf("hosts (-want +got):\n%s", diff)
 	}
-	for _, host := range oauth.Hosts(described) {
-		if !oauth.BlockedBy(described, []string{host}) {
+	for _, host := range clients.Hosts(described) {
+		if !clients.BlockedBy(described, []string{host}) {
 			t.Errorf("not blocked by %s", host)
 		}
 	}

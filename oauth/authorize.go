@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/store"
 )
 
@@ -26,7 +27,7 @@ var s256Challenge = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
 type authRequest struct {
 	question  // what the person is asked, or was
 	client    *store.Client
-	redirect  redirect
+	redirect  clients.Redirect
 	state     string
 	challenge string
 	scopes    []Scope
@@ -42,7 +43,7 @@ func (s *Server) handleAuthorize(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.log.InfoContext(r.Context(), "asking for consent", "client", req.Name,
-		"redirect", req.redirect.place(), "scopes", len(req.scopes))
+		"redirect", req.redirect.Place(), "scopes", len(req.scopes))
 	s.askConsent(w, r, req, http.StatusOK, "")
 }
 
@@ -54,10 +55,10 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, req *authReq
 		Question:     req.question,
 		Seal:         s.sealQuestion(req.question),
 		Known:        s.clients.Preregistered(req.client),
-		Publisher:    publisher(req.client),
-		RedirectHost: req.redirect.place(),
-		RedirectURI:  req.redirect.uri.String(),
-		Local:        req.redirect.local(),
+		Publisher:    clients.Publisher(req.client),
+		RedirectHost: req.redirect.Place(),
+		RedirectURI:  req.redirect.String(),
+		Local:        req.redirect.Local(),
 		Development:  s.development,
 	}
 	for _, p := range s.providers {
@@ -88,26 +89,26 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, req *authReq
 // question, whatever the client's document says by now. Whether the client may still ask is looked up again.
 func (s *Server) parseAuthorize(ctx context.Context, raw string, asked *question) (*authRequest, error) {
 	if len(raw) > maxQuery {
-		return nil, invalidRequest("The request is too long.")
+		return nil, clients.InvalidRequest("The request is too long.")
 	}
 	q, err := url.ParseQuery(raw)
 	if err != nil {
-		return nil, invalidRequest("The query cannot be parsed.")
+		return nil, clients.InvalidRequest("The query cannot be parsed.")
 	}
 	// "Request and response parameters MUST NOT be included more than once" (RFC 6749 section 3.1). These two decide
 	// where the browser may go, so they are looked at first.
 	if len(q["client_id"]) != 1 || len(q["redirect_uri"]) > 1 {
-		return nil, invalidRequest("There must be one client_id and at most one redirect_uri.")
+		return nil, clients.InvalidRequest("There must be one client_id and at most one redirect_uri.")
 	}
 	client, err := s.clients.ForSignIn(ctx, q.Get("client_id"))
-	if errors.Is(err, errUnknownClient) {
-		return nil, &Error{Code: "invalid_client", Description: "This server does not know the application.",
+	if errors.Is(err, clients.ErrUnknown) {
+		return nil, &clients.Error{Code: "invalid_client", Description: "This server does not know the application.",
 			Status: http.StatusBadRequest, Err: err}
 	}
 	if err != nil {
 		return nil, err
 	}
-	var to redirect
+	var to clients.Redirect
 	if requested := q.Get("redirect_uri"); asked == nil {
 		to, err = s.clients.Redirect(client, requested)
 	} else {
@@ -123,7 +124,7 @@ func (s *Server) parseAuthorize(ctx context.Context, raw string, asked *question
 		req.scopes = s.requestedScopes(q.Get("scope"))
 		req.question = question{Request: raw, Name: displayName(client.Name), Scopes: scopeNames(req.scopes)}
 		if q.Get("redirect_uri") == "" {
-			req.Redirect = to.uri.String()
+			req.Redirect = to.String()
 		}
 	}
 	return req, s.parseGrantRequest(req, q)
@@ -135,26 +136,26 @@ func (s *Server) parseGrantRequest(req *authRequest, q url.Values) error {
 	if state := q.Get("state"); len(state) <= maxState && visible(state) && len(q["state"]) <= 1 {
 		req.state = state
 	} else {
-		return invalidRequest("The state must come once and be at most 1024 visible ASCII characters.")
+		return clients.InvalidRequest("The state must come once and be at most 1024 visible ASCII characters.")
 	}
 	if name, ok := repeated(q, "response_type", "scope", "code_challenge", "code_challenge_method"); ok {
-		return invalidRequest("The parameter " + name + " must come once.")
+		return clients.InvalidRequest("The parameter " + name + " must come once.")
 	}
 	switch q.Get("response_type") {
 	case "code":
 	case "":
-		return invalidRequest("response_type is missing.")
+		return clients.InvalidRequest("response_type is missing.")
 	default:
-		return &Error{Code: "unsupported_response_type", Description: "response_type must be code.",
+		return &clients.Error{Code: "unsupported_response_type", Description: "response_type must be code.",
 			Status: http.StatusBadRequest}
 	}
 	// A missing method means plain (RFC 7636 section 4.3), which we do not offer.
 	if q.Get("code_challenge_method") != "S256" || !s256Challenge.MatchString(q.Get("code_challenge")) {
-		return invalidRequest("A code_challenge with code_challenge_method S256 is required (RFC 7636).")
+		return clients.InvalidRequest("A code_challenge with code_challenge_method S256 is required (RFC 7636).")
 	}
 	req.challenge = q.Get("code_challenge")
 	if len(req.scopes) == 0 { // those that the person was asked about; a request without any means those of a sign-in
-		return invalidRequest("This server no longer offers what was asked for.")
+		return clients.InvalidRequest("This server no longer offers what was asked for.")
 	}
 	return s.checkResource(q["resource"])
 }
@@ -186,7 +187,7 @@ func (s *Server) checkResource(resources []string) error {
 			strings.ToLower(u.Scheme+"://"+u.Host) == s.baseURL && slices.Contains([]string{"", "/", "/mcp", "/mcp/"}, u.Path) {
 			continue
 		}
-		return &Error{Code: "invalid_target", Description: "The resource of this server is " + s.resource + ".",
+		return &clients.Error{Code: "invalid_target", Description: "The resource of this server is " + s.resource + ".",
 			Status: http.StatusBadRequest}
 	}
 	return nil
@@ -196,11 +197,11 @@ func (s *Server) checkResource(resources []string) error {
 // that tells it the same. It is a link and not a redirect, because anybody can register a client and make this server
 // send people to it by a deliberate mistake (RFC 9700 section 4.11.2).
 func (s *Server) authorizeError(w http.ResponseWriter, r *http.Request, req *authRequest, err error) {
-	e := asError(err)
+	e := clients.AsError(err)
 	s.logError(r, e)
 	page := errorPage{Code: e.Code, Reference: reference(r.Context())}
 	switch {
-	case errors.Is(err, errNotFetched) && e.Status >= 500:
+	case errors.Is(err, clients.ErrNotFetched) && e.Status >= 500:
 		page.Title = "This application could not be verified"
 		page.Message = "Its maker describes it at an address that this server cannot read right now. Nothing was changed."
 		page.Next = []string{"Wait a few seconds and reload this page."}
@@ -208,15 +209,15 @@ func (s *Server) authorizeError(w http.ResponseWriter, r *http.Request, req *aut
 		page.Title = "This server cannot answer right now"
 		page.Message = "Something went wrong on our side. Nothing was changed."
 		page.Next = []string{"Wait a few seconds and reload this page."}
-	case errors.Is(err, errUnknownClient):
+	case errors.Is(err, clients.ErrUnknown):
 		page.Title = "This application is not known here"
 		page.Message = "Your MCP client used a registration that this server did not issue, or no longer accepts."
 		page.Next = s.unknownClientSteps()
-	case errors.Is(err, errRegistrationOff):
+	case errors.Is(err, clients.ErrRegistrationOff):
 		page.Title = "This application has not been admitted here"
 		page.Message = "The people who run this server admit applications themselves, and this one is not among them."
 		page.Next = []string{operatorsClientID}
-	case errors.Is(err, errBlocked):
+	case errors.Is(err, clients.ErrBlocked):
 		page.Title = "This application is blocked here"
 		page.Message = "The people who run this server have blocked it, or the site that it sends people to."
 		page.Next = []string{"If that surprises you, ask them why."}
@@ -256,8 +257,8 @@ var registerAgainSteps = []string{
 
 // wayBack adds a link to the page that returns to the client with an error (RFC 6749 section 4.1.2.1).
 func (s *Server) wayBack(page *errorPage, req *authRequest, code, description string) {
-	page.BackURL = req.redirect.url(s.answer(req, url.Values{"error": {code}, "error_description": {description}}))
-	page.BackHost = req.redirect.place()
+	page.BackURL = req.redirect.URL(s.answer(req, url.Values{"error": {code}, "error_description": {description}}))
+	page.BackHost = req.redirect.Place()
 }
 
 // answer adds to an authorization response what each must carry: the state as it came, and the issuer (RFC 9207

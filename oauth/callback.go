@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/places"
 	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
@@ -60,7 +61,7 @@ func (s *Server) handleCallback(w http.ResponseWriter, r *http.Request) {
 	}
 	req, err := s.parseAuthorize(ctx, f.Request, &f.question)
 	if err != nil {
-		if asError(err).Status != http.StatusServiceUnavailable {
+		if clients.AsError(err).Status != http.StatusServiceUnavailable {
 			s.endFlow(w, f)
 		}
 		s.authorizeError(w, r, req, err)
@@ -178,7 +179,7 @@ func (s *Server) bind(ctx context.Context, f *flow, p *upstream.Provider, req *a
 		return "", errNoScope
 	}
 	if req.client.Document != nil {
-		s.clients.keepDocument(ctx, req.client)
+		s.clients.SnapshotDocument(ctx, req.client)
 	}
 	now, seed, code := s.now(), seal.NewSecret(), seal.NewSecret()
 	in := store.SignIn{
@@ -193,7 +194,7 @@ func (s *Server) bind(ctx context.Context, f *flow, p *upstream.Provider, req *a
 			CreatedAt: now,
 		},
 		Code: store.Code{Hash: store.HashOf(code.Format(seal.CodePrefix)), Challenge: req.challenge,
-			RedirectURI: req.redirect.uri.String(), ExpiresAt: now.Add(codeLife)},
+			RedirectURI: req.redirect.String(), ExpiresAt: now.Add(codeLife)},
 		UpstreamScopes: token.Scopes,
 		At:             now,
 	}

@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 )
@@ -24,13 +25,13 @@ const replayGrace = 10 * time.Second
 var pkceVerifier = regexp.MustCompile(`^[A-Za-z0-9._~-]{43,128}$`)
 
 // errInvalidCode is the one answer to a code that does not work, so that it tells nothing about codes.
-var errInvalidCode = &Error{Code: "invalid_grant", Status: http.StatusBadRequest,
+var errInvalidCode = &clients.Error{Code: "invalid_grant", Status: http.StatusBadRequest,
 	Description: "The code is unknown, expired or used, or belongs to another client, code_verifier or redirect_uri."}
 
 // redeem trades a code for the grant's first tokens. A second redemption is always refused. If it is otherwise valid
 // and not just a retry, the code has been in two hands, and the grant ends: "the authorization server MUST deny the
 // request and SHOULD revoke (when possible) all tokens previously issued" (RFC 6749 section 4.1.2).
-func (s *Server) redeem(ctx context.Context, client *requester, form url.Values) (*tokenResponse, error) {
+func (s *Server) redeem(ctx context.Context, client *clients.Requester, form url.Values) (*tokenResponse, error) {
 	code, ok := seal.Parse(seal.CodePrefix, form.Get("code"))
 	if !ok {
 		return nil, errInvalidCode
@@ -48,26 +49,26 @@ func (s *Server) redeem(ctx context.Context, client *requester, form url.Values)
 	to := form.Get("redirect_uri")
 	switch {
 	case g.Client.ID != client.ID:
-		return nil, errInvalidCode.because(g, "the code is another client's")
+		return nil, errInvalidCode.Because(g, "the code is another client's")
 	case !verifies(form.Get("code_verifier"), c.Challenge):
-		return nil, errInvalidCode.because(g, "the code_verifier does not fit")
+		return nil, errInvalidCode.Because(g, "the code_verifier does not fit")
 	case to != "" && to != c.RedirectURI:
-		return nil, errInvalidCode.because(g, "the redirect_uri is not that of the sign-in")
+		return nil, errInvalidCode.Because(g, "the redirect_uri is not that of the sign-in")
 	}
 	now := s.now()
 	if !c.RedeemedAt.IsZero() {
 		if now.Sub(c.RedeemedAt) > replayGrace {
-			if err := s.clients.useUp(ctx, client); err != nil {
+			if err := s.clients.SpendAssertion(ctx, client); err != nil {
 				return nil, err
 			}
 			if err := s.endGrant(ctx, g, "code redeemed twice"); err != nil {
 				return nil, err
 			}
 		}
-		return nil, errInvalidCode.because(g, "the code was redeemed before")
+		return nil, errInvalidCode.Because(g, "the code was redeemed before")
 	}
 	if !now.Before(c.ExpiresAt) {
-		return nil, errInvalidCode.because(g, "the code has expired")
+		return nil, errInvalidCode.Because(g, "the code has expired")
 	}
 	seed, err := s.ring.OpenCode(code, &c)
 	if errors.Is(err, seal.ErrForged) {
@@ -81,11 +82,11 @@ func (s *Server) redeem(ctx context.Context, client *requester, form url.Values)
 		s.log.WarnContext(ctx, "code refused", "grant", g.ID, "cause", err)
 		return nil, errInvalidCode
 	}
-	if err := s.clients.useUp(ctx, client); err != nil {
+	if err := s.clients.SpendAssertion(ctx, client); err != nil {
 		return nil, err
 	}
 	pair := s.ring.NewPair(g, seed, 1, now.Add(s.accessTTL), now.Add(s.refreshTTL))
-	ended, err := s.store.RedeemCode(ctx, hash, now, pair, selfRegistered(client.Client))
+	ended, err := s.store.RedeemCode(ctx, hash, now, pair, clients.SelfRegistered(client.Client))
 	if errors.Is(err, store.ErrConflict) {
 		return nil, errInvalidCode // another request with the same code was faster
 	}

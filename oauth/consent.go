@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -42,7 +43,7 @@ func (s *Server) handleConsent(w http.ResponseWriter, r *http.Request) {
 	if errors.Is(err, errTooLong) {
 		s.authorizeError(w, r, req, err)
 	} else if err != nil { // the other providers may be well
-		s.logError(r, &Error{Code: "temporarily_unavailable", Description: "no way to the provider's sign-in page",
+		s.logError(r, &clients.Error{Code: "temporarily_unavailable", Description: "no way to the provider's sign-in page",
 			Status: http.StatusServiceUnavailable, Err: err})
 		w.Header().Set("Retry-After", retryAfter)
 		s.askConsent(w, r, req, http.StatusServiceUnavailable, "Signing in with "+p.Name+" does not work right now. "+
@@ -68,7 +69,7 @@ func (s *Server) cancel(w http.ResponseWriter, r *http.Request, asked *question)
 func (s *Server) chosenProvider(form url.Values) (p *upstream.Provider, another bool, err error) {
 	another = form.Has("another")
 	if p = s.provider(cmp.Or(form.Get("another"), form.Get("provider"))); p == nil {
-		err = invalidRequest("The way to sign in is not one that this server offers.")
+		err = clients.InvalidRequest("The way to sign in is not one that this server offers.")
 	}
 	return p, another, err
 }
@@ -96,7 +97,7 @@ func (s *Server) ownFormsOnly(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		s.logError(r, &Error{Code: "cross_site", Description: "form was not posted by our own page",
+		s.logError(r, &clients.Error{Code: "cross_site", Description: "form was not posted by our own page",
 			Status: http.StatusForbidden})
 		s.pages.error(w, http.StatusForbidden, errorPage{
 			Title:   "That did not come from this server's own page",
@@ -119,9 +120,9 @@ func (s *Server) sameOrigin(r *http.Request) bool {
 // redirectToClient ends an authorization that the person has been asked about: with a code, or because they did not
 // allow it. 303 makes every browser use GET, without the form (RFC 9700 section 4.12).
 func (s *Server) redirectToClient(w http.ResponseWriter, r *http.Request, req *authRequest, params url.Values) {
-	to := req.redirect.url(s.answer(req, params))
-	if req.redirect.private() {
-		s.pages.handOver(w, http.StatusOK, handOverPage{ClientName: req.Name, URL: to, Place: req.redirect.place(),
+	to := req.redirect.URL(s.answer(req, params))
+	if req.redirect.Private() {
+		s.pages.handOver(w, http.StatusOK, handOverPage{ClientName: req.Name, URL: to, Place: req.redirect.Place(),
 			Denied: params.Has("error")})
 		return
 	}

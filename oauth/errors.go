@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 
+	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/storm"
 )
@@ -16,7 +17,7 @@ const retryAfter = "5"
 
 // writeError writes err as the JSON of RFC 6749 section 5.2, which RFC 7009 and RFC 7591 share.
 func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
-	e := asError(err)
+	e := clients.AsError(err)
 	s.logError(r, e)
 	if e.Status == http.StatusServiceUnavailable || e.Status == http.StatusTooManyRequests {
 		w.Header().Set("Retry-After", retryAfter)
@@ -25,9 +26,9 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 // logError logs a failure: one of ours as an error, anybody else's for information. Ours come in storms.
-func (s *Server) logError(r *http.Request, e *Error) {
+func (s *Server) logError(r *http.Request, e *clients.Error) {
 	ctx, level := r.Context(), slog.LevelInfo
-	if e.Status >= 500 && !errors.Is(e, errNotFetched) { // that is for a client's maker to mend
+	if e.Status >= 500 && !errors.Is(e, clients.ErrNotFetched) { // that is for a client's maker to mend
 		level = slog.LevelError
 	}
 	args := []any{"path", r.URL.Path, "error", e.Code, "description", e.Description}

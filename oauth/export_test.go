@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
@@ -22,7 +23,7 @@ const (
 // SignInAs does what the callback does once the provider has said who it is, and returns the client and its code.
 func (s *Server) SignInAs(ctx context.Context, clientName string, id upstream.Identity, t *upstream.Token) (
 	*store.Client, string, error) {
-	resp, err := s.clients.register(&registrationRequest{ClientName: clientName,
+	resp, err := s.clients.Register(&clients.RegistrationRequest{ClientName: clientName,
 		RedirectURIs: []string{"https://client.example/cb"}})
 	if err != nil {
 		return nil, "", err
@@ -42,7 +43,7 @@ func (s *Server) SignInAs(ctx context.Context, clientName string, id upstream.Id
 
 // Redeem trades a code for an access and a refresh token.
 func (s *Server) Redeem(ctx context.Context, c *store.Client, code string) (access, refresh string, err error) {
-	resp, err := s.redeem(ctx, &requester{Client: c}, url.Values{"code": {code}, "code_verifier": {TestVerifier}})
+	resp, err := s.redeem(ctx, &clients.Requester{Client: c}, url.Values{"code": {code}, "code_verifier": {TestVerifier}})
 	if err != nil {
 		return "", "", err
 	}
@@ -51,7 +52,7 @@ func (s *Server) Redeem(ctx context.Context, c *store.Client, code string) (acce
 
 // Refresh trades a refresh token for a pair.
 func (s *Server) Refresh(ctx context.Context, c *store.Client, token string) (access, refresh string, err error) {
-	resp, err := s.refresh(ctx, &requester{Client: c}, token)
+	resp, err := s.refresh(ctx, &clients.Requester{Client: c}, token)
 	if err != nil {
 		return "", "", err
 	}
@@ -86,7 +87,7 @@ func (s *Server) WatchOnce(ctx context.Context) { s.watch(ctx) }
 
 // ClientByID returns the client with that client_id.
 func (s *Server) ClientByID(ctx context.Context, id string) (*store.Client, error) {
-	return s.clients.client(ctx, id)
+	return s.clients.ForSignIn(ctx, id)
 }
 
 // SecretOf returns the 32 bytes in a token or code.

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strconv"
 
+	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -119,8 +120,8 @@ func explainSignIn(err error, provider, again string) signInFailure {
 	return f
 }
 
-func (f signInFailure) asError() *Error {
-	return &Error{Code: f.Code, Description: f.Title, Status: f.status, Err: f.cause}
+func (f signInFailure) asError() *clients.Error {
+	return &clients.Error{Code: f.Code, Description: f.Title, Status: f.status, Err: f.cause}
 }
 
 // params is the error response for the client.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 	"github.com/gorilla/securecookie"
@@ -90,7 +91,7 @@ func cookieName(base *url.URL, kind string) string {
 }
 
 // errTooLong: a browser would not keep the cookie of the flow.
-var errTooLong = &Error{Code: "invalid_request", Status: http.StatusBadRequest,
+var errTooLong = &clients.Error{Code: "invalid_request", Status: http.StatusBadRequest,
 	Description: "The request is too long: shorten the state."}
 
 // sealFlow returns the cookie for a flow, or [errTooLong].

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/storm"
 	"example.com/mcp-federated-login/upstream"
@@ -29,7 +30,7 @@ func newTestServer(t testing.TB, baseURL string) *Server {
 		t.Fatal(err)
 	}
 	log, now := storm.New(slog.New(slog.DiscardHandler), time.Now), func() time.Time { return time.Unix(1_800_000_000, 0) }
-	clients := NewRegistry(RegistryConfig{BaseURL: baseURL, Ring: ring, Store: emptyStore{}, Registration: true, Log: log, Now: now})
+	clients := clients.New(clients.Config{BaseURL: baseURL, Ring: ring, Store: emptyStore{}, Registration: true, Log: log, Now: now})
 	return &Server{store: emptyStore{}, baseURL: baseURL, base: base, resource: baseURL + "/mcp", ring: ring,
 		scopes: []Scope{{Name: "account:read", AtSignIn: true}}, providers: []*upstream.Provider{{ID: "github"}},
 		flowCodecs: newCookieCodecs(ring, "flow", baseURL), flowCookiePrefix: flowCookiePrefix(base),
@@ -150,7 +151,7 @@ func TestLargestRequestFitsIntoACookie(t *testing.T) {
 		return b.String()[:n]
 	}
 	request := func(state int) string {
-		return url.Values{"client_id": {clientIDPrefix + noise(maxClientID-len(clientIDPrefix))}, "state": {noise(state)},
+		return url.Values{"client_id": {"mcp_ci_" + noise(1024-len("mcp_ci_"))}, "state": {noise(state)},
 			"response_type": {"code"}, "code_challenge": {noise(43)}, "code_challenge_method": {"S256"},
 			"resource": {s.resource}}.Encode()
 	}
@@ -194,9 +195,18 @@ func FuzzFlowCookie(f *testing.F) {
 // register registers a client, and returns its client_id.
 func register(t testing.TB, s *Server, redirectURI string) string {
 	t.Helper()
-	resp, err := s.clients.register(&registrationRequest{ClientName: "A", RedirectURIs: []string{redirectURI}})
+	resp, err := s.clients.Register(&clients.RegistrationRequest{ClientName: "A", RedirectURIs: []string{redirectURI}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return resp.ClientID
+}
+
+// altered returns s with another character at i.
+func altered(s string, i int) string {
+	c := byte('A')
+	if s[i] == c {
+		c = 'B'
+	}
+	return s[:i] + string(c) + s[i+1:]
 }

@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"errors"
+	"example.com/mcp-federated-login/oauth/clients"
 	"io"
 	"mime"
 	"net/http"
@@ -11,7 +12,7 @@ import (
 // maxForm is the largest body but those of the MCP endpoint, in bytes.
 const maxForm = 64 << 10
 
-var errTooLarge = &Error{Code: "invalid_request", Description: "The body is too large.",
+var errTooLarge = &clients.Error{Code: "invalid_request", Description: "The body is too large.",
 	Status: http.StatusRequestEntityTooLarge}
 
 // readForm returns the parameters in the body, never those of the query, where they would end up in logs. RFC 6749
@@ -20,7 +21,7 @@ var errTooLarge = &Error{Code: "invalid_request", Description: "The body is too 
 func readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || t != "application/x-www-form-urlencoded" {
-		return nil, invalidRequest("The body must be application/x-www-form-urlencoded.")
+		return nil, clients.InvalidRequest("The body must be application/x-www-form-urlencoded.")
 	}
 	body, err := readBody(w, r)
 	if err != nil {
@@ -28,11 +29,11 @@ func readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	}
 	form, err := url.ParseQuery(string(body))
 	if err != nil {
-		return nil, invalidRequest("The body cannot be parsed.")
+		return nil, clients.InvalidRequest("The body cannot be parsed.")
 	}
 	for name, values := range form {
 		if len(values) > 1 && name != "resource" {
-			return nil, invalidRequest("A parameter must come once.")
+			return nil, clients.InvalidRequest("A parameter must come once.")
 		}
 	}
 	return form, nil
@@ -45,7 +46,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 		return nil, errTooLarge
 	}
 	if err != nil {
-		return nil, invalidRequest("The body did not arrive.")
+		return nil, clients.InvalidRequest("The body did not arrive.")
 	}
 	return body, nil
 }

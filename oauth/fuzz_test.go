@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 )
@@ -37,10 +38,10 @@ func FuzzAuthorizationHeader(f *testing.F) {
 		r := httptest.NewRequest(http.MethodPost, "/mcp", nil)
 		r.Header["Authorization"] = []string{header}
 		session, err := s.authenticate(r)
-		if session != nil || asError(err).Status != http.StatusUnauthorized {
+		if session != nil || clients.AsError(err).Status != http.StatusUnauthorized {
 			t.Fatalf("%q: got %v, %v, want 401", header, session, err)
 		}
-		challenge := s.challenge(asError(err), s.signInScopes())
+		challenge := s.challenge(clients.AsError(err), s.signInScopes())
 		if !strings.HasPrefix(challenge, "Bearer ") || strings.ContainsAny(challenge, "\r\n") || strings.Count(challenge, `"`)%2 != 0 {
 			t.Fatalf("%q: malformed challenge %s", header, challenge)
 		}

@@ -9,15 +9,16 @@ import (
 	"slices"
 	"strings"
 
+	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/origin"
 	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 )
 
 var (
-	errNoCredential = &Error{Code: "unauthorized", Status: http.StatusUnauthorized,
+	errNoCredential = &clients.Error{Code: "unauthorized", Status: http.StatusUnauthorized,
 		Description: "No access token arrived in the Authorization header. Sign in first."}
-	errInvalidToken = &Error{Code: "invalid_token", Status: http.StatusUnauthorized,
+	errInvalidToken = &clients.Error{Code: "invalid_token", Status: http.StatusUnauthorized,
 		Description: "The access token is unknown, expired or revoked."}
 )
 
@@ -26,7 +27,7 @@ var (
 func (s *Server) checkOrigin(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if from := r.Header.Get("Origin"); from != "" && !s.allowsOrigin(from) {
-			s.writeError(w, r, &Error{Code: "origin_not_allowed", Status: http.StatusForbidden,
+			s.writeError(w, r, &clients.Error{Code: "origin_not_allowed", Status: http.StatusForbidden,
 				Description: "Pages of this origin may not call this server. Its operator can list it in ALLOWED_ORIGINS."})
 			return
 		}
@@ -52,15 +53,15 @@ func (s *Server) gate(mcp http.Handler) http.Handler {
 		}
 		session, err := s.authenticate(r)
 		if err != nil {
-			if e := asError(err); e.Status == http.StatusUnauthorized {
-				w.Header().Set("WWW-Authenticate", s.challenge(e, s.signInScopes(e.scopes...)))
+			if e := clients.AsError(err); e.Status == http.StatusUnauthorized {
+				w.Header().Set("WWW-Authenticate", s.challenge(e, s.signInScopes(e.Scopes...)))
 			}
 			s.writeError(w, r, err)
 			return
 		}
 		if r.Method != http.MethodPost {
 			w.Header().Set("Allow", http.MethodPost)
-			s.writeError(w, r, &Error{Code: "method_not_allowed", Status: http.StatusMethodNotAllowed,
+			s.writeError(w, r, &clients.Error{Code: "method_not_allowed", Status: http.StatusMethodNotAllowed,
 				Description: "This endpoint takes POST."})
 			return
 		}
@@ -127,7 +128,7 @@ func (s *Server) lookUp(ctx context.Context, hash store.Hash, secret seal.Secret
 		return nil, errInvalidToken
 	}
 	if !s.now().Before(t.ExpiresAt) {
-		return nil, errInvalidToken.because(&t.Grant, "the access token has expired")
+		return nil, errInvalidToken.Because(&t.Grant, "the access token has expired")
 	}
 	key, err := s.ring.OpenToken(secret, &t)
 	if err == nil {
@@ -140,7 +141,7 @@ func (s *Server) lookUp(ctx context.Context, hash store.Hash, secret seal.Secret
 		s.log.WarnContext(ctx, "access token refused", "grant", t.Grant.ID, "cause", err)
 		refusal := *errInvalidToken
 		if errors.Is(err, errUpstreamDead) {
-			refusal.scopes = t.Grant.Scopes
+			refusal.Scopes = t.Grant.Scopes
 		}
 		return nil, &refusal
 	}
@@ -150,7 +151,7 @@ func (s *Server) lookUp(ctx context.Context, hash store.Hash, secret seal.Secret
 // challenge is the WWW-Authenticate header of RFC 6750 section 3 and RFC 9728 section 5.1: one challenge, the scheme
 // first, every value quoted. "If the request lacks any authentication information ... the resource server SHOULD NOT
 // include an error code".
-func (s *Server) challenge(e *Error, scopes []string) string {
+func (s *Server) challenge(e *clients.Error, scopes []string) string {
 	c := fmt.Sprintf(`Bearer resource_metadata="%s", scope="%s"`, s.baseURL+resourceMetadataPath+"/mcp",
 		strings.Join(scopes, " "))
 	if e != errNoCredential {
@@ -182,7 +183,7 @@ func (g *gateWriter) WriteHeader(status int) {
 			status = http.StatusForbidden
 			// What was granted as well: a client that signs in again asks for just what the challenge names. And the same
 			// words each time, because clients give up on a challenge that they have seen, where the person has refused.
-			g.Header().Set("WWW-Authenticate", g.caller.server.challenge(&Error{Code: "insufficient_scope",
+			g.Header().Set("WWW-Authenticate", g.caller.server.challenge(&clients.Error{Code: "insufficient_scope",
 				Description: "The call needs " + *missing + ", which was not granted."}, append(g.caller.Scopes(), *missing)))
 		}
 	}

@@ -90,7 +90,7 @@ func (s *Server) checkPlace(g *store.Grant) error {
 		return errUpstreamDead
 	case g.Audience != s.resource:
 		return errors.New("granted for another address of this server")
-	case s.clients.takenOut(&g.Client):
+	case s.clients.TakenOut(&g.Client):
 		return errors.New("its client is not in CLIENTS any more")
 	}
 	return nil

@@ -13,11 +13,12 @@ import (
 	"testing"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/storm"
 )
 
 var (
-	clients  = regexp.MustCompile(`(?s)<details( open)?>\s*<summary>(.*?)</summary>(.*?)</details>`)
+	sections = regexp.MustCompile(`(?s)<details( open)?>\s*<summary>(.*?)</summary>(.*?)</details>`)
 	snippets = regexp.MustCompile(`(?s)<pre><code>(.*?)</code></pre>`)
 )
 
@@ -46,7 +47,7 @@ func TestLandingPageTellsEveryClientHow(t *testing.T) {
 			loopback := strings.HasPrefix(address, "http:")
 			w := httptest.NewRecorder()
 			newPages("My server").landing(w, http.StatusOK, landingPage{URL: address, Name: "my-server", Loopback: loopback})
-			found := clients.FindAllStringSubmatch(w.Body.String(), -1)
+			found := sections.FindAllStringSubmatch(w.Body.String(), -1)
 			if len(found) != len(want) {
 				t.Fatalf("got %d clients, want %d", len(found), len(want))
 			}
@@ -89,7 +90,7 @@ func TestLandingPageIsWhatABrowserSeesOnMCP(t *testing.T) {
 			}
 			s := &Server{baseURL: base, base: origin, resource: base + "/mcp", name: "My server",
 				pages: newPages("My server"), log: storm.New(slog.New(slog.DiscardHandler), time.Now),
-				clients: NewRegistry(RegistryConfig{BaseURL: base, Documents: DocumentsOn, Now: time.Now})}
+				clients: clients.New(clients.Config{BaseURL: base, Documents: clients.DocumentsOn, Now: time.Now})}
 			get := func(h http.Handler, accept string) *httptest.ResponseRecorder {
 				w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, base+"/mcp", nil)
 				r.Header.Set("Accept", accept)

@@ -3,6 +3,7 @@ package oauth
 import (
 	"net/http"
 
+	"example.com/mcp-federated-login/oauth/clients"
 	"github.com/go-jose/go-jose/v4"
 )
 
@@ -22,8 +23,6 @@ var (
 	}
 	endpointMetadataPaths = []string{resourceMetadataPath + "/mcp", "/mcp" + resourceMetadataPath}
 )
-
-var grantTypes = []string{"authorization_code", "refresh_token"}
 
 // resourceMetadata is RFC 9728 section 2.
 type resourceMetadata struct {
@@ -86,7 +85,7 @@ func (s *Server) handleServerMetadata() http.HandlerFunc {
 		ScopesSupported:       append(s.signInScopes(), "offline_access"),
 		ResponseTypes:         []string{"code"},
 		ResponseModes:         []string{"query"},
-		GrantTypes:            grantTypes,
+		GrantTypes:            clients.GrantTypes,
 		TokenAuthMethods:      methods,
 		RevocationAuthMethods: methods,
 		ChallengeMethods:      []string{"S256"},

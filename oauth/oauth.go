@@ -17,6 +17,7 @@ import (
 	"github.com/gorilla/securecookie"
 	"golang.org/x/sync/singleflight"
 
+	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/origin"
 	"example.com/mcp-federated-login/oauth/places"
 	"example.com/mcp-federated-login/oauth/seal"
@@ -48,8 +49,8 @@ type Config struct {
 	// AllowedOrigins are further origins whose pages may call /mcp. Optional.
 	AllowedOrigins []string
 	// Documents says which clients may bring a metadata document instead of registering.
-	Documents DocumentPolicy
-	// Clients are those that the operator registered, as [ParseClients] returns them. Optional.
+	Documents clients.DocumentPolicy
+	// Clients are those that the operator registered, as [clients.ParseClients] returns them. Optional.
 	Clients []store.Client
 	// Registration says that clients may register themselves (RFC 7591).
 	Registration bool
@@ -78,7 +79,7 @@ type Server struct {
 	accessTTL        time.Duration
 	refreshTTL       time.Duration
 	allowedOrigins   []string
-	clients          *Registry
+	clients          *clients.Registry
 	webhookSecret    string
 	development      bool
 	log              *storm.Log
@@ -148,7 +149,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	}
 	s.exchanges = places.New(maxExchanges, maxExchanges*len(s.providers), exchangePatience, s.now)
 	s.log = storm.New(slog.New(referenceHandler{c.Log.Handler()}), s.now)
-	s.clients = NewRegistry(RegistryConfig{BaseURL: c.BaseURL, Ring: ring, Store: c.Store, Known: c.Clients,
+	s.clients = clients.New(clients.Config{BaseURL: c.BaseURL, Ring: ring, Store: c.Store, Known: c.Clients,
 		Documents: c.Documents, RedirectSchemes: c.RedirectSchemes, Registration: c.Registration, Log: s.log, Now: s.now})
 	return s, s.checkKeysInUse(ctx)
 }

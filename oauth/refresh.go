@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 )
@@ -16,7 +17,7 @@ import (
 const refreshGrace = 2 * time.Minute
 
 // errInvalidRefresh is the one answer to a refresh token that does not work.
-var errInvalidRefresh = &Error{Code: "invalid_grant", Status: http.StatusBadRequest,
+var errInvalidRefresh = &clients.Error{Code: "invalid_grant", Status: http.StatusBadRequest,
 	Description: "The refresh token is unknown, expired or used, or belongs to another client. Sign in again."}
 
 // refresh trades a refresh token for the next pair. The pair is derived from the grant's seed, which every refresh
@@ -28,7 +29,7 @@ var errInvalidRefresh = &Error{Code: "invalid_grant", Status: http.StatusBadRequ
 // has an old copy of it, and the grant ends (RFC 9700 section 4.14.2).
 //
 // The scope parameter is ignored: a grant's scopes do not change.
-func (s *Server) refresh(ctx context.Context, client *requester, token string) (*tokenResponse, error) {
+func (s *Server) refresh(ctx context.Context, client *clients.Requester, token string) (*tokenResponse, error) {
 	secret, ok := seal.Parse(seal.RefreshPrefix, token)
 	if !ok {
 		return nil, errInvalidRefresh
@@ -43,7 +44,7 @@ func (s *Server) refresh(ctx context.Context, client *requester, token string) (
 	return nil, errors.New("refresh lost against another one again and again")
 }
 
-func (s *Server) tryRefresh(ctx context.Context, client *requester, hash store.Hash, secret seal.Secret) (
+func (s *Server) tryRefresh(ctx context.Context, client *clients.Requester, hash store.Hash, secret seal.Secret) (
 	*tokenResponse, error) {
 	t, err := s.store.Token(ctx, hash)
 	if errors.Is(err, store.ErrNotFound) {
@@ -58,12 +59,12 @@ func (s *Server) tryRefresh(ctx context.Context, client *requester, hash store.H
 	case t.Kind != store.Refresh:
 		return nil, errInvalidRefresh
 	case g.Client.ID != client.ID:
-		return nil, errInvalidRefresh.because(g, "the refresh token is another client's")
+		return nil, errInvalidRefresh.Because(g, "the refresh token is another client's")
 	case !now.Before(t.ExpiresAt) && (retired || !spent): // else its successor's life counts
-		return nil, errInvalidRefresh.because(g, "the refresh token has expired")
+		return nil, errInvalidRefresh.Because(g, "the refresh token has expired")
 	}
 	if retired && age > refreshGrace {
-		if err := s.clients.useUp(ctx, client); err != nil {
+		if err := s.clients.SpendAssertion(ctx, client); err != nil {
 			return nil, err
 		}
 		// After minutes it may have been stolen. After days it is a client that never stored the newer one.
@@ -93,7 +94,7 @@ func (s *Server) tryRefresh(ctx context.Context, client *requester, hash store.H
 			return nil, err
 		}
 	}
-	if err := s.clients.useUp(ctx, client); err != nil {
+	if err := s.clients.SpendAssertion(ctx, client); err != nil {
 		return nil, err
 	}
 	if spent {
@@ -122,7 +123,7 @@ func (s *Server) newestPair(ctx context.Context, g *store.Grant, seed seal.Secre
 	case !refresh.SpentAt.IsZero():
 		return nil, store.ErrConflict
 	case !now.Before(refresh.ExpiresAt):
-		return nil, errInvalidRefresh.because(g, "the newest refresh token has expired")
+		return nil, errInvalidRefresh.Because(g, "the newest refresh token has expired")
 	}
 	access, err := s.store.Token(ctx, store.HashOf(seal.AccessToken(seed, n, reissued).Format(seal.AccessPrefix)))
 	if err != nil && !errors.Is(err, store.ErrNotFound) {

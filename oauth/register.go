@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"encoding/json"
+	"example.com/mcp-federated-login/oauth/clients"
 	"mime"
 	"net/http"
 )
@@ -10,7 +11,7 @@ import (
 // that it returns is the registration.
 func (s *Server) handleRegister(w http.ResponseWriter, r *http.Request) {
 	if !s.clients.SelfRegistration() {
-		s.writeError(w, r, errRegistrationOff)
+		s.writeError(w, r, clients.ErrRegistrationOff)
 		return
 	}
 	req, err := readRegistration(w, r)
@@ -18,7 +19,7 @@ func (s *Server) handleRegister(w http.ResponseWriter, r *http.Request) {
 		s.writeError(w, r, err)
 		return
 	}
-	resp, err := s.clients.register(req)
+	resp, err := s.clients.Register(req)
 	if err != nil {
 		s.writeError(w, r, err)
 		return
@@ -28,17 +29,17 @@ func (s *Server) handleRegister(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusCreated, resp)
 }
 
-func readRegistration(w http.ResponseWriter, r *http.Request) (*registrationRequest, error) {
+func readRegistration(w http.ResponseWriter, r *http.Request) (*clients.RegistrationRequest, error) {
 	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
-		return nil, invalidMetadata("The body must be application/json.")
+		return nil, clients.InvalidMetadata("The body must be application/json.")
 	}
-	var req registrationRequest
+	var req clients.RegistrationRequest
 	body, err := readBody(w, r)
 	if err != nil {
 		return nil, err
 	}
 	if json.Unmarshal(body, &req) != nil {
-		return nil, invalidMetadata("The body is not the JSON object of RFC 7591.")
+		return nil, clients.InvalidMetadata("The body is not the JSON object of RFC 7591.")
 	}
 	return &req, nil
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 
+	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 )
@@ -21,14 +22,14 @@ func (s *Server) handleRevoke(w http.ResponseWriter, r *http.Request) {
 		s.writeError(w, r, err)
 		return
 	}
-	client, err := s.clients.authenticateClient(w, r, form)
+	client, err := s.clients.Authenticate(w, r, form)
 	if err != nil {
 		s.writeError(w, r, err)
 		return
 	}
 	token := form.Get("token")
 	if token == "" {
-		s.writeError(w, r, invalidRequest("token is missing."))
+		s.writeError(w, r, clients.InvalidRequest("token is missing."))
 		return
 	}
 	if err := s.revoke(r.Context(), client, token); err != nil {
@@ -39,7 +40,7 @@ func (s *Server) handleRevoke(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusOK)
 }
 
-func (s *Server) revoke(ctx context.Context, client *requester, token string) error {
+func (s *Server) revoke(ctx context.Context, client *clients.Requester, token string) error {
 	prefix := seal.AccessPrefix
 	if strings.HasPrefix(token, seal.RefreshPrefix) {
 		prefix = seal.RefreshPrefix
@@ -57,7 +58,7 @@ func (s *Server) revoke(ctx context.Context, client *requester, token string) er
 	if t.Grant.Client.ID != client.ID {
 		return nil
 	}
-	if err := s.clients.useUp(ctx, client); err != nil {
+	if err := s.clients.SpendAssertion(ctx, client); err != nil {
 		return err
 	}
 	if t.Kind == store.Refresh {

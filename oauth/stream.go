@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/store"
 	"golang.org/x/sync/errgroup"
 )
@@ -35,7 +36,7 @@ const (
 )
 
 var (
-	errUserSubscriptions = &Error{Code: "too_many_subscriptions", Status: http.StatusTooManyRequests,
+	errUserSubscriptions = &clients.Error{Code: "too_many_subscriptions", Status: http.StatusTooManyRequests,
 		Description: fmt.Sprintf("This person's clients have %d subscriptions open already.", maxUserSubscriptions)}
 	errSubscriptions = errors.New("as many subscriptions are open as this server can hold, or it is shutting down")
 )

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/store"
 )
 
@@ -31,7 +32,7 @@ func TestSubscriptionsAreBounded(t *testing.T) {
 			first = done
 		}
 	}
-	if _, err := subscribe(s, maxSubscriptions); asError(err).Status != http.StatusServiceUnavailable {
+	if _, err := subscribe(s, maxSubscriptions); clients.AsError(err).Status != http.StatusServiceUnavailable {
 		t.Errorf("one more: got %v, want a 503", err)
 	}
 	first()
@@ -69,7 +70,7 @@ func TestNoSubscriptionOnceItShutsDown(t *testing.T) {
 		t.Fatalf("control: %v", err)
 	}
 	s.shutDown()
-	if _, err := subscribe(s, 0); asError(err).Status != http.StatusServiceUnavailable {
+	if _, err := subscribe(s, 0); clients.AsError(err).Status != http.StatusServiceUnavailable {
 		t.Errorf("got %v, want a 503", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 )
@@ -37,7 +38,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) (*tokenResponse, 
 	if err != nil {
 		return nil, err
 	}
-	client, err := s.clients.authenticateClient(w, r, form)
+	client, err := s.clients.Authenticate(w, r, form)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +49,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) (*tokenResponse, 
 	needed := map[string][]string{"authorization_code": {"code", "code_verifier"}, "refresh_token": {"refresh_token"}}
 	for _, name := range needed[form.Get("grant_type")] {
 		if form.Get(name) == "" {
-			return nil, invalidRequest(name + " is missing.")
+			return nil, clients.InvalidRequest(name + " is missing.")
 		}
 	}
 	switch form.Get("grant_type") {
@@ -57,9 +58,9 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) (*tokenResponse, 
 	case "refresh_token":
 		return s.refresh(r.Context(), client, form.Get("refresh_token"))
 	case "":
-		return nil, invalidRequest("grant_type is missing.")
+		return nil, clients.InvalidRequest("grant_type is missing.")
 	default:
-		return nil, &Error{Code: "unsupported_grant_type", Status: http.StatusBadRequest,
+		return nil, &clients.Error{Code: "unsupported_grant_type", Status: http.StatusBadRequest,
 			Description: "grant_type must be authorization_code or refresh_token."}
 	}
 }

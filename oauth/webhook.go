@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -23,7 +24,7 @@ func (s *Server) handleGitHubWebhook(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !s.signedByGitHub(body, r.Header.Get("X-Hub-Signature-256")) {
-		s.writeError(w, r, &Error{Code: "invalid_signature", Status: http.StatusUnauthorized,
+		s.writeError(w, r, &clients.Error{Code: "invalid_signature", Status: http.StatusUnauthorized,
 			Description: "X-Hub-Signature-256 is missing or wrong. Is the webhook's secret that of GITHUB_WEBHOOK_SECRET?"})
 		return
 	}
@@ -57,7 +58,7 @@ func (s *Server) githubEvent(r *http.Request, body []byte) error {
 		} `json:"sender"`
 	}
 	if err := json.Unmarshal(body, &event); err != nil {
-		return invalidRequest("The body is not the JSON of this event. Is the webhook's content type application/json?")
+		return clients.InvalidRequest("The body is not the JSON of this event. Is the webhook's content type application/json?")
 	}
 	if event.Action != "revoked" {
 		return nil

@@ -1,4 +1,4 @@
-package oauth
+package clients
 
 import (
 	"net/url"
@@ -94,7 +94,7 @@ func TestRedirectKeepsItsOwnQuery(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = "https://a.example/cb?tenant=a%20b&state=a%2Bb%2Fc%3D%3D"
-	if got := to.url(url.Values{"state": {"a+b/c=="}}); got != want {
+	if got := to.URL(url.Values{"state": {"a+b/c=="}}); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
@@ -141,8 +141,8 @@ func TestPrivateSchemes(t *testing.T) {
 			if (err == nil) != (tt.want != "") {
 				t.Fatalf("got error %v, want one: %t", err, tt.want == "")
 			}
-			if err == nil && to.place() != tt.want {
-				t.Errorf("leads to %s, want %s", to.place(), tt.want)
+			if err == nil && to.Place() != tt.want {
+				t.Errorf("leads to %s, want %s", to.Place(), tt.want)
 			}
 		})
 	}
@@ -167,7 +167,7 @@ func FuzzRedirectURI(f *testing.F) {
 		if err != nil {
 			return
 		}
-		sent, err := url.Parse(string(to.url(url.Values{"code": {"x"}})))
+		sent, err := url.Parse(string(to.URL(url.Values{"code": {"x"}})))
 		if err != nil {
 			t.Fatalf("sends the browser to something that is no URL: %v", err)
 		}

@@ -1,4 +1,4 @@
-package oauth
+package clients
 
 import (
 	"net/http"
@@ -9,17 +9,17 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// registrationRequest is what we use of RFC 7591 section 2. Everything else is ignored, as that section demands.
-type registrationRequest struct {
+// RegistrationRequest is what we use of RFC 7591 section 2. Everything else is ignored, as that section demands.
+type RegistrationRequest struct {
 	RedirectURIs    []string `json:"redirect_uris"`
 	ClientName      string   `json:"client_name"`
 	AuthMethod      string   `json:"token_endpoint_auth_method"`
 	ApplicationType string   `json:"application_type"`
 }
 
-// registrationResponse is RFC 7591 section 3.2.1. Strict clients refuse null values and missing redirect_uris, and
+// RegistrationResponse is RFC 7591 section 3.2.1. Strict clients refuse null values and missing redirect_uris, and
 // want client_secret_expires_at whenever there is a secret, 0 included: hence the pointer.
-type registrationResponse struct {
+type RegistrationResponse struct {
 	ClientID        string   `json:"client_id"`
 	IssuedAt        int64    `json:"client_id_issued_at"`
 	Secret          string   `json:"client_secret,omitempty"`
@@ -32,7 +32,7 @@ type registrationResponse struct {
 	ApplicationType string   `json:"application_type,omitempty"`
 }
 
-func invalidMetadata(description string) error {
+func InvalidMetadata(description string) error {
 	return &Error{Code: "invalid_client_metadata", Description: description, Status: http.StatusBadRequest}
 }
 
@@ -48,7 +48,7 @@ func (reg *Registry) noUsableRedirect() error {
 		"must be https, or http on localhost, 127.0.0.1 or [::1]. " + private}
 }
 
-func (reg *Registry) register(req *registrationRequest) (*registrationResponse, error) {
+func (reg *Registry) Register(req *RegistrationRequest) (*RegistrationResponse, error) {
 	if n := len(req.RedirectURIs); n == 0 || n > maxRedirectURIs {
 		return nil, &Error{Code: "invalid_redirect_uri", Status: http.StatusBadRequest,
 			Description: "Register between 1 and 10 redirect_uris."}
@@ -70,7 +70,7 @@ func (reg *Registry) register(req *registrationRequest) (*registrationResponse, 
 		req.AuthMethod = authNone
 	}
 	if m := req.AuthMethod; m != authNone && m != authBasic && m != authPost {
-		return nil, invalidMetadata("token_endpoint_auth_method must be none, client_secret_basic or client_secret_post; " +
+		return nil, InvalidMetadata("token_endpoint_auth_method must be none, client_secret_basic or client_secret_post; " +
 			"private_key_jwt is for clients with a metadata document.")
 	}
 	c := &store.Client{Name: upstream.CleanText(req.ClientName, maxClientName), RedirectURIs: req.RedirectURIs,
@@ -79,13 +79,13 @@ func (reg *Registry) register(req *registrationRequest) (*registrationResponse, 
 	if err != nil {
 		return nil, err
 	}
-	resp := &registrationResponse{
+	resp := &RegistrationResponse{
 		ClientID:      id,
 		IssuedAt:      c.IssuedAt.Unix(),
 		RedirectURIs:  c.RedirectURIs,
 		ClientName:    c.Name,
 		AuthMethod:    c.AuthMethod,
-		GrantTypes:    grantTypes,
+		GrantTypes:    GrantTypes,
 		ResponseTypes: []string{"code"},
 	}
 	if t := req.ApplicationType; t == "native" || t == "web" {
@@ -98,9 +98,9 @@ func (reg *Registry) register(req *registrationRequest) (*registrationResponse, 
 	return resp, nil
 }
 
-// errRegistrationOff: clients do not register themselves here, and those that did before do not sign anybody in. What
+// ErrRegistrationOff: clients do not register themselves here, and those that did before do not sign anybody in. What
 // they already hold they keep, and refresh.
-var errRegistrationOff = &Error{Code: "access_denied", Status: http.StatusForbidden,
+var ErrRegistrationOff = &Error{Code: "access_denied", Status: http.StatusForbidden,
 	Description: "Clients cannot register themselves at this server. Ask its operator for a client_id."}
 
 // Ways for a client to authenticate at /token (RFC 7591 section 2).
@@ -110,3 +110,6 @@ const (
 	authPost  = "client_secret_post"
 	authJWT   = "private_key_jwt" // only for clients by metadata document
 )
+
+// GrantTypes are what every client may use.
+var GrantTypes = []string{"authorization_code", "refresh_token"}

@@ -1,4 +1,4 @@
-package oauth
+package clients
 
 import (
 	"context"
@@ -27,10 +27,10 @@ const (
 	maxRedirectURIs = 10
 )
 
-// errUnknownClient is a client_id that we never issued, or issued under a secret that is gone, or that the operator has
+// ErrUnknown is a client_id that we never issued, or issued under a secret that is gone, or that the operator has
 // taken out of CLIENTS. Clients throw their registration away on it and register again, so it is said only when it is
 // true.
-var errUnknownClient = errors.New("unknown client_id")
+var ErrUnknown = errors.New("unknown client_id")
 
 // registration is what a client_id carries.
 type registration struct {
@@ -66,14 +66,14 @@ func (reg *Registry) issueClientID(c *store.Client) (string, error) {
 	return clientIDPrefix + id, nil
 }
 
-// registered reports whether the client registered here. Such a client_id belongs to one installation, which keeps the
+// SelfRegistered reports whether the client registered here. Such a client_id belongs to one installation, which keeps the
 // tokens of its newest sign-in and forgets the others: their grants are replaced.
-func selfRegistered(c *store.Client) bool { return strings.HasPrefix(c.ID, clientIDPrefix) }
+func SelfRegistered(c *store.Client) bool { return strings.HasPrefix(c.ID, clientIDPrefix) }
 
-// takenOut reports whether the operator has taken the client out of CLIENTS: its client_id can come from nowhere else.
+// TakenOut reports whether the operator has taken the client out of CLIENTS: its client_id can come from nowhere else.
 // One that was pinned there by the address of its document goes on by that document.
-func (reg *Registry) takenOut(c *store.Client) bool {
-	return reg.known[c.ID] == nil && !selfRegistered(c) && !namesDocument(c.ID)
+func (reg *Registry) TakenOut(c *store.Client) bool {
+	return reg.known[c.ID] == nil && !SelfRegistered(c) && !namesDocument(c.ID)
 }
 
 func (reg *Registry) clientMAC(k seal.Key, registration []byte) []byte {
@@ -91,7 +91,7 @@ func clientSecret(k seal.Key, clientID string) string {
 
 // client returns the client with that client_id: one that the operator registered; else as it was when it signed
 // somebody in, from the client_id itself; or, if it is the address of a document, or the secret that signed it is gone,
-// from the store, which remembers every client that had a grant. It returns [errUnknownClient] if there is none.
+// from the store, which remembers every client that had a grant. It returns [ErrUnknown] if there is none.
 func (reg *Registry) client(ctx context.Context, id string) (*store.Client, error) {
 	if c := reg.known[id]; c != nil {
 		return c, nil
@@ -100,14 +100,14 @@ func (reg *Registry) client(ctx context.Context, id string) (*store.Client, erro
 		return reg.storedDocument(ctx, id)
 	}
 	if !strings.HasPrefix(id, clientIDPrefix) || len(id) > maxClientID {
-		return nil, errUnknownClient
+		return nil, ErrUnknown
 	}
-	if c, err := reg.readClientID(id); !errors.Is(err, errUnknownClient) {
+	if c, err := reg.readClientID(id); !errors.Is(err, ErrUnknown) {
 		return c, err
 	}
 	c, err := reg.store.Client(ctx, store.HashOf(id))
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, errUnknownClient
+		return nil, ErrUnknown
 	}
 	if err != nil {
 		return nil, fmt.Errorf("looking up client: %w", err)
@@ -120,7 +120,7 @@ func (reg *Registry) readClientID(id string) (*store.Client, error) {
 	raw, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(id, clientIDPrefix))
 	// The decoder overlooks line breaks and stray bits. Each client has one client_id, spelt one way.
 	if err != nil || clientIDPrefix+base64.RawURLEncoding.EncodeToString(raw) != id || len(raw) <= sha256.Size {
-		return nil, errUnknownClient
+		return nil, ErrUnknown
 	}
 	packed, mac := raw[:len(raw)-sha256.Size], raw[len(raw)-sha256.Size:]
 	for _, k := range reg.ring {
@@ -128,7 +128,7 @@ func (reg *Registry) readClientID(id string) (*store.Client, error) {
 			return unpackClient(k, id, packed)
 		}
 	}
-	return nil, errUnknownClient
+	return nil, ErrUnknown
 }
 
 func unpackClient(k seal.Key, id string, packed []byte) (*store.Client, error) {

@@ -1,4 +1,11 @@
-package oauth
+// Package clients says who an MCP client is, whether it may ask for a sign-in, where it may send people, and whether a
+// request at /token is its own.
+//
+// A client need not register: its client_id may be the address of a document that describes it (document.go), which is
+// fetched with the care that a stranger's address deserves (fetch.go); or the operator has registered it
+// (preregistered.go). One that registers gets a client_id that is its registration, signed (client.go). If a document
+// names keys, the client can prove at /token that it is itself (assertion.go). The operator can block clients (block.go).
+package clients
 
 import (
 	"context"
@@ -25,8 +32,8 @@ type Registry struct {
 	now             func() time.Time
 }
 
-// RegistryConfig is what a [Registry] is made of. All of it is required except where it says so.
-type RegistryConfig struct {
+// Config is what a [Registry] is made of. All of it is required except where it says so.
+type Config struct {
 	BaseURL string
 	Ring    seal.Ring
 	Store   store.Store
@@ -42,8 +49,8 @@ type RegistryConfig struct {
 	Now          func() time.Time
 }
 
-// NewRegistry returns a registry.
-func NewRegistry(c RegistryConfig) *Registry {
+// New returns a registry.
+func New(c Config) *Registry {
 	return &Registry{baseURL: c.BaseURL, ring: c.Ring, store: c.Store, known: byID(c.Known),
 		documents: newFetcher(c.Documents, c.Now), redirectSchemes: c.RedirectSchemes, registration: c.Registration,
 		log: c.Log, now: c.Now}
@@ -76,14 +83,14 @@ func (reg *Registry) ForSignIn(ctx context.Context, id string) (*store.Client, e
 	var err error
 	if namesDocument(id) && reg.known[id] == nil { // else its document is not asked for
 		if !reg.Documents() {
-			return nil, errUnknownClient
+			return nil, ErrUnknown
 		}
 		// The operator may have blocked whoever publishes it: then it is not even fetched.
 		if blocks, err = reg.blocks(ctx); err != nil {
 			return nil, err
 		}
 		if BlockedBy(&store.Client{ID: id}, blocks) {
-			return nil, errBlocked
+			return nil, ErrBlocked
 		}
 		find = reg.clientByDocument
 	}
@@ -98,9 +105,9 @@ func (reg *Registry) ForSignIn(ctx context.Context, id string) (*store.Client, e
 	}
 	switch {
 	case BlockedBy(c, blocks):
-		return nil, errBlocked
-	case selfRegistered(c) && !reg.registration:
-		return nil, errRegistrationOff
+		return nil, ErrBlocked
+	case SelfRegistered(c) && !reg.registration:
+		return nil, ErrRegistrationOff
 	}
 	return c, nil
 }

@@ -1,4 +1,4 @@
-package oauth
+package clients
 
 import (
 	"context"
@@ -52,7 +52,7 @@ func readAssertion(form url.Values) (*assertion, error) {
 		return nil, nil
 	}
 	if kind != assertionType || raw == "" {
-		return nil, invalidRequest("client_assertion needs client_assertion_type to be " + assertionType + ".")
+		return nil, InvalidRequest("client_assertion needs client_assertion_type to be " + assertionType + ".")
 	}
 	a := new(assertion)
 	var err error
@@ -79,10 +79,10 @@ func (reg *Registry) checkAssertion(ctx context.Context, client *store.Client, a
 	return reg.checkSignature(ctx, client, a)
 }
 
-// useUp makes sure that the requester's assertion was not used before, and is not used again. It is called last, right
-// before something is done with a code or token of the requester's: a request that fails on anything else can be sent
+// SpendAssertion makes sure that the Requester's assertion was not used before, and is not used again. It is called last, right
+// before something is done with a code or token of the Requester's: a request that fails on anything else can be sent
 // again as it was, and who has no grant writes nothing.
-func (reg *Registry) useUp(ctx context.Context, r *requester) error {
+func (reg *Registry) SpendAssertion(ctx context.Context, r *Requester) error {
 	if r.assertion == nil {
 		return nil
 	}
@@ -140,13 +140,13 @@ func (reg *Registry) checkSignature(ctx context.Context, client *store.Client, a
 			return forged
 		}
 	}
-	if err != nil && !errors.Is(err, errNotFetched) {
+	if err != nil && !errors.Is(err, ErrNotFetched) {
 		bad := badAssertion("cannot be verified: what is at the client_id or the jwks_uri cannot be used")
 		bad.Err = err
 		return bad
 	}
 	// It may be signed with a key that is newer than our copy, which is too new to be fetched again, or cannot be.
-	return fmt.Errorf("the client's newest keys %w", errNotFetched)
+	return fmt.Errorf("the client's newest keys %w", ErrNotFetched)
 }
 
 // signedBy reports whether the assertion says that it is signed with a key that is in the set, and whether it is signed

@@ -1,4 +1,4 @@
-package oauth
+package clients
 
 import (
 	"context"
@@ -103,10 +103,10 @@ func matchesRedirect(registered, requested string) bool {
 	return a.String() == b.String()
 }
 
-// A redirect is a redirect URI that is known to be the client's: it is registered ([redirectTo]), or was when we
+// A Redirect is a redirect URI that is known to be the client's: it is registered ([redirectTo]), or was when we
 // sealed it into a question ([question.redirect]). Only newRedirect makes one, for those two, and only a redirect can
 // send a browser away to a client: what has not been validated cannot be redirected to.
-type redirect struct{ uri *url.URL }
+type Redirect struct{ uri *url.URL }
 
 var (
 	// errRedirectScheme: the redirect URI is the client's, and this server does not use its scheme.
@@ -118,18 +118,18 @@ var (
 
 // Redirect returns the redirect URI to use for a request's redirect_uri parameter, which may be left out if the client
 // registered exactly one (RFC 6749 section 3.1.2.3). Of private schemes only those may be used that the operator allows.
-func (reg *Registry) Redirect(c *store.Client, requested string) (redirect, error) {
+func (reg *Registry) Redirect(c *store.Client, requested string) (Redirect, error) {
 	to, err := redirectTo(c, requested, reg.redirectSchemes)
 	return to, badRedirect(err)
 }
 
 // AskedRedirect returns the redirect URI that a person was shown when they were asked. The URI must come from what this
-// server sealed then: the client may no longer name it. It returns [errBlocked] if the operator has blocked its host
+// server sealed then: the client may no longer name it. It returns [ErrBlocked] if the operator has blocked its host
 // since.
-func (reg *Registry) AskedRedirect(ctx context.Context, uri string) (redirect, error) {
+func (reg *Registry) AskedRedirect(ctx context.Context, uri string) (Redirect, error) {
 	to, err := newRedirect(uri, reg.redirectSchemes)
 	if err != nil {
-		return redirect{}, badRedirect(err)
+		return Redirect{}, badRedirect(err)
 	}
 	return to, reg.checkBlocked(ctx, &store.Client{RedirectURIs: []string{uri}})
 }
@@ -148,38 +148,38 @@ func badRedirect(err error) error {
 	return &Error{Code: "invalid_request", Description: description, Status: http.StatusBadRequest, Err: err}
 }
 
-func redirectTo(c *store.Client, requested string, schemes []string) (redirect, error) {
+func redirectTo(c *store.Client, requested string, schemes []string) (Redirect, error) {
 	if requested == "" {
 		if len(c.RedirectURIs) != 1 {
-			return redirect{}, errors.New("redirect_uri is missing, and the client registered more than one")
+			return Redirect{}, errors.New("redirect_uri is missing, and the client registered more than one")
 		}
 		requested = c.RedirectURIs[0]
 	}
 	if !slices.ContainsFunc(c.RedirectURIs, func(r string) bool { return matchesRedirect(r, requested) }) {
-		return redirect{}, errors.New("redirect_uri is not one that the client registered")
+		return Redirect{}, errors.New("redirect_uri is not one that the client registered")
 	}
 	return newRedirect(requested, schemes)
 }
 
 // newRedirect returns the redirect to a URI that is known to be the client's, if it may be used now.
-func newRedirect(uri string, schemes []string) (redirect, error) {
+func newRedirect(uri string, schemes []string) (Redirect, error) {
 	u, err := parseRedirectURI(uri)
 	if err != nil {
-		return redirect{}, err
+		return Redirect{}, err
 	}
-	to := redirect{u}
+	to := Redirect{u}
 	switch {
-	case to.private() && !slices.Contains(schemes, u.Scheme):
-		return redirect{}, errRedirectScheme
+	case to.Private() && !slices.Contains(schemes, u.Scheme):
+		return Redirect{}, errRedirectScheme
 	case slices.Contains(editorSchemes, u.Scheme) && !callbackOfExtension.MatchString(uri):
-		return redirect{}, errNotCallback
+		return Redirect{}, errNotCallback
 	}
 	return to, nil
 }
 
-// url returns the address to send the browser to, keeping the redirect URI's own query (RFC 6749 section 3.1.2). Its
+// URL returns the address to send the browser to, keeping the redirect URI's own query (RFC 6749 section 3.1.2). Its
 // type makes html/template link to it whatever its scheme is: that has been checked.
-func (r redirect) url(params url.Values) template.URL {
+func (r Redirect) URL(params url.Values) template.URL {
 	u := *r.uri
 	if u.RawQuery != "" {
 		u.RawQuery += "&"
@@ -188,16 +188,19 @@ func (r redirect) url(params url.Values) template.URL {
 	return template.URL(u.String())
 }
 
-// private reports whether the system opens the application that has claimed the scheme, so that the browser stays.
-func (r redirect) private() bool { return r.uri.Scheme != "https" && r.uri.Scheme != "http" }
+// String returns the redirect URI.
+func (r Redirect) String() string { return r.uri.String() }
 
-// local reports whether the browser is sent to a program on the person's own computer.
-func (r redirect) local() bool { return r.private() || origin.IsLoopback(r.uri.Hostname()) }
+// Private reports whether the system opens the application that has claimed the scheme, so that the browser stays.
+func (r Redirect) Private() bool { return r.uri.Scheme != "https" && r.uri.Scheme != "http" }
 
-// place says to people where the browser is sent: the host with its port, after the scheme if that is private.
-func (r redirect) place() string {
+// Local reports whether the browser is sent to a program on the person's own computer.
+func (r Redirect) Local() bool { return r.Private() || origin.IsLoopback(r.uri.Hostname()) }
+
+// Place says to people where the browser is sent: the host with its port, after the scheme if that is private.
+func (r Redirect) Place() string {
 	switch {
-	case !r.private():
+	case !r.Private():
 		return r.uri.Host
 	case r.uri.Host == "":
 		return r.uri.Scheme + ":"

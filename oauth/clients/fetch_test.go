@@ -1,4 +1,4 @@
-package oauth
+package clients
 
 import (
 	"context"
@@ -408,7 +408,7 @@ func assertFetchError(t *testing.T, err error, want string) {
 	t.Helper()
 	var document *Error
 	switch {
-	case want == "" && err == nil, want == "fetch" && errors.Is(err, errNotFetched):
+	case want == "" && err == nil, want == "fetch" && errors.Is(err, ErrNotFetched):
 	case want == "document" && errors.As(err, &document) && document.Code == "invalid_client":
 	default:
 		t.Errorf("got %v, want an error of kind %q", err, want)

@@ -1,4 +1,4 @@
-package oauth
+package clients
 
 import (
 	"context"
@@ -19,18 +19,18 @@ import (
 // a sign-in and at /token, but not at the gate: whoever blocks ends the grants as well, and none come after. The client
 // is never told invalid_client, on which it would register again, as somebody else; a page tells the person.
 
-// errBlocked is what becomes of a blocked client's authorization request. There is no way back to it.
-var errBlocked = &Error{Code: "access_denied", Status: http.StatusForbidden,
+// ErrBlocked is what becomes of a blocked client's authorization request. There is no way back to it.
+var ErrBlocked = &Error{Code: "access_denied", Status: http.StatusForbidden,
 	Description: "The operator of this server has blocked the client."}
 
-// checkBlocked returns [errBlocked] if the client is blocked.
+// checkBlocked returns [ErrBlocked] if the client is blocked.
 func (reg *Registry) checkBlocked(ctx context.Context, client *store.Client) error {
 	blocks, err := reg.blocks(ctx)
 	if err != nil {
 		return err
 	}
 	if BlockedBy(client, blocks) {
-		return errBlocked
+		return ErrBlocked
 	}
 	return nil
 }
@@ -84,7 +84,7 @@ func BlockedBy(c *store.Client, blocks []string) bool {
 // BlockName returns how a block is spelt that an operator asks for by a client's short ID or client_id, or by a host.
 func BlockName(s string) (string, error) {
 	_, notAddress := DocumentsLoopback.parseDocumentURL(s)
-	if c := (&store.Client{ID: s}); selfRegistered(c) || notAddress == nil {
+	if c := (&store.Client{ID: s}); SelfRegistered(c) || notAddress == nil {
 		return ShortID(c).String(), nil
 	}
 	s = origin.HostName(s)

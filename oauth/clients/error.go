@@ -1,4 +1,4 @@
-package oauth
+package clients
 
 import (
 	"errors"
@@ -16,7 +16,7 @@ type Error struct {
 	Description string   // one sentence, for a developer; ASCII without quotes or backslashes (RFC 6749 section 5.2)
 	Status      int      // HTTP status
 	Err         error    // what the log says besides; may be nil
-	scopes      []string // of a 401: what the client had, and should ask for again; may be nil
+	Scopes      []string // of a 401: what the client had, and should ask for again; may be nil
 }
 
 func (e *Error) Error() string {
@@ -29,14 +29,14 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// invalidRequest is a request that its sender has to write differently.
-func invalidRequest(description string) error {
+// InvalidRequest is a request that its sender has to write differently.
+func InvalidRequest(description string) error {
 	return &Error{Code: "invalid_request", Description: description, Status: http.StatusBadRequest}
 }
 
-// asError returns err as the other side may see it. What is not an [Error] is trouble of ours: the caller can do
+// AsError returns err as the other side may see it. What is not an [Error] is trouble of ours: the caller can do
 // nothing about it but try again, and nothing has been consumed.
-func asError(err error) *Error {
+func AsError(err error) *Error {
 	var e *Error
 	if errors.As(err, &e) {
 		return e
@@ -49,8 +49,8 @@ func asError(err error) *Error {
 	}
 }
 
-// because returns the error with a cause: what the other side must not learn, and the operator wants to know.
-func (e *Error) because(g *store.Grant, why string) error {
+// Because returns the error with a cause: what the other side must not learn, and the operator wants to know.
+func (e *Error) Because(g *store.Grant, why string) error {
 	c := *e
 	c.Err = fmt.Errorf("grant %s: %s", g.ID, why)
 	return &c

@@ -1,4 +1,4 @@
-package oauth
+package clients
 
 import (
 	"bytes"
@@ -37,7 +37,7 @@ func (reg *Registry) followDocument(ctx context.Context, stored *store.Client, l
 	latest.Proof = reg.documentProof(reg.ring.Newest(), &latest)
 	// Another instance may have been faster. After any other failure the next assertion tries again.
 	if err := reg.store.SaveDocument(ctx, latest); err != nil && !errors.Is(err, store.ErrConflict) {
-		host := publisher(&latest)
+		host := Publisher(&latest)
 		reg.log.Failure(ctx, slog.LevelWarn, "client's document not stored", host, "host", host, "cause", err)
 	}
 }

@@ -1,4 +1,4 @@
-package oauth
+package clients
 
 import (
 	"context"
@@ -43,9 +43,9 @@ const (
 )
 
 var (
-	// errNotFetched: what a client's address holds could not be learnt, which says nothing against the client.
-	errNotFetched = errors.New("cannot be fetched")
-	errTooMany    = fmt.Errorf("%w: %w", errNotFetched, places.ErrNone)
+	// ErrNotFetched: what a client's address holds could not be learnt, which says nothing against the client.
+	ErrNotFetched = errors.New("cannot be fetched")
+	errTooMany    = fmt.Errorf("%w: %w", ErrNotFetched, places.ErrNone)
 	// errWithdrawn is returned if the host answered that there is nothing at a client's address, or something that
 	// cannot be used. What was there before must not serve any more.
 	errWithdrawn = errors.New("is not there")
@@ -107,7 +107,7 @@ var (
 )
 
 // get returns what is at the address: a fresh copy fetched after that time, or what is there now, if it is good. If it
-// cannot be fetched the last good copy serves, which is stale then. It returns [errNotFetched] if there is none, and
+// cannot be fetched the last good copy serves, which is stale then. It returns [ErrNotFetched] if there is none, and
 // [errWithdrawn] if what is there is no good.
 //
 // What is known was good before, by a copy or by what the caller says. Its fetch does not stand back behind those of
@@ -129,7 +129,7 @@ func (f *fetcher) get(ctx context.Context, k kind, u *url.URL, after time.Time, 
 		switch {
 		case err == nil:
 			return f.keep(key, body, asked, until), nil
-		case !errors.Is(err, errNotFetched):
+		case !errors.Is(err, ErrNotFetched):
 			f.drop(key)
 			err = fmt.Errorf("%w: %w", errWithdrawn, err)
 		}
@@ -137,9 +137,9 @@ func (f *fetcher) get(ctx context.Context, k kind, u *url.URL, after time.Time, 
 	})
 	select {
 	case <-ctx.Done():
-		return fetched{}, fmt.Errorf("%w: %w", errNotFetched, ctx.Err())
+		return fetched{}, fmt.Errorf("%w: %w", ErrNotFetched, ctx.Err())
 	case result := <-flight:
-		if ok && errors.Is(result.Err, errNotFetched) && f.serves(last.at) {
+		if ok && errors.Is(result.Err, ErrNotFetched) && f.serves(last.at) {
 			return f.leave(key, last), nil
 		}
 		return result.Val.(fetched), result.Err
@@ -211,9 +211,9 @@ func (f *fetcher) fetch(u *url.URL, limit int64, known bool) ([]byte, time.Time,
 		return nil, time.Time{}, errTooMany
 	}
 	if failed := new(url.Error); errors.As(err, &failed) {
-		return nil, time.Time{}, fmt.Errorf("%w: %w", errNotFetched, failed.Err) // without the address and its query
+		return nil, time.Time{}, fmt.Errorf("%w: %w", ErrNotFetched, failed.Err) // without the address and its query
 	} else if err != nil {
-		return nil, time.Time{}, fmt.Errorf("%w: %w", errNotFetched, err)
+		return nil, time.Time{}, fmt.Errorf("%w: %w", ErrNotFetched, err)
 	}
 	defer resp.Body.Close()
 	// Sites answer programs that they take for robots in many ways: 403, a redirect, a page with a riddle. The maker of
@@ -223,16 +223,16 @@ func (f *fetcher) fetch(u *url.URL, limit int64, known bool) ([]byte, time.Time,
 	case status == http.StatusNotFound, status == http.StatusGone:
 		return nil, time.Time{}, badDocument("its address answers " + strconv.Itoa(status))
 	case status >= 300 && status < 400:
-		return nil, time.Time{}, fmt.Errorf("%w: %w", errNotFetched, badDocument("its address answers "+strconv.Itoa(status)))
+		return nil, time.Time{}, fmt.Errorf("%w: %w", ErrNotFetched, badDocument("its address answers "+strconv.Itoa(status)))
 	case status != http.StatusOK:
-		return nil, time.Time{}, fmt.Errorf("%w: status %d", errNotFetched, status)
+		return nil, time.Time{}, fmt.Errorf("%w: status %d", ErrNotFetched, status)
 	case t != "application/json" && (!strings.HasPrefix(t, "application/") || !strings.HasSuffix(t, "+json")):
-		return nil, time.Time{}, fmt.Errorf("%w: %w", errNotFetched, badDocument("its Content-Type is not application/json"))
+		return nil, time.Time{}, fmt.Errorf("%w: %w", ErrNotFetched, badDocument("its Content-Type is not application/json"))
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	switch {
 	case err != nil:
-		return nil, time.Time{}, fmt.Errorf("%w: %w", errNotFetched, err)
+		return nil, time.Time{}, fmt.Errorf("%w: %w", ErrNotFetched, err)
 	case int64(len(body)) > limit:
 		return nil, time.Time{}, badDocument("it is longer than " + strconv.FormatInt(limit, 10) + " bytes")
 	}

@@ -1,4 +1,4 @@
-package oauth
+package clients
 
 import (
 	"cmp"
@@ -11,22 +11,22 @@ import (
 	"example.com/mcp-federated-login/oauth/store"
 )
 
-// A requester is a client that has authenticated itself.
-type requester struct {
+// A Requester is a client that has authenticated itself.
+type Requester struct {
 	*store.Client
 	assertion *assertion // it did so with this, which must be used up; nil: in another way
 }
 
-// authenticateClient returns the client that makes a request (RFC 6749 sections 2.3 and 3.2.1). A confidential client
+// Authenticate returns the client that makes a request (RFC 6749 sections 2.3 and 3.2.1). A confidential client
 // may send its secret in either way, whichever it registered, because clients confuse them; a public one needs none,
 // and one that it sends is ignored. So is the assertion of a client whose keys we do not know, as when the operator
 // registered it as a public one. If we know them it must be good, also where the client could do without: "the
 // authorization server MUST validate the JWT" (RFC 7523 section 3), and who signs wrongly had better hear of it.
-func (reg *Registry) authenticateClient(w http.ResponseWriter, r *http.Request, form url.Values) (*requester, error) {
+func (reg *Registry) Authenticate(w http.ResponseWriter, r *http.Request, form url.Values) (*Requester, error) {
 	invalid := &Error{Code: "invalid_client", Status: http.StatusUnauthorized,
 		Description: "The client is unknown, or its authentication is missing or wrong. Register again."}
 	id, secret := form.Get("client_id"), form.Get("client_secret")
-	twoWays := invalidRequest("The client must authenticate in one way only.")
+	twoWays := InvalidRequest("The client must authenticate in one way only.")
 	headers := r.Header.Values("Authorization")
 	if len(headers) > 1 {
 		return nil, twoWays
@@ -60,20 +60,20 @@ func (reg *Registry) authenticateClient(w http.ResponseWriter, r *http.Request, 
 		id = cmp.Or(id, assertion.claims.Subject) // it may be left out (RFC 7521 section 4.2)
 	}
 	client, err := reg.client(r.Context(), id)
-	if errors.Is(err, errUnknownClient) {
+	if errors.Is(err, ErrUnknown) {
 		return nil, invalid
 	}
 	if err != nil {
 		return nil, err
 	}
 	// Before anything is fetched for it. It is not told invalid_client, on which it would come back as somebody else.
-	if err := reg.checkBlocked(r.Context(), client); errors.Is(err, errBlocked) {
+	if err := reg.checkBlocked(r.Context(), client); errors.Is(err, ErrBlocked) {
 		return nil, &Error{Code: "invalid_grant", Status: http.StatusBadRequest, Err: err,
 			Description: "The operator of this server has blocked the client."}
 	} else if err != nil {
 		return nil, err
 	}
-	by := &requester{Client: client}
+	by := &Requester{Client: client}
 	switch hash := store.HashOf(secret); {
 	case assertion != nil && (len(client.Keys) > 0 || client.KeysURI != ""):
 		if err := reg.checkAssertion(r.Context(), client, assertion, r.URL.Path); err != nil {

@@ -1,4 +1,4 @@
-package oauth
+package clients
 
 import (
 	"context"
@@ -56,8 +56,8 @@ func namesDocument(clientID string) bool {
 	return strings.HasPrefix(clientID, "https://") || strings.HasPrefix(clientID, "http://")
 }
 
-// publisher returns the host that a client's metadata document stands at, or nothing if it has none.
-func publisher(c *store.Client) string {
+// Publisher returns the host that a client's metadata document stands at, or nothing if it has none.
+func Publisher(c *store.Client) string {
 	if u, err := url.Parse(c.ID); err == nil && namesDocument(c.ID) {
 		return u.Host
 	}
@@ -175,7 +175,7 @@ func parseKeySet(raw []byte) (*jose.JSONWebKeySet, error) {
 }
 
 // fetchDocument returns the client as its document describes it, and when the document was fetched: after that time, or
-// before if it cannot be fetched now. The error is [errNotFetched] if there is no copy of it. A client is known if it
+// before if it cannot be fetched now. The error is [ErrNotFetched] if there is no copy of it. A client is known if it
 // has signed somebody in.
 func (reg *Registry) fetchDocument(ctx context.Context, id string, after time.Time, known bool) (*store.Client, fetched, error) {
 	policy := reg.documents.policy
@@ -197,16 +197,16 @@ func (reg *Registry) fetchDocument(ctx context.Context, id string, after time.Ti
 // clientByDocument returns the client that its document describes now, or, if that cannot be fetched, described last.
 func (reg *Registry) clientByDocument(ctx context.Context, id string) (*store.Client, error) {
 	c, found, err := reg.fetchDocument(ctx, id, time.Time{}, false)
-	if errors.Is(err, errNotFetched) {
+	if errors.Is(err, ErrNotFetched) {
 		stored, storeErr := reg.storedDocument(ctx, id)
 		if storeErr == nil && errors.Is(err, errTooMany) { // strangers may be in its way
 			c, found, err = reg.fetchDocument(ctx, id, time.Time{}, true)
 		}
 		if err != nil {
-			host := publisher(&store.Client{ID: id})
+			host := Publisher(&store.Client{ID: id})
 			reg.log.Failure(ctx, slog.LevelInfo, "metadata document not fetched", host, "host", host, "cause", err)
 		}
-		if errors.Is(err, errNotFetched) && storeErr == nil && reg.servesStored(stored) {
+		if errors.Is(err, ErrNotFetched) && storeErr == nil && reg.servesStored(stored) {
 			return stored, nil
 		}
 	}
@@ -221,7 +221,7 @@ func (reg *Registry) clientByDocument(ctx context.Context, id string) (*store.Cl
 func (reg *Registry) storedDocument(ctx context.Context, id string) (*store.Client, error) {
 	row, err := reg.store.Client(ctx, store.HashOf(id))
 	if errors.Is(err, store.ErrNotFound) || err == nil && row.Document == nil {
-		return nil, errUnknownClient
+		return nil, ErrUnknown
 	}
 	if err != nil {
 		return nil, fmt.Errorf("looking up client: %w", err)
@@ -235,9 +235,9 @@ func (reg *Registry) storedDocument(ctx context.Context, id string) (*store.Clie
 	return c, nil
 }
 
-// keepDocument completes a client with what is stored of it: its keys as they are now, for the time when they cannot be
+// SnapshotDocument completes a client with what is stored of it: its keys as they are now, for the time when they cannot be
 // fetched, and the proof that what is stored comes from here.
-func (reg *Registry) keepDocument(ctx context.Context, c *store.Client) {
+func (reg *Registry) SnapshotDocument(ctx context.Context, c *store.Client) {
 	if c.KeysURI != "" {
 		keys, err := reg.keySet(ctx, c.KeysURI, time.Time{})
 		if err == nil {
@@ -249,7 +249,7 @@ func (reg *Registry) keepDocument(ctx context.Context, c *store.Client) {
 			c.Keys, c.IssuedAt = stored.Keys, stored.IssuedAt // other grants may live by them
 		}
 		if err != nil {
-			host := publisher(c)
+			host := Publisher(c)
 			reg.log.Failure(ctx, slog.LevelWarn, "client's keys not fetched", host, "host", host, "cause", err)
 		}
 	}
@@ -269,8 +269,8 @@ func (reg *Registry) keySet(ctx context.Context, address string, after time.Time
 	})
 }
 
-// currentKeys returns the key set of a client that was read by [Server.storedDocument], and when it was known to be the
-// client's: after that time, or before if it cannot be learnt now. Then the error is [errNotFetched], and the keys are
+// currentKeys returns the key set of a client that was read by [Registry.storedDocument], and when it was known to be the
+// client's: after that time, or before if it cannot be learnt now. Then the error is [ErrNotFetched], and the keys are
 // the last ones that we know, if they are not too old. The client may have put newer keys into its document, or moved
 // them elsewhere.
 func (reg *Registry) currentKeys(ctx context.Context, stored *store.Client, after time.Time) ([]byte, time.Time, error) {
@@ -279,7 +279,7 @@ func (reg *Registry) currentKeys(ctx context.Context, stored *store.Client, afte
 	}
 	latest, found, err := reg.fetchDocument(ctx, stored.ID, after, true)
 	switch {
-	case errors.Is(err, errNotFetched) && reg.servesStored(stored):
+	case errors.Is(err, ErrNotFetched) && reg.servesStored(stored):
 		latest, found = stored, fetched{at: stored.IssuedAt, stale: true}
 	case errors.Is(err, errWithdrawn):
 		reg.withdrawKeys(ctx, stored, *stored)
@@ -297,7 +297,7 @@ func (reg *Registry) currentKeys(ctx context.Context, stored *store.Client, afte
 			if !found.stale && found.at.After(set.at) {
 				newest.at = found.at
 			}
-		case errors.Is(err, errNotFetched) && !moved && reg.servesStored(stored):
+		case errors.Is(err, ErrNotFetched) && !moved && reg.servesStored(stored):
 			keys, at, newest, stale = stored.Keys, stored.IssuedAt, fetched{stale: true}, true
 		default:
 			if moved && found.at.After(stored.IssuedAt) || !moved && errors.Is(err, errWithdrawn) {
@@ -312,7 +312,7 @@ func (reg *Registry) currentKeys(ctx context.Context, stored *store.Client, afte
 		reg.followDocument(ctx, stored, c)
 	}
 	if stale {
-		return keys, at, errNotFetched
+		return keys, at, ErrNotFetched
 	}
 	return keys, at, nil
 }

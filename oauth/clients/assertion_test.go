@@ -1,4 +1,4 @@
-package oauth
+package clients
 
 import (
 	"context"
@@ -27,7 +27,7 @@ import (
 
 // clientStore knows one client, and notes assertions unless it is down.
 type clientStore struct {
-	emptyStore
+	noClients
 	client store.Client
 	down   bool
 	used   map[store.Hash]bool
@@ -93,12 +93,12 @@ func assert(t testing.TB, reg *Registry, clientID string, algorithm jose.Signatu
 }
 
 // authenticateBy presents an assertion at /token, and uses it up.
-func authenticateBy(reg *Registry, assertion string) (*requester, error) {
+func authenticateBy(reg *Registry, assertion string) (*Requester, error) {
 	r := httptest.NewRequest(http.MethodPost, "/token", nil)
-	by, err := reg.authenticateClient(httptest.NewRecorder(), r,
+	by, err := reg.Authenticate(httptest.NewRecorder(), r,
 		url.Values{"client_assertion_type": {assertionType}, "client_assertion": {assertion}})
 	if err == nil {
-		err = reg.useUp(r.Context(), by)
+		err = reg.SpendAssertion(r.Context(), by)
 	}
 	return by, err
 }
@@ -108,14 +108,14 @@ func TestAssertionWhileTheStoreIsDown(t *testing.T) {
 	reg, kept, rs, _ := newKeyedServer(t)
 	raw := assert(t, reg, kept.client.ID, jose.RS256, rs)
 	kept.down = true
-	if _, err := authenticateBy(reg, raw); asError(err).Status != http.StatusServiceUnavailable {
+	if _, err := authenticateBy(reg, raw); AsError(err).Status != http.StatusServiceUnavailable {
 		t.Errorf("got %v, want 503", err)
 	}
 	kept.down = false
 	if _, err := authenticateBy(reg, raw); err != nil {
 		t.Errorf("the same one when the store is back: %v", err)
 	}
-	if _, err := authenticateBy(reg, raw); asError(err).Code != "invalid_client" {
+	if _, err := authenticateBy(reg, raw); AsError(err).Code != "invalid_client" {
 		t.Errorf("the same one again: got %v, want invalid_client", err)
 	}
 }
@@ -143,7 +143,7 @@ func FuzzClientAssertion(f *testing.F) {
 		clear(kept.used)
 		client, err := authenticateBy(reg, raw)
 		if err != nil {
-			if e := asError(err); e.Code != "invalid_client" {
+			if e := AsError(err); e.Code != "invalid_client" {
 				t.Fatalf("%q: got %v, want invalid_client", raw, err)
 			}
 			if len(kept.used) > 0 {

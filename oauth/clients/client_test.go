@@ -1,6 +1,7 @@
-package oauth
+package clients
 
 import (
+	"context"
 	"encoding/base64"
 	"log/slog"
 	"strings"
@@ -78,8 +79,8 @@ func TestForeignClientIDsAreUnknown(t *testing.T) {
 	for name, id := range map[string]string{
 		"empty":                "",
 		"another server's":     issue(t, newTestRegistry(t, "https://other.example", nil), store.Client{Name: "A"}),
-		"changed":              altered(good, len(clientIDPrefix)+3),
-		"MAC changed":          altered(good, len(good)-10),
+		"changed":              flip(good, len(clientIDPrefix)+3),
+		"MAC changed":          flip(good, len(good)-10),
 		"MAC alone":            clientIDPrefix + base64.RawURLEncoding.EncodeToString(raw[len(raw)-32:]),
 		"registration alone":   clientIDPrefix + base64.RawURLEncoding.EncodeToString(raw[:len(raw)-32]),
 		"without the prefix":   strings.TrimPrefix(good, clientIDPrefix),
@@ -88,7 +89,7 @@ func TestForeignClientIDsAreUnknown(t *testing.T) {
 		"a line break in it":   good[:20] + "\n" + good[20:],
 		"a deflate bomb unMAC": clientIDPrefix + base64.RawURLEncoding.EncodeToString(make([]byte, 700)),
 	} {
-		if c, err := reg.readClientID(id); err != errUnknownClient {
+		if c, err := reg.readClientID(id); err != ErrUnknown {
 			t.Errorf("%s: got %v, %v, want errUnknownClient", name, c, err)
 		}
 	}
@@ -109,15 +110,15 @@ func FuzzClientID(f *testing.F) {
 		}
 		// Issued here, then (each fuzzing process issues its own); and so nothing close to it is.
 		for i := range id {
-			if c, err := reg.readClientID(altered(id, i)); err == nil {
-				t.Fatalf("%q was not issued here, but is %v", altered(id, i), c)
+			if c, err := reg.readClientID(flip(id, i)); err == nil {
+				t.Fatalf("%q was not issued here, but is %v", flip(id, i), c)
 			}
 		}
 	})
 }
 
-// altered returns s with another character at i.
-func altered(s string, i int) string {
+// flip returns s with another character at i.
+func flip(s string, i int) string {
 	c := byte('A')
 	if s[i] == c {
 		c = 'B'
@@ -131,7 +132,15 @@ func newTestRegistry(t testing.TB, baseURL string, kept store.Store) *Registry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return NewRegistry(RegistryConfig{BaseURL: baseURL, Ring: ring, Store: kept, Registration: true,
+	return New(Config{BaseURL: baseURL, Ring: ring, Store: kept, Registration: true,
 		Log: storm.New(slog.New(slog.DiscardHandler), time.Now),
 		Now: func() time.Time { return time.Unix(1_800_000_000, 0) }})
+}
+
+// noClients is a store without any.
+type noClients struct{ store.Store }
+
+func (noClients) Blocks(context.Context) ([]string, error) { return nil, nil }
+func (noClients) Client(context.Context, store.Hash) (store.Client, error) {
+	return store.Client{}, store.ErrNotFound
 }
