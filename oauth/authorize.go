@@ -12,6 +12,7 @@ import (
 
 	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/store"
+	"example.com/mcp-federated-login/templates"
 )
 
 const (
@@ -49,11 +50,10 @@ func (s *Server) handleAuthorize(w http.ResponseWriter, r *http.Request) {
 
 // askConsent shows the consent page. The notice, which may be empty, says why the person is asked again.
 func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, req *authRequest, status int, notice string) {
-	page := consentPage{
+	page := templates.ConsentPage{
 		Notice:       notice,
 		ClientName:   req.Name,
-		Question:     req.question,
-		Seal:         s.sealQuestion(req.question),
+		Sealed:       s.sealQuestion(req.question),
 		Known:        s.clients.Preregistered(req.client),
 		Publisher:    clients.Publisher(req.client),
 		RedirectHost: req.redirect.Place(),
@@ -70,16 +70,16 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, req *authReq
 			s.authorizeError(w, r, req, err)
 			return
 		}
-		page.Providers = append(page.Providers, providerButton{p.ID, p.Name, p.Unavailable()})
+		page.Providers = append(page.Providers, templates.ProviderButton{ID: p.ID, Name: p.Name, Unavailable: p.Unavailable()})
 	}
 	for _, sc := range req.scopes {
-		line := scopeLine{Text: sc.Sentence}
+		line := templates.ScopeLine{Text: sc.Sentence}
 		if p := s.provider(sc.Provider); p != nil {
 			line.Only = p.Name
 		}
 		page.Scopes = append(page.Scopes, line)
 	}
-	s.pages.consent(w, status, page)
+	s.pages.Consent(w, status, page)
 }
 
 // parseAuthorize validates a query in two steps. If the client or its redirect URI is not good, the request is nil
@@ -122,7 +122,7 @@ func (s *Server) parseAuthorize(ctx context.Context, raw string, asked *question
 		req.question, req.scopes = *asked, s.declaredScopes(strings.Fields(asked.Scopes))
 	} else {
 		req.scopes = s.requestedScopes(q.Get("scope"))
-		req.question = question{Request: raw, Name: displayName(client.Name), Scopes: scopeNames(req.scopes)}
+		req.question = question{Request: raw, Name: templates.DisplayName(client.Name), Scopes: scopeNames(req.scopes)}
 		if q.Get("redirect_uri") == "" {
 			req.Redirect = to.String()
 		}
@@ -199,7 +199,7 @@ func (s *Server) checkResource(resources []string) error {
 func (s *Server) authorizeError(w http.ResponseWriter, r *http.Request, req *authRequest, err error) {
 	e := clients.AsError(err)
 	s.logError(r, e)
-	page := errorPage{Code: e.Code, Reference: reference(r.Context())}
+	page := templates.ErrorPage{Code: e.Code, Reference: reference(r.Context())}
 	switch {
 	case errors.Is(err, clients.ErrNotFetched) && e.Status >= 500:
 		page.Title = "This application could not be verified"
@@ -232,7 +232,7 @@ func (s *Server) authorizeError(w http.ResponseWriter, r *http.Request, req *aut
 	if req != nil {
 		s.wayBack(&page, req, e.Code, e.Description)
 	}
-	s.pages.error(w, e.Status, page)
+	s.pages.Error(w, e.Status, page)
 }
 
 // operatorsClientID is how to connect where clients cannot register themselves.
@@ -256,7 +256,7 @@ var registerAgainSteps = []string{
 }
 
 // wayBack adds a link to the page that returns to the client with an error (RFC 6749 section 4.1.2.1).
-func (s *Server) wayBack(page *errorPage, req *authRequest, code, description string) {
+func (s *Server) wayBack(page *templates.ErrorPage, req *authRequest, code, description string) {
 	page.BackURL = req.redirect.URL(s.answer(req, url.Values{"error": {code}, "error_description": {description}}))
 	page.BackHost = req.redirect.Place()
 }

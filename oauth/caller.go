@@ -15,6 +15,7 @@ import (
 
 	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/oauth/storm"
+	"example.com/mcp-federated-login/templates"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -52,7 +53,7 @@ func (c *Caller) Identity() upstream.Identity {
 }
 
 // ClientName is what the MCP client calls itself. Nobody has verified it.
-func (c *Caller) ClientName() string { return displayName(c.session.grant.Client.Name) }
+func (c *Caller) ClientName() string { return templates.DisplayName(c.session.grant.Client.Name) }
 
 // Scopes are what the person allowed the client.
 func (c *Caller) Scopes() []string { return slices.Clone(c.session.grant.Scopes) }

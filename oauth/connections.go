@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"example.com/mcp-federated-login/oauth/store"
+	"example.com/mcp-federated-login/templates"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -23,7 +24,7 @@ var errOtherAccount = errors.New("signed in with another account than the one to
 func (s *Server) handleConnections(w http.ResponseWriter, r *http.Request) {
 	v := s.visitor(r)
 	if v == nil {
-		s.pages.signIn(w, http.StatusOK, signInPage{Providers: s.buttons(), Development: s.development})
+		s.pages.SignIn(w, http.StatusOK, templates.SignInPage{Providers: s.buttons(), Development: s.development})
 		return
 	}
 	grants, err := s.store.UserGrants(r.Context(), store.Hash(v.User), s.now())
@@ -31,19 +32,19 @@ func (s *Server) handleConnections(w http.ResponseWriter, r *http.Request) {
 		s.authorizeError(w, r, nil, err)
 		return
 	}
-	page := connectionsPage{Login: v.Login, Provider: v.Provider}
+	page := templates.ConnectionsPage{Login: v.Login, Provider: v.Provider}
 	if p := s.provider(v.Provider); p != nil {
 		page.Provider, page.Revokes = p.Name, p.Revokes()
 	}
 	for _, g := range grants {
 		page.Connections = append(page.Connections, s.connection(&g))
 	}
-	s.pages.connections(w, http.StatusOK, page)
+	s.pages.Connections(w, http.StatusOK, page)
 }
 
 // connection says in words what a grant is.
-func (s *Server) connection(g *store.Grant) connection {
-	c := connection{ID: g.ID.String(), Name: g.Client.Name, Since: g.CreatedAt.UTC().Format("2 January 2006"),
+func (s *Server) connection(g *store.Grant) templates.Connection {
+	c := templates.Connection{ID: g.ID.String(), Name: g.Client.Name, Since: g.CreatedAt.UTC().Format("2 January 2006"),
 		Renewed: "not yet"}
 	if !g.LastUsedAt.IsZero() {
 		c.Renewed = g.LastUsedAt.UTC().Format("2 January 2006, 15:04 UTC")
@@ -151,7 +152,7 @@ func (s *Server) explainVisit(err error, p *upstream.Provider) signInFailure {
 func (s *Server) finishVisit(ctx context.Context, w http.ResponseWriter, r *http.Request, f *flow, p *upstream.Provider,
 	q url.Values) {
 	token, id, err := s.identifyVisitor(ctx, f, p, q)
-	var news *errorPage
+	var news *templates.ErrorPage
 	switch user := id.UserID(); {
 	case err != nil:
 	case f.Disconnect == nil:
@@ -174,7 +175,7 @@ func (s *Server) finishVisit(ctx context.Context, w http.ResponseWriter, r *http
 	}
 	s.endFlow(w, f)
 	if news != nil {
-		s.pages.error(w, http.StatusOK, *news)
+		s.pages.Error(w, http.StatusOK, *news)
 		return
 	}
 	s.log.InfoContext(ctx, "signed in to /connections", "provider", p.ID, "subject", id.Subject)
@@ -195,14 +196,14 @@ func (s *Server) identifyVisitor(ctx context.Context, f *flow, p *upstream.Provi
 // disconnectAll ends a person's grants, and then their authorization of this server at the provider. It returns what to
 // tell them: that the provider could not be reached undoes nothing.
 func (s *Server) disconnectAll(ctx context.Context, p *upstream.Provider, token *upstream.Token, user store.Hash) (
-	*errorPage, error) {
+	*templates.ErrorPage, error) {
 	err := s.store.EndGrants(ctx, user)
 	s.ended(err, func(_ store.Hash, g *store.Grant) bool { return g.User.ID == user })
 	if err != nil {
 		return nil, fmt.Errorf("ending all grants of a person: %w", err)
 	}
 	s.log.WarnContext(ctx, "all grants ended", "provider", p.ID, "reason", "the person disconnected everything")
-	page := &errorPage{Title: "Everything is disconnected", Reference: reference(ctx),
+	page := &templates.ErrorPage{Title: "Everything is disconnected", Reference: reference(ctx),
 		Message: "No application can use this server for you any more.",
 		BackURL: template.URL(s.baseURL + connectionsPath), BackHost: s.base.Host}
 	if p.Revokes() {

@@ -7,6 +7,7 @@ import (
 	"net/url"
 
 	"example.com/mcp-federated-login/oauth/clients"
+	"example.com/mcp-federated-login/templates"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -45,7 +46,7 @@ func (s *Server) handleConsent(w http.ResponseWriter, r *http.Request) {
 	} else if err != nil { // the other providers may be well
 		s.logError(r, &clients.Error{Code: "temporarily_unavailable", Description: "no way to the provider's sign-in page",
 			Status: http.StatusServiceUnavailable, Err: err})
-		w.Header().Set("Retry-After", retryAfter)
+		w.Header().Set("Retry-After", templates.RetryAfter)
 		s.askConsent(w, r, req, http.StatusServiceUnavailable, "Signing in with "+p.Name+" does not work right now. "+
 			"Try again in a minute, or continue in another way if there is one.")
 	} else {
@@ -99,7 +100,7 @@ func (s *Server) ownFormsOnly(next http.Handler) http.Handler {
 		}
 		s.logError(r, &clients.Error{Code: "cross_site", Description: "form was not posted by our own page",
 			Status: http.StatusForbidden})
-		s.pages.error(w, http.StatusForbidden, errorPage{
+		s.pages.Error(w, http.StatusForbidden, templates.ErrorPage{
 			Title:   "That did not come from this server's own page",
 			Message: "Another website, or a program, pressed the button in your place. Nothing was done.",
 			Next:    []string{"Go back to your MCP client, or to the page that you came from, and begin again."},
@@ -122,7 +123,7 @@ func (s *Server) sameOrigin(r *http.Request) bool {
 func (s *Server) redirectToClient(w http.ResponseWriter, r *http.Request, req *authRequest, params url.Values) {
 	to := req.redirect.URL(s.answer(req, params))
 	if req.redirect.Private() {
-		s.pages.handOver(w, http.StatusOK, handOverPage{ClientName: req.Name, URL: to, Place: req.redirect.Place(),
+		s.pages.HandOver(w, http.StatusOK, templates.HandOverPage{ClientName: req.Name, URL: to, Place: req.redirect.Place(),
 			Denied: params.Has("error")})
 		return
 	}

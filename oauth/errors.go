@@ -10,17 +10,15 @@ import (
 	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/storm"
+	"example.com/mcp-federated-login/templates"
 )
-
-// retryAfter is what a 503 or 429 asks for, in seconds.
-const retryAfter = "5"
 
 // writeError writes err as the JSON of RFC 6749 section 5.2, which RFC 7009 and RFC 7591 share.
 func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	e := clients.AsError(err)
 	s.logError(r, e)
 	if e.Status == http.StatusServiceUnavailable || e.Status == http.StatusTooManyRequests {
-		w.Header().Set("Retry-After", retryAfter)
+		w.Header().Set("Retry-After", templates.RetryAfter)
 	}
 	writeJSON(w, e.Status, map[string]string{"error": e.Code, "error_description": e.Description})
 }

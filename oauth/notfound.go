@@ -5,6 +5,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"example.com/mcp-federated-login/templates"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -15,7 +16,7 @@ func (s *Server) handleNotFound(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	s.pages.error(w, http.StatusNotFound, s.wayHome("This page does not exist",
+	s.pages.Error(w, http.StatusNotFound, s.wayHome("This page does not exist",
 		"There is nothing at this address.", "Check the address for typing mistakes."))
 }
 
@@ -32,14 +33,14 @@ func (s *Server) handleMethodNotAllowed(routes chi.Routes) http.HandlerFunc {
 			w.WriteHeader(http.StatusMethodNotAllowed)
 			return
 		}
-		s.pages.error(w, http.StatusMethodNotAllowed, s.wayHome("This address is not a page",
+		s.pages.Error(w, http.StatusMethodNotAllowed, s.wayHome("This address is not a page",
 			"It is for programs, or for the forms on this server's own pages.",
 			"If you came from your MCP client, go back there and connect again."))
 	}
 }
 
 // wayHome returns an error page that leads to the landing page.
-func (s *Server) wayHome(title, message, next string) errorPage {
-	return errorPage{Title: title, Message: message, Next: []string{next},
+func (s *Server) wayHome(title, message, next string) templates.ErrorPage {
+	return templates.ErrorPage{Title: title, Message: message, Next: []string{next},
 		Remedies: []upstream.Remedy{{Text: "This page says how to connect an MCP client:", URL: s.baseURL + "/"}}}
 }

@@ -23,6 +23,7 @@ import (
 	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/oauth/storm"
+	"example.com/mcp-federated-login/templates"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -93,7 +94,7 @@ type Server struct {
 	exchanges        *places.Limit // of the sign-ins that are redeeming a code, by provider
 	finishing        sync.Map      // of the flows that are at the provider: Hash to nothing
 	renewals         singleflight.Group
-	pages            *pages
+	pages            *templates.Pages
 }
 
 // New returns a server. It fails if the configuration cannot work, or if the store holds live rows that none of the
@@ -142,7 +143,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		visitorCookie:    cookieName(base, "session"),
 		cache:            newSessionCache(c.CacheTTL),
 		streams:          newStreams(),
-		pages:            newPages(c.Name),
+		pages:            templates.New(c.Name),
 	}
 	if s.now == nil {
 		s.now = time.Now
@@ -241,16 +242,16 @@ func noContent(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.Stat
 
 // handleLanding handles GET /: what this server is, and how to connect to it.
 func (s *Server) handleLanding(w http.ResponseWriter, r *http.Request) {
-	s.pages.landing(w, http.StatusOK, landingPage{URL: s.resource, Name: ShortName(s.name),
+	s.pages.Landing(w, http.StatusOK, templates.LandingPage{URL: s.resource, Name: ShortName(s.name),
 		Loopback: origin.IsLoopback(s.base.Hostname()), Closed: !s.clients.SelfRegistration(),
 		Documents: s.clients.Documents(), Providers: s.buttons(), Development: s.development})
 }
 
 // buttons are all ways to sign in.
-func (s *Server) buttons() []providerButton {
-	var all []providerButton
+func (s *Server) buttons() []templates.ProviderButton {
+	var all []templates.ProviderButton
 	for _, p := range s.providers {
-		all = append(all, providerButton{p.ID, p.Name, p.Unavailable()})
+		all = append(all, templates.ProviderButton{ID: p.ID, Name: p.Name, Unavailable: p.Unavailable()})
 	}
 	return all
 }

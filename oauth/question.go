@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"example.com/mcp-federated-login/oauth/seal"
+	"example.com/mcp-federated-login/templates"
 )
 
 // A question is what the consent page shows: the client's name, its redirect URI and the scopes. It is sealed from the
@@ -20,9 +21,11 @@ type question struct {
 	Scopes   string `json:"s,omitempty"` // names, with spaces between
 }
 
-// sealQuestion returns the MAC of a question, for the page's form.
-func (s *Server) sealQuestion(q question) string {
-	return hex.EncodeToString(s.questionMAC(s.ring.Newest(), q))
+// sealQuestion returns the fields of the page's form that carry the question, with its MAC.
+func (s *Server) sealQuestion(q question) []templates.Field {
+	return []templates.Field{{Name: "request", Value: q.Request}, {Name: "redirect_uri", Value: q.Redirect},
+		{Name: "name", Value: q.Name}, {Name: "scopes", Value: q.Scopes},
+		{Name: "seal", Value: hex.EncodeToString(s.questionMAC(s.ring.Newest(), q))}}
 }
 
 func (s *Server) questionMAC(k seal.Key, q question) []byte {

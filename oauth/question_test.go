@@ -9,8 +9,11 @@ func TestSealedQuestionHoldsForItsServerAlone(t *testing.T) {
 	s, other := newTestServer(t, "https://mcp.example"), newTestServer(t, "https://other.example") // with the same secret
 	q := question{Request: "client_id=x", Redirect: "https://a.example/cb", Name: "A", Scopes: "account:read"}
 	form := func(s *Server) url.Values {
-		return url.Values{"request": {q.Request}, "redirect_uri": {q.Redirect}, "name": {q.Name}, "scopes": {q.Scopes},
-			"seal": {s.sealQuestion(q)}}
+		values := url.Values{}
+		for _, field := range s.sealQuestion(q) {
+			values.Set(field.Name, field.Value)
+		}
+		return values
 	}
 	if got := s.openQuestion(form(s)); got == nil || *got != q {
 		t.Errorf("control: opened to %v", got)

@@ -3,6 +3,7 @@ package oauth
 import (
 	"encoding/json"
 	"example.com/mcp-federated-login/oauth/clients"
+	"example.com/mcp-federated-login/templates"
 	"mime"
 	"net/http"
 )
@@ -24,7 +25,7 @@ func (s *Server) handleRegister(w http.ResponseWriter, r *http.Request) {
 		s.writeError(w, r, err)
 		return
 	}
-	s.log.InfoContext(r.Context(), "client registered", "name", displayName(resp.ClientName),
+	s.log.InfoContext(r.Context(), "client registered", "name", templates.DisplayName(resp.ClientName),
 		"uris", len(resp.RedirectURIs))
 	writeJSON(w, http.StatusCreated, resp)
 }

@@ -10,6 +10,7 @@ import (
 	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
+	"example.com/mcp-federated-login/templates"
 )
 
 // A tokenResponse is RFC 6749 section 5.1. The scope is always named, because what was granted may be less than, or
@@ -83,6 +84,6 @@ func (s *Server) endGrant(ctx context.Context, g *store.Grant, why string) error
 	if err != nil {
 		return fmt.Errorf("ending grant: %w", err)
 	}
-	s.log.WarnContext(ctx, "grant ended", "grant", g.ID, "client", displayName(g.Client.Name), "reason", why)
+	s.log.WarnContext(ctx, "grant ended", "grant", g.ID, "client", templates.DisplayName(g.Client.Name), "reason", why)
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/gorilla/securecookie"
 
 	"example.com/mcp-federated-login/oauth/store"
+	"example.com/mcp-federated-login/templates"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -26,7 +27,7 @@ const visitLife = 15 * time.Minute
 // setVisitor makes the browser remember who has signed in.
 func (s *Server) setVisitor(w http.ResponseWriter, id upstream.Identity) error {
 	user := id.UserID()
-	plain, err := json.Marshal(visitor{user[:], id.Provider, displayName(id.Login), s.now()})
+	plain, err := json.Marshal(visitor{user[:], id.Provider, templates.DisplayName(id.Login), s.now()})
 	if err != nil {
 		return err
 	}

@@ -1,10 +1,7 @@
-// Package templates holds the pages that people see: base.html is around each of them. What they are given, and which
-// headers they are sent with, is in package oauth, file pages.go.
+// Package templates holds the pages that people see, and the data that each is given: base.html is around each of them.
 package templates
 
 import "embed"
 
-// FS holds the html/template sources.
-//
 //go:embed *.html
-var FS embed.FS
+var sources embed.FS

@@ -1,4 +1,4 @@
-package oauth
+package templates
 
 import (
 	"fmt"
@@ -16,18 +16,18 @@ import (
 // which is given the field's name.
 func everyPage(t *testing.T, text func(field string) string, test func(t *testing.T, page *httptest.ResponseRecorder)) {
 	t.Helper()
-	p := newPages("notes.example.com")
+	p := New("notes.example.com")
 	for _, set := range []bool{false, true} {
 		for name, show := range map[string]func(http.ResponseWriter){
-			"consent": func(w http.ResponseWriter) { p.consent(w, http.StatusTeapot, filled[consentPage](text, set)) },
-			"error":   func(w http.ResponseWriter) { p.error(w, http.StatusTeapot, filled[errorPage](text, set)) },
-			"landing": func(w http.ResponseWriter) { p.landing(w, http.StatusTeapot, filled[landingPage](text, set)) },
+			"consent": func(w http.ResponseWriter) { p.Consent(w, http.StatusTeapot, filled[ConsentPage](text, set)) },
+			"error":   func(w http.ResponseWriter) { p.Error(w, http.StatusTeapot, filled[ErrorPage](text, set)) },
+			"landing": func(w http.ResponseWriter) { p.Landing(w, http.StatusTeapot, filled[LandingPage](text, set)) },
 			"hand-over": func(w http.ResponseWriter) {
-				p.handOver(w, http.StatusTeapot, filled[handOverPage](text, set))
+				p.HandOver(w, http.StatusTeapot, filled[HandOverPage](text, set))
 			},
-			"sign-in": func(w http.ResponseWriter) { p.signIn(w, http.StatusTeapot, filled[signInPage](text, set)) },
+			"sign-in": func(w http.ResponseWriter) { p.SignIn(w, http.StatusTeapot, filled[SignInPage](text, set)) },
 			"connections": func(w http.ResponseWriter) {
-				p.connections(w, http.StatusTeapot, filled[connectionsPage](text, set))
+				p.Connections(w, http.StatusTeapot, filled[ConnectionsPage](text, set))
 			},
 		} {
 			t.Run(fmt.Sprintf("%s with conditions %t", name, set), func(t *testing.T) {
@@ -148,10 +148,10 @@ var (
 func TestConsentPageAsksWithoutPushing(t *testing.T) {
 	const request = `client_id=x&state=a%2Bb"'<&redirect_uri=http%3A%2F%2Flocalhost`
 	w := httptest.NewRecorder()
-	newPages("notes.example.com").consent(w, http.StatusOK, consentPage{
+	New("notes.example.com").Consent(w, http.StatusOK, ConsentPage{
 		ClientName: "Claude", RedirectHost: "claude.ai", RedirectURI: "https://claude.ai/cb",
-		Question:  question{Request: request},
-		Providers: []providerButton{{ID: "github", Name: "GitHub"}, {ID: "google", Name: "Google"}},
+		Sealed:    []Field{{"request", request}},
+		Providers: []ProviderButton{{ID: "github", Name: "GitHub"}, {ID: "google", Name: "Google"}},
 	})
 	body := w.Body.String()
 
@@ -197,7 +197,7 @@ func TestEveryVisibleFieldHasALabel(t *testing.T) {
 }
 
 func TestConsentPageSaysWhatMatters(t *testing.T) {
-	github, google := providerButton{ID: "github", Name: "GitHub"}, providerButton{ID: "google", Name: "Google"}
+	github, google := ProviderButton{ID: "github", Name: "GitHub"}, ProviderButton{ID: "google", Name: "Google"}
 	const (
 		local       = "Any program on this computer could be asking"
 		development = "Development sign-in"
@@ -205,22 +205,22 @@ func TestConsentPageSaysWhatMatters(t *testing.T) {
 	)
 	for _, tt := range []struct {
 		name    string
-		page    consentPage
+		page    ConsentPage
 		has     []string
 		without []string
 	}{
-		{"hosted client", consentPage{Providers: []providerButton{github}}, nil, []string{local, development, only}},
-		{"loopback client (C16)", consentPage{Local: true}, []string{local, "an application on this computer"}, nil},
-		{"development stand-in", consentPage{Development: true, Providers: []providerButton{github, google}},
+		{"hosted client", ConsentPage{Providers: []ProviderButton{github}}, nil, []string{local, development, only}},
+		{"loopback client (C16)", ConsentPage{Local: true}, []string{local, "an application on this computer"}, nil},
+		{"development stand-in", ConsentPage{Development: true, Providers: []ProviderButton{github, google}},
 			[]string{development, "not to\n      <bdi>GitHub</bdi> or <bdi>Google</bdi>"}, nil},
-		{"two providers", consentPage{Providers: []providerButton{github, google}}, []string{only}, nil},
+		{"two providers", ConsentPage{Providers: []ProviderButton{github, google}}, []string{only}, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.page.ClientName = "\u202eClaude\n"
 			tt.page.RedirectHost, tt.page.RedirectURI = "client.example:8443", "https://client.example:8443/cb"
-			tt.page.Scopes = []scopeLine{{"See your public repositories", "GitHub"}}
+			tt.page.Scopes = []ScopeLine{{"See your public repositories", "GitHub"}}
 			w := httptest.NewRecorder()
-			newPages("notes.example.com").consent(w, http.StatusOK, tt.page)
+			New("notes.example.com").Consent(w, http.StatusOK, tt.page)
 			always := []string{
 				`<bdi class="claimed">Claude</bdi> wants to connect to <bdi>notes.example.com</bdi>`,
 				"This name is not verified", "You will be sent to",
@@ -271,7 +271,7 @@ func TestDisplayName(t *testing.T) {
 		{"only letters that look empty", "\u3164\u115f\u1160\uffa0\u2800", nameless},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if got := displayName(tt.in); got != tt.want {
+			if got := DisplayName(tt.in); got != tt.want {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
