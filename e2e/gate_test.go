@@ -204,7 +204,7 @@ func TestMCPBody(t *testing.T) {
 		if got := w.call(http.MethodPost, "/mcp", header, body).status; got != http.StatusRequestEntityTooLarge {
 			t.Errorf("got status %d, want 413", got)
 		}
-		w.subscribe(w.base, access).hangUp() // positive control
+		w.subscribe(w.serve(newStreamServer()), access).hangUp() // positive control
 	})
 	t.Run("without the scope", func(t *testing.T) { // the body is judged first
 		header := legacyHeader(w.signInFor(w.register(callbackURI), "account:read").access)
