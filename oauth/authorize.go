@@ -74,7 +74,7 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, req *authReq
 	}
 	for _, sc := range req.scopes {
 		line := templates.ScopeLine{Text: sc.Sentence}
-		if p := s.provider(sc.Provider); p != nil {
+		if p := s.providers.Find(sc.Provider); p != nil {
 			line.Only = p.Name
 		}
 		page.Scopes = append(page.Scopes, line)

@@ -27,10 +27,15 @@ type vault struct {
 	t    *testing.T
 	path string
 	now  time.Time
+	// configure changes the server's configuration; may be nil.
+	configure func(*oauth.Config)
 }
 
-func newVault(t *testing.T) *vault {
+func newVault(t *testing.T, configure ...func(*oauth.Config)) *vault {
 	v := &vault{t: t, path: filepath.Join(t.TempDir(), "server.db"), now: time.Now().Truncate(time.Millisecond)}
+	for _, c := range configure {
+		v.configure = c
+	}
 	if err := v.open(secret); err != nil {
 		t.Fatal(err)
 	}
@@ -53,13 +58,17 @@ func (v *vault) open(secrets ...[]byte) error {
 	if err != nil {
 		v.t.Fatal(err)
 	}
-	v.Server, err = oauth.New(v.t.Context(), oauth.Config{
+	c := oauth.Config{
 		BaseURL: "https://mcp.example", Name: "Test", Secrets: secrets, Store: kept, Rules: rules,
 		Providers:    []*upstream.Provider{github},
 		Scopes:       []oauth.Scope{{Name: "account:read", Sentence: "See who you are", AtSignIn: true}},
 		Registration: true, AccessTTL: time.Hour, RefreshTTL: 90 * 24 * time.Hour,
 		Log: slog.New(slog.DiscardHandler), Now: func() time.Time { return v.now },
-	})
+	}
+	if v.configure != nil {
+		v.configure(&c)
+	}
+	v.Server, err = oauth.New(v.t.Context(), c)
 	return err
 }
 

@@ -1,11 +1,15 @@
 package oauth
 
 import (
+	"context"
 	"crypto/ecdh"
+	"errors"
+	"fmt"
 	"maps"
 	"sync"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 )
 
@@ -98,4 +102,40 @@ func (c *sessionCache) drop(which func(token store.Hash, g *store.Grant) bool) {
 	defer c.mu.Unlock()
 	c.revocations++
 	maps.DeleteFunc(c.entries, func(token store.Hash, e cacheEntry) bool { return which(token, &e.session.grant) })
+}
+
+// lookUp asks the store about a token. Opening its wrap proves that the grant is as this server wrote it, and the
+// user's id that it is this person's. Nothing proves a login, name or e-mail address: trust the subject.
+func (k *Keeper) lookUp(ctx context.Context, hash store.Hash, secret seal.Secret) (*session, error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	t, err := k.store.Token(ctx, hash)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, errInvalidToken
+	}
+	if err != nil {
+		return nil, fmt.Errorf("looking up access token: %w", err)
+	}
+	if t.Kind != store.Access {
+		return nil, errInvalidToken
+	}
+	if !k.now().Before(t.ExpiresAt) {
+		return nil, errInvalidToken.Because(&t.Grant, "the access token has expired")
+	}
+	key, err := k.ring.OpenToken(secret, &t)
+	if err == nil {
+		err = k.checkAdmitted(&t.Grant)
+	}
+	if errors.Is(err, seal.ErrRingKey) {
+		return nil, err
+	}
+	if err != nil {
+		k.log.WarnContext(ctx, "access token refused", "grant", t.Grant.ID, "cause", err)
+		refusal := *errInvalidToken
+		if errors.Is(err, errUpstreamDead) {
+			refusal.Scopes = t.Grant.Scopes
+		}
+		return nil, &refusal
+	}
+	return &session{token: hash, grant: t.Grant, private: seal.X25519Key(key[:]), expires: t.ExpiresAt}, nil
 }

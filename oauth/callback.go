@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"time"
@@ -46,7 +45,7 @@ var (
 // flow's second grant.
 func (s *Server) handleCallback(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
-	p, f := s.provider(chi.URLParam(r, "provider")), s.flowOf(r, q.Get("state"))
+	p, f := s.providers.Find(chi.URLParam(r, "provider")), s.flowOf(r, q.Get("state"))
 	if p == nil || f == nil || f.Provider != p.ID {
 		s.signInError(w, withReference(r, r.URL.RawQuery), nil, explainSignIn(errNoFlow, "", connectAgain))
 		return
@@ -103,7 +102,7 @@ func (s *Server) signIn(ctx context.Context, f *flow, p *upstream.Provider, req 
 		code, err = s.bind(ctx, f, p, req, identity, token)
 	}
 	if err != nil && token != nil && !errors.Is(err, errMaybeStored) {
-		s.discard(ctx, p, token)
+		s.grants.discard(ctx, p, token)
 	}
 	return code, err
 }
@@ -122,16 +121,6 @@ func readAnswer(ctx context.Context, p *upstream.Provider, q url.Values) (string
 		return "", fmt.Errorf("%w: no code", upstream.ErrBadAnswer)
 	}
 	return q.Get("code"), nil
-}
-
-// discard deletes an upstream token that is not kept. Left alone, ten sign-ins that fail would push the one that all
-// of the person's clients share out of those that GitHub allows.
-func (s *Server) discard(ctx context.Context, p *upstream.Provider, token *upstream.Token) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), signInTimeout)
-	defer cancel()
-	if err := p.Discard(ctx, token); err != nil {
-		s.log.Failure(ctx, slog.LevelWarn, "upstream token not deleted", p.ID, "provider", p.ID, "cause", err)
-	}
 }
 
 // upstreamSignIn redeems the provider's code, and asks whom it stands for and whether they may come in. The token may
@@ -165,7 +154,7 @@ func (s *Server) upstreamSignIn(ctx context.Context, f *flow, p *upstream.Provid
 			s.log.WarnContext(ctx, "part of what the provider says of a user is not used", "provider", p.ID,
 				"subject", identity.Subject, "lost", identity.Lost)
 		}
-		err = s.admit(ctx, p, token, &identity)
+		err = s.grants.admit(ctx, p, token, &identity)
 	}
 	return token, identity, err
 }

@@ -13,7 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/oauth/storm"
 	"example.com/mcp-federated-login/templates"
 	"example.com/mcp-federated-login/upstream"
@@ -80,7 +79,7 @@ func (c *Caller) Require(scope string) error {
 func (c *Caller) APIURL() string { return c.provider().APIURL }
 
 func (c *Caller) provider() *upstream.Provider {
-	return c.server.provider(c.session.grant.User.Provider)
+	return c.server.providers.Find(c.session.grant.User.Provider)
 }
 
 // apiTimeout bounds one call of a tool to the provider's API.
@@ -112,7 +111,9 @@ func (c asUser) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	// Either the token is dead, or another instance has renewed it in between, or it is so new that not all of the
 	// provider knows it yet.
-	token := c.tokenAfter401(r.Context(), &credential.Token, credential.Version)
+	g, private := &c.session.grant, c.session.private
+	token, err := c.server.grants.tokenAfter401(r.Context(), g, private, &credential.Token, credential.Version)
+	c.explain(r.Context(), err)
 	if token == nil || r.Body != nil && r.GetBody == nil {
 		return resp, nil
 	}
@@ -133,57 +134,9 @@ func send(r *http.Request, body io.ReadCloser, t *upstream.Token) (*http.Respons
 	return http.DefaultTransport.RoundTrip(r)
 }
 
-// replicaLag are the pauses before a provider is asked again about a token that it has just issued: for some 100 ms
-// parts of GitHub answer 401.
-var replicaLag = []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond}
-
-// tokenAfter401 returns the token to try a refused request with once more, or nil if that would not help. A single 401
-// proves nothing, so the provider is asked about the token itself before it is given up.
-func (c *Caller) tokenAfter401(ctx context.Context, t *upstream.Token, version int64) *upstream.Token {
-	s, g, lag := c.server, &c.session.grant, replicaLag
-	for {
-		credential, err := s.openUpstream(ctx, g, c.session.private)
-		if err != nil {
-			c.explain(ctx, err)
-			return nil
-		}
-		if credential.Version != version {
-			return &credential.Token
-		}
-		// Many calls find out at once. One asks for all.
-		_, err, _ = s.renewals.Do(fmt.Sprint("check", credential.ID, version), func() (any, error) {
-			return nil, c.provider().Check(context.WithoutCancel(ctx), t)
-		})
-		switch {
-		case err == nil:
-			return t
-		case !errors.Is(err, upstream.ErrDead):
-			return nil
-		case len(lag) > 0:
-			select {
-			case <-time.After(lag[0]):
-			case <-ctx.Done():
-				return nil
-			}
-			lag = lag[1:]
-			continue
-		case t.Refresh == "":
-			if err := s.bury(ctx, g, credential, err); !errors.Is(err, store.ErrConflict) {
-				c.explain(ctx, err)
-				return nil
-			}
-			continue // with the version that somebody has written
-		}
-		if credential, err = c.upstreamToken(ctx, version); err != nil {
-			return nil
-		}
-		return &credential.Token
-	}
-}
-
 // upstreamToken returns the person's token. Its errors are for a tool to show; what is behind them is for the log.
 func (c *Caller) upstreamToken(ctx context.Context, broken int64) (*openCredential, error) {
-	credential, err := c.server.upstreamToken(ctx, &c.session.grant, c.session.private, broken)
+	credential, err := c.server.grants.upstreamToken(ctx, &c.session.grant, c.session.private, broken)
 	return credential, c.explain(ctx, err)
 }
 
@@ -193,7 +146,7 @@ func (c *Caller) explain(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, errUpstreamDead), errors.Is(err, errUpstreamExpired), errors.Is(err, store.ErrNotFound):
+	case signInAgain(err):
 		c.signInAgain.Store(true)
 		return fmt.Errorf("%s no longer accepts this sign-in: sign in again", c.session.grant.User.Provider)
 	}

@@ -33,7 +33,7 @@ func (s *Server) handleConnections(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	page := templates.ConnectionsPage{Login: v.Login, Provider: v.Provider}
-	if p := s.provider(v.Provider); p != nil {
+	if p := s.providers.Find(v.Provider); p != nil {
 		page.Provider, page.Revokes = p.Name, p.Revokes()
 	}
 	for _, g := range grants {
@@ -110,7 +110,7 @@ func (s *Server) disconnect(ctx context.Context, v *visitor, id string) error {
 	if i < 0 {
 		return nil
 	}
-	return s.endGrant(ctx, &grants[i], "disconnected by the person")
+	return s.grants.endGrant(ctx, &grants[i], "disconnected by the person")
 }
 
 // handleDisconnectAll handles POST /connections/disconnect-all. It goes upstream once more: only with a fresh token of
@@ -118,13 +118,13 @@ func (s *Server) disconnect(ctx context.Context, v *visitor, id string) error {
 // everything by a slip, or as somebody else.
 func (s *Server) handleDisconnectAll(w http.ResponseWriter, r *http.Request) {
 	v := s.visitor(r)
-	if v == nil || s.provider(v.Provider) == nil {
+	if v == nil || s.providers.Find(v.Provider) == nil {
 		http.Redirect(w, r, connectionsPath, http.StatusSeeOther)
 		return
 	}
 	f := newFlow(v.Provider, question{}, s.now())
 	f.Disconnect = v.User
-	s.startVisit(w, r, f, s.provider(v.Provider), true)
+	s.startVisit(w, r, f, s.providers.Find(v.Provider), true)
 }
 
 // handleSignOut handles POST /connections/sign-out.
@@ -163,7 +163,7 @@ func (s *Server) finishVisit(ctx context.Context, w http.ResponseWriter, r *http
 		news, err = s.disconnectAll(ctx, p, token, user)
 	}
 	if token != nil { // even if it is dead by now
-		s.discard(ctx, p, token)
+		s.grants.discard(ctx, p, token)
 	}
 	if err != nil {
 		failure := s.explainVisit(err, p)
@@ -198,7 +198,7 @@ func (s *Server) identifyVisitor(ctx context.Context, f *flow, p *upstream.Provi
 func (s *Server) disconnectAll(ctx context.Context, p *upstream.Provider, token *upstream.Token, user store.Hash) (
 	*templates.ErrorPage, error) {
 	err := s.store.EndGrants(ctx, user)
-	s.ended(err, func(_ store.Hash, g *store.Grant) bool { return g.User.ID == user })
+	s.grants.ended(err, func(_ store.Hash, g *store.Grant) bool { return g.User.ID == user })
 	if err != nil {
 		return nil, fmt.Errorf("ending all grants of a person: %w", err)
 	}

@@ -69,7 +69,7 @@ func (s *Server) cancel(w http.ResponseWriter, r *http.Request, asked *question)
 // chosenProvider returns the provider whose button was pressed, and whether it was the one for another account there.
 func (s *Server) chosenProvider(form url.Values) (p *upstream.Provider, another bool, err error) {
 	another = form.Has("another")
-	if p = s.provider(cmp.Or(form.Get("another"), form.Get("provider"))); p == nil {
+	if p = s.providers.Find(cmp.Or(form.Get("another"), form.Get("provider"))); p == nil {
 		err = clients.InvalidRequest("The way to sign in is not one that this server offers.")
 	}
 	return p, another, err

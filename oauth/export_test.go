@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"net/url"
-	"time"
 
 	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/seal"
@@ -65,7 +64,7 @@ func (s *Server) UpstreamToken(ctx context.Context, access string) (*upstream.To
 	if !ok {
 		return nil, errInvalidToken
 	}
-	found, err := s.lookUp(ctx, store.HashOf(access), secret)
+	found, err := s.grants.lookUp(ctx, store.HashOf(access), secret)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +82,7 @@ func (s *Server) SweepOnce(ctx context.Context) error {
 }
 
 // WatchOnce looks once at what is being answered, and ends what has to end.
-func (s *Server) WatchOnce(ctx context.Context) { s.watch(ctx) }
+func (s *Server) WatchOnce(ctx context.Context) { s.grants.watch(ctx) }
 
 // ClientByID returns the client with that client_id.
 func (s *Server) ClientByID(ctx context.Context, id string) (*store.Client, error) {
@@ -165,9 +164,3 @@ func NewKeyPair() (private, public []byte) {
 	k := seal.PrivateKey(seal.NewSecret())
 	return k.Bytes(), k.PublicKey().Bytes()
 }
-
-// WithStore puts something in front of the server's store.
-func (s *Server) WithStore(wrap func(store.Store) store.Store) { s.store = wrap(s.store) }
-
-// WithCache makes the server remember sessions for that long.
-func (s *Server) WithCache(ttl time.Duration) { s.cache = newSessionCache(ttl) }

@@ -35,7 +35,7 @@ func newTestServer(t testing.TB, baseURL string) *Server {
 		scopes: []Scope{{Name: "account:read", AtSignIn: true}}, providers: []*upstream.Provider{{ID: "github"}},
 		flowCodecs: newCookieCodecs(ring, "flow", baseURL), flowCookiePrefix: flowCookiePrefix(base),
 		visitorCodecs: newCookieCodecs(ring, "session", baseURL), visitorCookie: cookieName(base, "session"),
-		cache: newSessionCache(0), streams: newStreams(), clients: clients, log: log, now: now}
+		grants: NewKeeper(KeeperConfig{Store: emptyStore{}, Ring: ring, Log: log, Now: now}), clients: clients, log: log, now: now}
 }
 
 func TestFlowCookie(t *testing.T) {

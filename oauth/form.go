@@ -2,11 +2,12 @@ package oauth
 
 import (
 	"errors"
-	"example.com/mcp-federated-login/oauth/clients"
 	"io"
 	"mime"
 	"net/http"
 	"net/url"
+
+	"example.com/mcp-federated-login/oauth/clients"
 )
 
 // maxForm is the largest body but those of the MCP endpoint, in bytes.

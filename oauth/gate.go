@@ -2,7 +2,6 @@ package oauth
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -12,7 +11,6 @@ import (
 	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/origin"
 	"example.com/mcp-federated-login/oauth/seal"
-	"example.com/mcp-federated-login/oauth/store"
 )
 
 var (
@@ -65,7 +63,7 @@ func (s *Server) gate(mcp http.Handler) http.Handler {
 				Description: "This endpoint takes POST."})
 			return
 		}
-		ctx, done, err := s.streams.begin(w, r, session)
+		ctx, done, err := s.grants.Begin(w, r, session)
 		if err != nil {
 			s.writeError(w, r, err)
 			return
@@ -77,7 +75,7 @@ func (s *Server) gate(mcp http.Handler) http.Handler {
 		r.Header.Del("Authorization")
 		answer := &gateWriter{ResponseWriter: w, caller: caller}
 		mcp.ServeHTTP(answer, r)
-		if !answer.wrote && context.Cause(ctx) == errInvalidToken {
+		if !answer.wrote && context.Cause(ctx) == errEnded {
 			w.Header().Set("WWW-Authenticate", s.challenge(errInvalidToken, s.signInScopes()))
 			s.writeError(w, r.WithContext(context.WithoutCancel(ctx)), errInvalidToken)
 		}
@@ -99,53 +97,7 @@ func (s *Server) authenticate(r *http.Request) (*session, error) {
 	if !ok {
 		return nil, errInvalidToken
 	}
-	hash, now := store.HashOf(token), s.now()
-	cached, mark := s.cache.get(hash, now)
-	if cached != nil {
-		return cached, nil
-	}
-	found, err := s.lookUp(r.Context(), hash, secret)
-	if err != nil {
-		return nil, err
-	}
-	s.cache.put(hash, found, mark, now)
-	return found, nil
-}
-
-// lookUp asks the store about a token. Opening its wrap proves that the grant is as this server wrote it, and the
-// user's id that it is this person's. Nothing proves a login, name or e-mail address: trust the subject.
-func (s *Server) lookUp(ctx context.Context, hash store.Hash, secret seal.Secret) (*session, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
-	defer cancel()
-	t, err := s.store.Token(ctx, hash)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, errInvalidToken
-	}
-	if err != nil {
-		return nil, fmt.Errorf("looking up access token: %w", err)
-	}
-	if t.Kind != store.Access {
-		return nil, errInvalidToken
-	}
-	if !s.now().Before(t.ExpiresAt) {
-		return nil, errInvalidToken.Because(&t.Grant, "the access token has expired")
-	}
-	key, err := s.ring.OpenToken(secret, &t)
-	if err == nil {
-		err = s.checkAdmitted(&t.Grant)
-	}
-	if errors.Is(err, seal.ErrRingKey) {
-		return nil, err
-	}
-	if err != nil {
-		s.log.WarnContext(ctx, "access token refused", "grant", t.Grant.ID, "cause", err)
-		refusal := *errInvalidToken
-		if errors.Is(err, errUpstreamDead) {
-			refusal.Scopes = t.Grant.Scopes
-		}
-		return nil, &refusal
-	}
-	return &session{token: hash, grant: t.Grant, private: seal.X25519Key(key[:]), expires: t.ExpiresAt}, nil
+	return s.grants.Session(r.Context(), token, secret)
 }
 
 // challenge is the WWW-Authenticate header of RFC 6750 section 3 and RFC 9728 section 5.1: one challenge, the scheme

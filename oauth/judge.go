@@ -11,6 +11,7 @@ import (
 
 	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
+	"example.com/mcp-federated-login/oauth/storm"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -28,39 +29,42 @@ const (
 	judgeTimeout = 2 * time.Second
 )
 
+// errNotReadmitted is returned if a grant's refresh token must be refused.
+var errNotReadmitted = errors.New("the grant is no longer valid")
+
 // errSignInAgain: only a sign-in can tell whether the person may still come in.
 var errSignInAgain = errors.New("the provider has to be asked by a sign-in")
 
 // admit judges somebody who has just signed in, and completes their identity with what the verdict hangs on.
-func (s *Server) admit(ctx context.Context, p *upstream.Provider, t *upstream.Token, id *upstream.Identity) error {
-	was, err := s.store.User(ctx, id.UserID())
+func (k *Keeper) admit(ctx context.Context, p *upstream.Provider, t *upstream.Token, id *upstream.Identity) error {
+	was, err := k.store.User(ctx, id.UserID())
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return fmt.Errorf("looking up user: %w", err)
 	}
 	id.Remember(was.Identity)
-	if err := s.pin(ctx, id); err != nil {
+	if err := k.pin(ctx, id); err != nil {
 		return err
 	}
-	err = p.Admit(ctx, t, id, s.rules)
+	err = p.Admit(ctx, t, id, k.rules)
 	if refusal := new(upstream.Refusal); errors.As(err, &refusal) {
-		s.log.InfoContext(ctx, "not admitted", "provider", p.ID, "subject", id.Subject, "login", id.Login,
+		k.log.InfoContext(ctx, "not admitted", "provider", p.ID, "subject", id.Subject, "login", id.Login,
 			"memberships", id.Memberships)
 	}
 	return err
 }
 
 // pin pins an account that the provider has just described, if a rule names its login: see [upstream.Identity.Pinned].
-func (s *Server) pin(ctx context.Context, id *upstream.Identity) error {
-	login := s.rules.Pin(*id)
+func (k *Keeper) pin(ctx context.Context, id *upstream.Identity) error {
+	login := k.rules.Pin(*id)
 	if login == "" {
 		return nil
 	}
-	taken, err := s.store.PinTaken(ctx, id.Issuer, login)
+	taken, err := k.store.PinTaken(ctx, id.Issuer, login)
 	if err != nil {
 		return fmt.Errorf("looking up login: %w", err)
 	}
 	if taken {
-		s.log.WarnContext(ctx, "a rule names a login that has changed hands, and goes on to mean its former owner",
+		k.log.WarnContext(ctx, "a rule names a login that has changed hands, and goes on to mean its former owner",
 			"login", login, "subject", id.Subject)
 		return nil
 	}
@@ -69,28 +73,28 @@ func (s *Server) pin(ctx context.Context, id *upstream.Identity) error {
 }
 
 // checkAdmitted returns why a grant may no longer be used, as far as that can be told without asking the provider.
-func (s *Server) checkAdmitted(g *store.Grant) error {
-	if err := s.checkPlace(g); err != nil {
+func (k *Keeper) checkAdmitted(g *store.Grant) error {
+	if err := k.checkPlace(g); err != nil {
 		return err
 	}
-	if err := s.rules.Admit(g.User.Identity); !errors.Is(err, upstream.ErrUndecided) {
+	if err := k.rules.Admit(g.User.Identity); !errors.Is(err, upstream.ErrUndecided) {
 		return err
 	}
 	return nil // a rule is new, and the next refresh will ask
 }
 
 // checkPlace returns why a grant is not one of this server as it is configured now.
-func (s *Server) checkPlace(g *store.Grant) error {
-	switch p := s.provider(g.User.Provider); {
+func (k *Keeper) checkPlace(g *store.Grant) error {
+	switch p := k.providers.Find(g.User.Provider); {
 	case g.User.UserID() != g.User.ID:
 		return seal.ErrForged
 	case p == nil || p.IdentityIssuer != g.User.Issuer:
 		return errors.New("provider is not configured any more")
 	case !g.DeadAt.IsZero():
 		return errUpstreamDead
-	case g.Audience != s.resource:
+	case g.Audience != k.resource:
 		return errors.New("granted for another address of this server")
-	case s.clients.TakenOut(&g.Client):
+	case k.clients.TakenOut(&g.Client):
 		return errors.New("its client is not in CLIENTS any more")
 	}
 	return nil
@@ -98,54 +102,53 @@ func (s *Server) checkPlace(g *store.Grant) error {
 
 // readmit judges the grant's person again, at a refresh. A no ends the grant. Whatever else is wrong with it the
 // operator can undo, or the person's next sign-in, so it is left to expire.
-func (s *Server) readmit(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey) error {
-	err := s.checkPlace(g)
+func (k *Keeper) readmit(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey) error {
+	err := k.checkPlace(g)
 	if err == nil {
-		err = s.judgeAgain(ctx, g, private)
+		err = k.judgeAgain(ctx, g, private)
 		refusal := new(upstream.Refusal)
 		switch {
 		case err == nil:
 			return nil
 		case errors.As(err, &refusal), errors.Is(err, errSignInAgain):
-			if err := s.endGrant(ctx, g, "no longer admitted"); err != nil {
+			if err := k.endGrant(ctx, g, "no longer admitted"); err != nil {
 				return err
 			}
 		case !errors.Is(err, errUpstreamDead):
 			return err
 		}
 	}
-	s.log.WarnContext(ctx, "refresh token refused", "grant", g.ID, "cause", err)
-	return errInvalidRefresh
+	k.log.WarnContext(ctx, "refresh token refused", "grant", g.ID, "cause", err)
+	return errNotReadmitted
 }
 
 // judgeAgain judges by what is known if that is recent enough, or cannot change; else it asks the provider.
-func (s *Server) judgeAgain(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey) error {
-	u, now := &g.User, s.now()
-	known, age := s.rules.Admit(u.Identity), now.Sub(u.FactsAt)
-	if login := s.rules.Pin(u.Identity); login != "" {
+func (k *Keeper) judgeAgain(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey) error {
+	u, now := &g.User, k.now()
+	known, age := k.rules.Admit(u.Identity), now.Sub(u.FactsAt)
+	if login := k.rules.Pin(u.Identity); login != "" {
 		// The rule is new. The login may be somebody else's by now, so the provider has to say it again.
 		pinned, refusal := u.Identity, new(upstream.Refusal)
 		pinned.Pinned = login
-		if !errors.As(s.rules.Admit(pinned), &refusal) {
+		if !errors.As(k.rules.Admit(pinned), &refusal) {
 			known = upstream.ErrUndecided
 		}
 	}
 	// What comes from a clock that was far ahead is not recent.
-	if recent := age > -time.Minute && age < factsFresh; recent || !s.rules.HangOnFacts(u.Identity) {
+	if recent := age > -time.Minute && age < factsFresh; recent || !k.rules.HangOnFacts(u.Identity) {
 		if !errors.Is(known, upstream.ErrUndecided) {
 			return known
 		}
 	}
 	tokenCtx, cancel := context.WithTimeout(ctx, judgeTimeout)
 	defer cancel()
-	credential, err := s.upstreamToken(tokenCtx, g, private, 0)
+	credential, err := k.upstreamToken(tokenCtx, g, private, 0)
 	if err != nil && !errors.Is(err, errUpstreamExpired) {
 		return err
 	}
 	var fresh upstream.Identity
 	if err == nil {
-		c := &Caller{server: s, session: &session{grant: *g, private: private}}
-		fresh, err = c.askAgain(ctx, &credential.Token, credential.Version)
+		fresh, err = k.askAgain(ctx, g, private, credential)
 	}
 	was := u.FactsAt
 	refusal, failed := new(upstream.Refusal), new(upstream.Error)
@@ -155,13 +158,13 @@ func (s *Server) judgeAgain(ctx context.Context, g *store.Grant, private *ecdh.P
 	case err == nil, errors.As(err, &refusal):
 		// Also after a no: it is true of all the person's grants, and the gate will know.
 		u.Identity, u.FactsAt, u.UnknownSince = fresh, now, time.Time{}
-		if err := s.store.SaveUser(ctx, *u, was); err != nil {
+		if err := k.store.SaveUser(ctx, *u, was); err != nil {
 			return fmt.Errorf("saving user: %w", err)
 		}
 		return err
 	case errors.As(err, &failed) && errors.Is(err, upstream.ErrDead) && failed.Status != http.StatusUnauthorized:
 		// The account is suspended. A 401 would have been looked into.
-		if err := s.bury(ctx, g, credential, err); !errors.Is(err, store.ErrConflict) {
+		if err := k.bury(ctx, g, credential, err); !errors.Is(err, store.ErrConflict) {
 			return err
 		}
 		return fmt.Errorf("%w: somebody has signed in at this moment", store.ErrConflict) // look again
@@ -174,7 +177,7 @@ func (s *Server) judgeAgain(ctx context.Context, g *store.Grant, private *ecdh.P
 		// An outage, a rate limit, a firewall's page: nothing that says anything of the person.
 		if u.UnknownSince.IsZero() {
 			u.UnknownSince = now
-			if err := s.store.SaveUser(ctx, *u, was); err != nil {
+			if err := k.store.SaveUser(ctx, *u, was); err != nil {
 				return fmt.Errorf("saving user: %w", err)
 			}
 		}
@@ -184,7 +187,7 @@ func (s *Server) judgeAgain(ctx context.Context, g *store.Grant, private *ecdh.P
 		if errors.Is(known, upstream.ErrUndecided) || now.Sub(u.UnknownSince) >= unknownGrace {
 			return fmt.Errorf("judging whether the person may still come in: %w", err)
 		}
-		s.log.Failure(ctx, slog.LevelWarn, "access not checked, because the provider does not answer", u.Provider,
+		k.log.Failure(ctx, slog.LevelWarn, "access not checked, because the provider does not answer", u.Provider,
 			"grant", g.ID, "since", u.UnknownSince, "cause", err)
 		return nil
 	case errors.Is(err, upstream.ErrBadAnswer):
@@ -193,31 +196,37 @@ func (s *Server) judgeAgain(ctx context.Context, g *store.Grant, private *ecdh.P
 	return err
 }
 
-// askAgain asks the provider about the caller with their own token, and judges the answer, which is returned also with
-// a refusal.
-func (c *Caller) askAgain(ctx context.Context, t *upstream.Token, version int64) (upstream.Identity, error) {
+// askAgain asks the provider about a grant's user with their own token, and judges the answer, which is returned also
+// with a refusal.
+func (k *Keeper) askAgain(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey, c *openCredential) (
+	upstream.Identity, error) {
 	ctx, cancel := context.WithTimeout(ctx, judgeTimeout)
 	defer cancel()
-	was := c.session.grant.User.Identity
-	p := c.server.provider(was.Provider)
+	t, was := &c.Token, g.User.Identity
+	p := k.providers.Find(was.Provider)
 	ask := func() (upstream.Identity, error) {
 		id, err := p.IdentifyAgain(ctx, t, was)
 		if err == nil {
-			err = c.server.pin(ctx, &id)
+			err = k.pin(ctx, &id)
 		}
 		if err != nil {
 			return upstream.Identity{}, err
 		}
-		return id, p.Admit(ctx, t, &id, c.server.rules)
+		return id, p.Admit(ctx, t, &id, k.rules)
 	}
 	id, err := ask()
-	if failed := new(upstream.Error); errors.As(err, &failed) && failed.Status == http.StatusUnauthorized {
-		if t = c.tokenAfter401(ctx, t, version); t != nil {
-			return ask()
-		}
-		if c.signInAgain.Load() {
-			return upstream.Identity{}, errUpstreamDead
-		}
+	if failed := new(upstream.Error); !errors.As(err, &failed) || failed.Status != http.StatusUnauthorized {
+		return id, err
+	}
+	newer, lookErr := k.tokenAfter401(ctx, g, private, t, c.Version)
+	switch {
+	case newer != nil:
+		t = newer
+		return ask()
+	case signInAgain(lookErr):
+		return upstream.Identity{}, errUpstreamDead
+	case lookErr != nil && !errors.Is(lookErr, context.Canceled):
+		k.log.Failure(ctx, slog.LevelError, "no upstream token", storm.Class(lookErr), "grant", g.ID, "cause", lookErr)
 	}
 	return id, err
 }

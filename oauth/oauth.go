@@ -15,7 +15,6 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/cors"
 	"github.com/gorilla/securecookie"
-	"golang.org/x/sync/singleflight"
 
 	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/origin"
@@ -74,8 +73,7 @@ type Server struct {
 	name             string
 	ring             seal.Ring
 	store            store.Store
-	providers        []*upstream.Provider
-	rules            upstream.Rules
+	providers        upstream.Providers
 	scopes           []Scope
 	accessTTL        time.Duration
 	refreshTTL       time.Duration
@@ -88,12 +86,10 @@ type Server struct {
 	flowCodecs       []securecookie.Codec
 	flowCookiePrefix string
 	visitorCodecs    []securecookie.Codec
-	visitorCookie    string // its name
-	cache            *sessionCache
-	streams          *streams
+	visitorCookie    string        // its name
 	exchanges        *places.Limit // of the sign-ins that are redeeming a code, by provider
 	finishing        sync.Map      // of the flows that are at the provider: Hash to nothing
-	renewals         singleflight.Group
+	grants           *Keeper
 	pages            *templates.Pages
 }
 
@@ -129,7 +125,6 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		ring:             ring,
 		store:            c.Store,
 		providers:        c.Providers,
-		rules:            c.Rules,
 		scopes:           c.Scopes,
 		accessTTL:        c.AccessTTL,
 		refreshTTL:       c.RefreshTTL,
@@ -141,8 +136,6 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		flowCookiePrefix: flowCookiePrefix(base),
 		visitorCodecs:    newCookieCodecs(ring, "session", c.BaseURL),
 		visitorCookie:    cookieName(base, "session"),
-		cache:            newSessionCache(c.CacheTTL),
-		streams:          newStreams(),
 		pages:            templates.New(c.Name),
 	}
 	if s.now == nil {
@@ -152,6 +145,8 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	s.log = storm.New(slog.New(referenceHandler{c.Log.Handler()}), s.now)
 	s.clients = clients.New(clients.Config{BaseURL: c.BaseURL, Ring: ring, Store: c.Store, Known: c.Clients,
 		Documents: c.Documents, RedirectSchemes: c.RedirectSchemes, Registration: c.Registration, Log: s.log, Now: s.now})
+	s.grants = NewKeeper(KeeperConfig{Store: c.Store, Ring: ring, Clients: s.clients, Providers: c.Providers, Rules: c.Rules,
+		Resource: s.resource, CacheTTL: c.CacheTTL, Log: s.log, Now: s.now})
 	return s, s.checkKeysInUse(ctx)
 }
 
@@ -263,15 +258,6 @@ func ShortName(name string) string {
 	}), "-")
 }
 
-// provider returns the provider with that ID, or nil.
-func (s *Server) provider(id string) *upstream.Provider {
-	i := slices.IndexFunc(s.providers, func(p *upstream.Provider) bool { return p.ID == id })
-	if i < 0 {
-		return nil
-	}
-	return s.providers[i]
-}
-
 func (s *Server) callbackURL(p *upstream.Provider) string { return s.baseURL + "/callback/" + p.ID }
 
 const (
@@ -282,6 +268,10 @@ const (
 	// forgetAfter is how long a person or client without a grant is remembered.
 	forgetAfter = 90 * 24 * time.Hour
 )
+
+// Watch ends what is being answered to tokens that another instance has ended, until the context ends: see
+// [Keeper.Watch].
+func (s *Server) Watch(ctx context.Context) { s.grants.Watch(ctx) }
 
 // Sweep removes from the store, until the context ends, what no request can need any more.
 func (s *Server) Sweep(ctx context.Context) {
@@ -305,7 +295,7 @@ func (s *Server) Sweep(ctx context.Context) {
 
 func (s *Server) sweep(ctx context.Context) (int, error) {
 	now := s.now()
-	s.cache.dropExpired(now)
+	s.grants.DropExpired()
 	return s.store.Purge(ctx, store.PurgeLimits{
 		At:            now,
 		RetiredBefore: now.Add(-retiredMemory),

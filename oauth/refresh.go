@@ -69,7 +69,7 @@ func (s *Server) tryRefresh(ctx context.Context, client *clients.Requester, hash
 		}
 		// After minutes it may have been stolen. After days it is a client that never stored the newer one.
 		why := "spent refresh token presented again after " + age.Round(time.Second).String()
-		if err := s.endGrant(ctx, g, why); err != nil {
+		if err := s.grants.endGrant(ctx, g, why); err != nil {
 			return nil, err
 		}
 		return nil, errInvalidRefresh
@@ -83,11 +83,13 @@ func (s *Server) tryRefresh(ctx context.Context, client *clients.Requester, hash
 		return nil, err
 	}
 	private := seal.PrivateKey(seed)
-	if err := s.readmit(ctx, g, private); err != nil {
+	if err := s.grants.readmit(ctx, g, private); errors.Is(err, errNotReadmitted) {
+		return nil, errInvalidRefresh
+	} else if err != nil {
 		return nil, err
 	}
 	if !spent || age > refreshGrace {
-		if err := s.keepAlive(ctx, g, private); errors.Is(err, errUpstreamDead) {
+		if err := s.grants.keepAlive(ctx, g, private); errors.Is(err, errUpstreamDead) {
 			s.log.WarnContext(ctx, "refresh token refused", "grant", g.ID, "cause", err)
 			return nil, errInvalidRefresh
 		} else if err != nil {

@@ -2,10 +2,11 @@ package oauth
 
 import (
 	"encoding/json"
-	"example.com/mcp-federated-login/oauth/clients"
-	"example.com/mcp-federated-login/templates"
 	"mime"
 	"net/http"
+
+	"example.com/mcp-federated-login/oauth/clients"
+	"example.com/mcp-federated-login/templates"
 )
 
 // handleRegister handles POST /register: dynamic client registration (RFC 7591). It writes nothing: the client_id

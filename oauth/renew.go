@@ -5,8 +5,10 @@ import (
 	"crypto/ecdh"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
@@ -17,11 +19,12 @@ import (
 // it: in a process by singleflight, between processes by a lease on the credential's row. The call to the provider is
 // made without a transaction, and neither it nor the saving of its result ends with the request that caused it.
 const (
-	renewMargin  = 5 * time.Minute  // how long before its expiry a token is renewed
-	renewTimeout = 20 * time.Second // for the provider's answer and for saving it, once the lease is held
-	leaseLife    = 30 * time.Second // longer than renewTimeout, by what two instances' clocks may differ
-	leasePoll    = 50 * time.Millisecond
-	saveAgain    = time.Second // between attempts to save what has been renewed
+	renewMargin    = 5 * time.Minute  // how long before its expiry a token is renewed
+	renewTimeout   = 20 * time.Second // for the provider's answer and for saving it, once the lease is held
+	leaseLife      = 30 * time.Second // longer than renewTimeout, by what two instances' clocks may differ
+	leasePoll      = 50 * time.Millisecond
+	discardTimeout = 30 * time.Second
+	saveAgain      = time.Second // between attempts to save what has been renewed
 	// askAgainAfter is how long a token that works is not asked about. A person who revokes the app at the provider, or
 	// whose account is suspended there, is signed out after that at the latest, if their client refreshes.
 	askAgainAfter = time.Hour
@@ -45,14 +48,14 @@ type openCredential struct {
 // upstreamToken returns the upstream token that a grant is bound to. A token that is about to expire, or whose version
 // is known not to work, is renewed first. Its errors are errUpstreamDead, errUpstreamExpired, [store.ErrNotFound] for a grant
 // that has ended, and those that are nobody's fault.
-func (s *Server) upstreamToken(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey, broken int64) (
+func (k *Keeper) upstreamToken(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey, broken int64) (
 	*openCredential, error) {
 	for margin := renewMargin; ; margin = 0 { // a token may be made for less than the margin
-		c, err := s.openUpstream(ctx, g, private)
+		c, err := k.openUpstream(ctx, g, private)
 		if err != nil {
 			return nil, err
 		}
-		now, works := s.now(), c.Version != broken && c.SuspectAt.IsZero() // renewing answers a suspicion as well
+		now, works := k.now(), c.Version != broken && c.SuspectAt.IsZero() // renewing answers a suspicion as well
 		expired := !c.Expiry.IsZero() && !now.Before(c.Expiry)
 		switch {
 		case works && (c.Expiry.IsZero() || now.Before(c.Expiry.Add(-margin))):
@@ -62,7 +65,7 @@ func (s *Server) upstreamToken(ctx context.Context, g *store.Grant, private *ecd
 		case c.Refresh == "":
 			return nil, errUpstreamExpired
 		}
-		if err := s.renew(ctx, g, c); err != nil {
+		if err := k.renew(ctx, g, c); err != nil {
 			if works && !expired && !errors.Is(err, errUpstreamDead) {
 				return c, nil // the old one is good for a little longer
 			}
@@ -73,27 +76,27 @@ func (s *Server) upstreamToken(ctx context.Context, g *store.Grant, private *ecd
 }
 
 // openUpstream reads a grant's credential. One that is suspected is checked with the provider.
-func (s *Server) openUpstream(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey) (*openCredential, error) {
-	row, err := s.store.Credential(ctx, g.ID)
+func (k *Keeper) openUpstream(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey) (*openCredential, error) {
+	row, err := k.store.Credential(ctx, g.ID)
 	if err != nil {
 		return nil, fmt.Errorf("looking up upstream credential: %w", err)
 	}
 	if !row.DeadAt.IsZero() {
 		return nil, errUpstreamDead
 	}
-	content, err := s.ring.OpenCredential(private, g, &row)
+	content, err := k.ring.OpenCredential(private, g, &row)
 	if errors.Is(err, seal.ErrForged) {
-		s.log.ErrorContext(ctx, "upstream credential refused", "grant", g.ID, "cause", err)
+		k.log.ErrorContext(ctx, "upstream credential refused", "grant", g.ID, "cause", err)
 		return nil, errUpstreamDead // as good as: a sign-in writes a new one
 	}
 	if err != nil {
 		return nil, fmt.Errorf("opening upstream credential: %w", err)
 	}
 	c := &openCredential{&row, *content}
-	if !c.SuspectAt.IsZero() && c.Refresh == "" && (c.Expiry.IsZero() || s.now().Before(c.Expiry)) {
-		err := s.checkUpstream(ctx, g, c)
+	if !c.SuspectAt.IsZero() && c.Refresh == "" && (c.Expiry.IsZero() || k.now().Before(c.Expiry)) {
+		err := k.checkUpstream(ctx, g, c)
 		if errors.Is(err, store.ErrConflict) { // somebody has written another version
-			return s.openUpstream(ctx, g, private)
+			return k.openUpstream(ctx, g, private)
 		}
 		if err != nil {
 			return nil, err
@@ -104,37 +107,37 @@ func (s *Server) openUpstream(ctx context.Context, g *store.Grant, private *ecdh
 
 // checkUpstream asks the provider whether it still accepts a token, and keeps the answer. It returns [store.ErrConflict] if
 // the credential has another version by then.
-func (s *Server) checkUpstream(ctx context.Context, g *store.Grant, c *openCredential) error {
-	err := s.provider(g.User.Provider).Check(ctx, &c.Token)
+func (k *Keeper) checkUpstream(ctx context.Context, g *store.Grant, c *openCredential) error {
+	err := k.providers.Find(g.User.Provider).Check(ctx, &c.Token)
 	switch {
 	case err == nil:
 		c.SuspectAt = time.Time{}
-		return s.store.JudgeCredential(ctx, c.ID, c.Version, time.Time{})
+		return k.store.JudgeCredential(ctx, c.ID, c.Version, time.Time{})
 	case errors.Is(err, upstream.ErrDead):
-		return s.bury(ctx, g, c, err)
+		return k.bury(ctx, g, c, err)
 	}
 	return err
 }
 
 // bury marks a version of a credential as dead, and returns errUpstreamDead. If somebody has written another version,
 // it was not the credential that was dead but our copy of it: [store.ErrConflict].
-func (s *Server) bury(ctx context.Context, g *store.Grant, c *openCredential, cause error) error {
-	err := s.store.JudgeCredential(ctx, c.ID, c.Version, s.now())
+func (k *Keeper) bury(ctx context.Context, g *store.Grant, c *openCredential, cause error) error {
+	err := k.store.JudgeCredential(ctx, c.ID, c.Version, k.now())
 	if err != nil {
 		return fmt.Errorf("marking upstream credential as dead: %w", err)
 	}
-	s.cache.drop(func(_ store.Hash, o *store.Grant) bool { return o.Credential == c.ID })
-	s.log.WarnContext(ctx, "upstream credential is dead", "provider", g.User.Provider, "subject", g.User.Subject,
+	k.cache.drop(func(_ store.Hash, o *store.Grant) bool { return o.Credential == c.ID })
+	k.log.WarnContext(ctx, "upstream credential is dead", "provider", g.User.Provider, "subject", g.User.Subject,
 		"grant", g.ID, "cause", cause)
 	return errUpstreamDead
 }
 
 // renew sees to it that this version of a credential is renewed, by this caller or another one. After that the
 // credential has to be read again.
-func (s *Server) renew(ctx context.Context, g *store.Grant, c *openCredential) error {
-	renewal := s.renewals.DoChan(fmt.Sprint(c.ID, c.Version), func() (any, error) {
+func (k *Keeper) renew(ctx context.Context, g *store.Grant, c *openCredential) error {
+	renewal := k.renewals.DoChan(fmt.Sprint(c.ID, c.Version), func() (any, error) {
 		// What the provider answers must be kept, whoever is still waiting for it.
-		return nil, s.renewOnce(context.WithoutCancel(ctx), g, c)
+		return nil, k.renewOnce(context.WithoutCancel(ctx), g, c)
 	})
 	select {
 	case r := <-renewal:
@@ -144,11 +147,11 @@ func (s *Server) renew(ctx context.Context, g *store.Grant, c *openCredential) e
 	}
 }
 
-func (s *Server) renewOnce(ctx context.Context, g *store.Grant, c *openCredential) error {
+func (k *Keeper) renewOnce(ctx context.Context, g *store.Grant, c *openCredential) error {
 	owner, deadline := store.NewID().String(), time.After(leaseLife)
 	for {
-		now := s.now()
-		err := s.store.Lease(ctx, c.ID, c.Version, owner, now, now.Add(leaseLife))
+		now := k.now()
+		err := k.store.Lease(ctx, c.ID, c.Version, owner, now, now.Add(leaseLife))
 		if err == nil {
 			break
 		}
@@ -156,7 +159,7 @@ func (s *Server) renewOnce(ctx context.Context, g *store.Grant, c *openCredentia
 			return fmt.Errorf("leasing upstream credential: %w", err)
 		}
 		// Somebody else is at it, or is done. Should they never be, their lease runs out.
-		latest, err := s.store.Credential(ctx, g.ID)
+		latest, err := k.store.Credential(ctx, g.ID)
 		if errors.Is(err, store.ErrNotFound) {
 			return nil // of all who wait here, this concerns the one whose grant has ended
 		}
@@ -174,55 +177,55 @@ func (s *Server) renewOnce(ctx context.Context, g *store.Grant, c *openCredentia
 	}
 	ctx, cancel := context.WithTimeout(ctx, renewTimeout)
 	defer cancel()
-	renewed, err := s.provider(g.User.Provider).Renew(ctx, &c.Token)
+	renewed, err := k.providers.Find(g.User.Provider).Renew(ctx, &c.Token)
 	if errors.Is(err, upstream.ErrDead) {
-		if err = s.bury(ctx, g, c, err); errors.Is(err, store.ErrConflict) {
+		if err = k.bury(ctx, g, c, err); errors.Is(err, store.ErrConflict) {
 			return nil
 		}
 		return err
 	}
 	if err != nil {
-		return errors.Join(err, s.store.Unlease(ctx, c.ID, owner))
+		return errors.Join(err, k.store.Unlease(ctx, c.ID, owner))
 	}
 	vouched := func(r store.Recipient) bool {
 		ok := c.VouchesFor(r)
 		if !ok {
-			s.log.ErrorContext(ctx, "renewed credential withheld from a grant", "grant", r.Grant, "cause", seal.ErrForged)
+			k.log.ErrorContext(ctx, "renewed credential withheld from a grant", "grant", r.Grant, "cause", seal.ErrForged)
 		}
 		return ok
 	}
 	// The old token is dead by now. To lose the new one because the store is restarting would sign the person out.
 	for {
-		err = s.store.SaveCredential(ctx, c.ID, c.Version, s.now(), s.ring.SealCredential(g.User.ID, renewed, vouched))
+		err = k.store.SaveCredential(ctx, c.ID, c.Version, k.now(), k.ring.SealCredential(g.User.ID, renewed, vouched))
 		if err == nil || errors.Is(err, store.ErrConflict) || ctx.Err() != nil {
 			break
 		}
 		time.Sleep(saveAgain)
 	}
 	if errors.Is(err, store.ErrConflict) { // somebody has signed in since, or the last grant has ended
-		s.discard(ctx, s.provider(g.User.Provider), renewed)
+		k.discard(ctx, k.providers.Find(g.User.Provider), renewed)
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("saving renewed upstream credential: %w", err)
 	}
-	s.log.InfoContext(ctx, "upstream credential renewed", "provider", g.User.Provider, "grant", g.ID)
+	k.log.InfoContext(ctx, "upstream credential renewed", "provider", g.User.Provider, "grant", g.ID)
 	return nil
 }
 
 // keepAlive renews an expired upstream credential when its MCP client refreshes, so that a client that is idle for long
 // does not lose it; and asks the provider about one that has not expired, because nobody else may do so. It returns
 // errUpstreamDead if the person has to sign in again.
-func (s *Server) keepAlive(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey) error {
-	c, err := s.upstreamToken(ctx, g, private, 0)
+func (k *Keeper) keepAlive(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey) error {
+	c, err := k.upstreamToken(ctx, g, private, 0)
 	if errors.Is(err, errUpstreamExpired) {
 		return nil // only tools need it
 	}
-	if err != nil || s.now().Sub(c.AskedAt) < askAgainAfter {
+	if err != nil || k.now().Sub(c.AskedAt) < askAgainAfter {
 		return err
 	}
 	// Noted first, so that many clients that refresh at once, or while the provider is down, ask it once.
-	err = s.store.MarkAsked(ctx, c.ID, c.Version, s.now(), s.now().Add(-askAgainAfter))
+	err = k.store.MarkAsked(ctx, c.ID, c.Version, k.now(), k.now().Add(-askAgainAfter))
 	if errors.Is(err, store.ErrConflict) {
 		return nil
 	}
@@ -231,16 +234,89 @@ func (s *Server) keepAlive(ctx context.Context, g *store.Grant, private *ecdh.Pr
 	}
 	asking, cancel := context.WithTimeout(ctx, judgeTimeout)
 	defer cancel()
-	err = s.provider(g.User.Provider).Check(asking, &c.Token)
+	err = k.providers.Find(g.User.Provider).Check(asking, &c.Token)
 	if errors.Is(err, upstream.ErrDead) {
-		if err = s.bury(ctx, g, c, err); errors.Is(err, store.ErrConflict) {
+		if err = k.bury(ctx, g, c, err); errors.Is(err, store.ErrConflict) {
 			return nil
 		}
 		return err
 	}
 	if err != nil { // the provider's trouble, which says nothing of the person
-		s.log.WarnContext(ctx, "provider did not say whether it accepts a token", "provider", g.User.Provider,
+		k.log.WarnContext(ctx, "provider did not say whether it accepts a token", "provider", g.User.Provider,
 			"grant", g.ID, "cause", err)
 	}
 	return nil
+}
+
+// endGrant ends a grant because of what somebody did with it.
+func (k *Keeper) endGrant(ctx context.Context, g *store.Grant, why string) error {
+	err := k.store.EndGrant(ctx, g.ID)
+	k.ended(err, func(_ store.Hash, o *store.Grant) bool { return o.ID == g.ID })
+	if err != nil {
+		return fmt.Errorf("ending grant: %w", err)
+	}
+	k.log.WarnContext(ctx, "grant ended", "grant", g.ID, "client", clients.ShortID(&g.Client), "reason", why)
+	return nil
+}
+
+// discard deletes an upstream token that is not kept. Left alone, ten sign-ins that fail would push the one that all
+// of the person's clients share out of those that GitHub allows.
+func (k *Keeper) discard(ctx context.Context, p *upstream.Provider, token *upstream.Token) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
+	defer cancel()
+	if err := p.Discard(ctx, token); err != nil {
+		k.log.Failure(ctx, slog.LevelWarn, "upstream token not deleted", p.ID, "provider", p.ID, "cause", err)
+	}
+}
+
+// signInAgain reports whether an error means that only a sign-in gives the grant an upstream token again.
+func signInAgain(err error) bool {
+	return errors.Is(err, errUpstreamDead) || errors.Is(err, errUpstreamExpired) || errors.Is(err, store.ErrNotFound)
+}
+
+// replicaLag are the pauses before a provider is asked again about a token that it has just issued: for some 100 ms
+// parts of GitHub answer 401.
+var replicaLag = []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond}
+
+// tokenAfter401 returns the token to try a refused request with once more, or nil if that would not help. A single 401
+// proves nothing, so the provider is asked about the token itself before it is given up.
+func (k *Keeper) tokenAfter401(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey, t *upstream.Token,
+	version int64) (*upstream.Token, error) {
+	lag := replicaLag
+	for {
+		credential, err := k.openUpstream(ctx, g, private)
+		if err != nil {
+			return nil, err
+		}
+		if credential.Version != version {
+			return &credential.Token, nil
+		}
+		// Many calls find out at once. One asks for all.
+		_, err, _ = k.renewals.Do(fmt.Sprint("check", credential.ID, version), func() (any, error) {
+			return nil, k.providers.Find(g.User.Provider).Check(context.WithoutCancel(ctx), t)
+		})
+		switch {
+		case err == nil:
+			return t, nil
+		case !errors.Is(err, upstream.ErrDead):
+			return nil, nil
+		case len(lag) > 0:
+			select {
+			case <-time.After(lag[0]):
+			case <-ctx.Done():
+				return nil, nil
+			}
+			lag = lag[1:]
+			continue
+		case t.Refresh == "":
+			if err := k.bury(ctx, g, credential, err); !errors.Is(err, store.ErrConflict) {
+				return nil, err
+			}
+			continue // with the version that somebody has written
+		}
+		if credential, err = k.upstreamToken(ctx, g, private, version); err != nil {
+			return nil, err
+		}
+		return &credential.Token, nil
+	}
 }

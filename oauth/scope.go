@@ -86,7 +86,7 @@ func (s *Server) declaredScopes(names []string) []Scope {
 // pickScopes returns the scopes that are wanted, except those whose provider is not configured.
 func (s *Server) pickScopes(want func(Scope) bool) (picked []Scope) {
 	for _, sc := range s.scopes {
-		if want(sc) && (sc.Provider == "" || s.provider(sc.Provider) != nil) {
+		if want(sc) && (sc.Provider == "" || s.providers.Find(sc.Provider) != nil) {
 			picked = append(picked, sc)
 		}
 	}

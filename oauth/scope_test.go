@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -40,10 +41,8 @@ func TestBroaderScopeSatisfiesNarrower(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newTestServer(t, "https://mcp.example")
-			s.scopes, s.cache = ladder, newSessionCache(time.Minute)
-			token := seal.NewSecret().Format(seal.AccessPrefix)
-			s.cache.put(store.HashOf(token), &session{expires: s.now().Add(time.Hour), grant: store.Grant{
-				User: store.User{Identity: upstream.Identity{Provider: "github"}}, Scopes: strings.Fields(tt.granted)}}, 0, s.now())
+			s.scopes = ladder
+			token := s.grantTo(t, strings.Fields(tt.granted))
 			var err error
 			tool := s.gate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				err = CallerFrom(r.Context()).Require(tt.needed)
@@ -108,4 +107,30 @@ func TestScopesThatCannotWork(t *testing.T) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
+}
+
+// oneToken is a store with one access token.
+type oneToken struct {
+	emptyStore
+	token store.Token
+}
+
+func (o oneToken) Token(context.Context, store.Hash) (store.Token, error) { return o.token, nil }
+
+// grantTo makes the server know a grant with these scopes, and returns its access token.
+func (s *Server) grantTo(t *testing.T, scopes []string) string {
+	t.Helper()
+	rules, err := upstream.ParseRules("anyone", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := upstream.Identity{Provider: "github", Subject: "1"}
+	g := store.Grant{User: store.User{ID: id.UserID(), Identity: id}, Scopes: scopes, Audience: s.resource,
+		Client: store.Client{ID: register(t, s, "https://a.example/cb")}}
+	seed := seal.NewSecret()
+	row := s.ring.NewAccess(&g, seed, 1, 0, s.now().Add(time.Hour))
+	row.Grant = g
+	s.grants = NewKeeper(KeeperConfig{Store: oneToken{token: row}, Ring: s.ring, Clients: s.clients,
+		Providers: s.providers, Rules: rules, Resource: s.resource, Log: s.log, Now: s.now})
+	return seal.AccessToken(seed, 1, 0).Format(seal.AccessPrefix)
 }

@@ -36,6 +36,9 @@ const (
 )
 
 var (
+	// errEnded is the cause of a context whose token has ended.
+	errEnded = errors.New("the token of the request has ended")
+
 	errUserSubscriptions = &clients.Error{Code: "too_many_subscriptions", Status: http.StatusTooManyRequests,
 		Description: fmt.Sprintf("This person's clients have %d subscriptions open already.", maxUserSubscriptions)}
 	errSubscriptions = errors.New("as many subscriptions are open as this server can hold, or it is shutting down")
@@ -129,7 +132,7 @@ func (s *streams) remove(st *stream) {
 func (s *streams) end(which func(token store.Hash, g *store.Grant) bool) {
 	for _, st := range s.all() {
 		if which(st.session.token, &st.session.grant) {
-			st.end(errInvalidToken)
+			st.end(errEnded)
 		}
 	}
 }
@@ -159,42 +162,42 @@ func (s *streams) shutDown() {
 // ended forgets the sessions of what has ended, and ends what is being answered to them. After an error of the store's
 // nobody knows whether it has: then the streams are left to Watch. So are those of a credential that a tool finds dead:
 // the tool's own answer is one of them.
-func (s *Server) ended(err error, which func(token store.Hash, g *store.Grant) bool) {
-	s.cache.drop(which)
+func (k *Keeper) ended(err error, which func(token store.Hash, g *store.Grant) bool) {
+	k.cache.drop(which)
 	if err == nil {
-		s.streams.end(which)
+		k.streams.end(which)
 	}
 }
 
 // Watch ends the streams of tokens that another instance has ended, and subscriptions whose token has expired. When the
 // context ends it ends all subscriptions, so that a server can shut down; the calls that it then waits for are watched
 // no more. In between it logs how many failures were left out of the log.
-func (s *Server) Watch(ctx context.Context) {
-	defer s.streams.shutDown()
+func (k *Keeper) Watch(ctx context.Context) {
+	defer k.streams.shutDown()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(watchEvery):
-			s.watch(ctx)
+			k.watch(ctx)
 		}
 	}
 }
 
-func (s *Server) watch(ctx context.Context) {
-	s.log.LeftOut(false)
+func (k *Keeper) watch(ctx context.Context) {
+	k.log.LeftOut(false)
 	// All of it has one time-out: a store that hangs must not hold up the next round.
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	open := map[store.Hash][]*stream{}
-	for _, st := range s.streams.all() {
+	for _, st := range k.streams.all() {
 		open[st.session.token] = append(open[st.session.token], st)
 	}
 	var asking errgroup.Group
 	asking.SetLimit(watchers)
 	for token, streams := range open {
 		asking.Go(func() error {
-			s.watchToken(ctx, token, streams)
+			k.watchToken(ctx, token, streams)
 			return nil
 		})
 	}
@@ -202,37 +205,37 @@ func (s *Server) watch(ctx context.Context) {
 }
 
 // watchToken ends what is being answered to a token that is no longer good. Trouble of the store's ends nothing.
-func (s *Server) watchToken(ctx context.Context, token store.Hash, open []*stream) {
+func (k *Keeper) watchToken(ctx context.Context, token store.Hash, open []*stream) {
 	session := open[0].session
-	expired := func() bool { return !s.now().Before(session.expires) }
+	expired := func() bool { return !k.now().Before(session.expires) }
 	var ended bool
 	var err error
 	if expired() {
-		ended, err = s.grantEnded(ctx, &session.grant)
-	} else if ended, err = s.tokenEnded(ctx, token); expired() {
+		ended, err = k.grantEnded(ctx, &session.grant)
+	} else if ended, err = k.tokenEnded(ctx, token); expired() {
 		ended = false // it may have been removed because it has expired by now
 	}
-	if overdue := !s.now().Before(session.expires.Add(overtime)); overdue || ended && err == nil {
-		s.ended(nil, func(t store.Hash, _ *store.Grant) bool { return t == token })
+	if overdue := !k.now().Before(session.expires.Add(overtime)); overdue || ended && err == nil {
+		k.ended(nil, func(t store.Hash, _ *store.Grant) bool { return t == token })
 	}
 	for _, st := range open {
 		if st.subscribe && expired() {
-			st.end(errInvalidToken)
+			st.end(errEnded)
 		}
 	}
 }
 
 // tokenEnded reports whether an access token that was good has ended before its time.
-func (s *Server) tokenEnded(ctx context.Context, token store.Hash) (bool, error) {
-	t, err := s.store.Token(ctx, token)
+func (k *Keeper) tokenEnded(ctx context.Context, token store.Hash) (bool, error) {
+	t, err := k.store.Token(ctx, token)
 	if errors.Is(err, store.ErrNotFound) {
 		return true, nil
 	}
-	return err == nil && s.checkAdmitted(&t.Grant) != nil, err
+	return err == nil && k.checkAdmitted(&t.Grant) != nil, err
 }
 
 // grantEnded reports whether a grant has ended whose access token is too old to be found.
-func (s *Server) grantEnded(ctx context.Context, g *store.Grant) (bool, error) {
-	alive, err := s.store.UserGrants(ctx, g.User.ID, s.now())
+func (k *Keeper) grantEnded(ctx context.Context, g *store.Grant) (bool, error) {
+	alive, err := k.store.UserGrants(ctx, g.User.ID, k.now())
 	return err == nil && !slices.ContainsFunc(alive, func(o store.Grant) bool { return o.ID == g.ID }), err
 }

@@ -1,8 +1,6 @@
 package oauth
 
 import (
-	"context"
-	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -10,7 +8,6 @@ import (
 	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
-	"example.com/mcp-federated-login/templates"
 )
 
 // A tokenResponse is RFC 6749 section 5.1. The scope is always named, because what was granted may be less than, or
@@ -75,15 +72,4 @@ func (s *Server) respond(g *store.Grant, seed seal.Secret, n, reissued int64, ex
 		RefreshToken: seal.RefreshToken(seed, n).Format(seal.RefreshPrefix),
 		Scope:        strings.Join(g.Scopes, " "),
 	}
-}
-
-// endGrant ends a grant because of what somebody did with it.
-func (s *Server) endGrant(ctx context.Context, g *store.Grant, why string) error {
-	err := s.store.EndGrant(ctx, g.ID)
-	s.ended(err, func(_ store.Hash, o *store.Grant) bool { return o.ID == g.ID })
-	if err != nil {
-		return fmt.Errorf("ending grant: %w", err)
-	}
-	s.log.WarnContext(ctx, "grant ended", "grant", g.ID, "client", templates.DisplayName(g.Client.Name), "reason", why)
-	return nil
 }

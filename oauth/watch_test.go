@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"example.com/mcp-federated-login/oauth"
 	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
@@ -31,8 +32,8 @@ type streamer struct {
 	answered chan struct{}        // for each request that is over
 }
 
-func newStreamer(t *testing.T) *streamer {
-	s := &streamer{vault: newVault(t), began: make(chan context.Context, 1), answered: make(chan struct{}, 100)}
+func newStreamer(t *testing.T, configure ...func(*oauth.Config)) *streamer {
+	s := &streamer{vault: newVault(t, configure...), began: make(chan context.Context, 1), answered: make(chan struct{}, 100)}
 	r := chi.NewRouter()
 	s.Routes(r, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body) // as every MCP server does
@@ -238,9 +239,8 @@ func (s *brittleStore) Token(ctx context.Context, token store.Hash) (store.Token
 
 // One question that fails is no reason not to ask the others; and many streams of one token are one question.
 func TestWatchWhileTheStoreIsBrittle(t *testing.T) {
-	s := newStreamer(t)
 	brittle := new(brittleStore)
-	s.WithStore(func(inner store.Store) store.Store { brittle.Store = inner; return brittle })
+	s := newStreamer(t, func(c *oauth.Config) { brittle.Store, c.Store = c.Store, brittle })
 	var tokens []string
 	for _, client := range []string{"a", "b", "c", "d"} {
 		access, _ := s.signIn(client, octocat, "gho_"+client)
@@ -272,8 +272,7 @@ func TestWatchWhileTheStoreIsBrittle(t *testing.T) {
 
 // What has just been told that its token is no good must not be let in with it again.
 func TestEndedStreamLeavesNoSession(t *testing.T) {
-	s := newStreamer(t)
-	s.WithCache(time.Minute)
+	s := newStreamer(t, func(c *oauth.Config) { c.CacheTTL = time.Minute })
 	access, _ := s.signIn("client", octocat, "gho_1")
 	o := s.begin(access, toolCall, http.Header{"Silent": {"1"}})
 	s.exec(`DELETE FROM grants`)

@@ -47,7 +47,7 @@ func (s *Server) signedByGitHub(body []byte, signature string) bool {
 // githubEvent acts on a delivery. Most are nothing to us: GitHub begins with a ping, and sends what else the app
 // subscribed to.
 func (s *Server) githubEvent(r *http.Request, body []byte) error {
-	github := s.provider("github")
+	github := s.providers.Find("github")
 	if r.Header.Get("X-GitHub-Event") != "github_app_authorization" || github == nil {
 		return nil
 	}
