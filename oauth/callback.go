@@ -102,7 +102,7 @@ func (s *Server) signIn(ctx context.Context, f *flow, p *upstream.Provider, req 
 		code, err = s.bind(ctx, f, p, req, identity, token)
 	}
 	if err != nil && token != nil && !errors.Is(err, errMaybeStored) {
-		s.grants.discard(ctx, p, token)
+		s.grants.Discard(ctx, p, token)
 	}
 	return code, err
 }
@@ -154,7 +154,7 @@ func (s *Server) upstreamSignIn(ctx context.Context, f *flow, p *upstream.Provid
 			s.log.WarnContext(ctx, "part of what the provider says of a user is not used", "provider", p.ID,
 				"subject", identity.Subject, "lost", identity.Lost)
 		}
-		err = s.grants.admit(ctx, p, token, &identity)
+		err = s.grants.Admit(ctx, p, token, &identity)
 	}
 	return token, identity, err
 }

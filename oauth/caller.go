@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/grants"
 	"example.com/mcp-federated-login/oauth/storm"
 	"example.com/mcp-federated-login/templates"
 	"example.com/mcp-federated-login/upstream"
@@ -22,7 +23,7 @@ import (
 // request.
 type Caller struct {
 	server  *Server
-	session *session
+	session *grants.Session
 	needs   atomic.Pointer[string] // the name of the scope that Require found missing
 	// signInAgain: the provider no longer accepts the person's token.
 	signInAgain atomic.Bool
@@ -45,23 +46,23 @@ func WithoutChallenge(ctx context.Context) context.Context {
 
 // Identity is who the person is at their provider.
 func (c *Caller) Identity() upstream.Identity {
-	id := c.session.grant.User.Identity
+	id := c.session.Grant.User.Identity
 	id.Emails, id.Groups = slices.Clone(id.Emails), slices.Clone(id.Groups)
 	id.FormerLogins, id.Memberships = slices.Clone(id.FormerLogins), maps.Clone(id.Memberships)
 	return id
 }
 
 // ClientName is what the MCP client calls itself. Nobody has verified it.
-func (c *Caller) ClientName() string { return templates.DisplayName(c.session.grant.Client.Name) }
+func (c *Caller) ClientName() string { return templates.DisplayName(c.session.Grant.Client.Name) }
 
 // Scopes are what the person allowed the client.
-func (c *Caller) Scopes() []string { return slices.Clone(c.session.grant.Scopes) }
+func (c *Caller) Scopes() []string { return slices.Clone(c.session.Grant.Scopes) }
 
 // Require returns an error, for a model to read, if the caller was granted neither the scope nor a broader one that
 // includes it. The HTTP answer then is 403 with a challenge that names the scope (RFC 6750 section 3.1), if nothing
 // of it has been sent yet. For a scope of another provider there is no challenge, because no sign-in would help.
 func (c *Caller) Require(scope string) error {
-	g, wanted := &c.session.grant, c.server.scope(scope)
+	g, wanted := &c.session.Grant, c.server.scope(scope)
 	if wanted == nil || wanted.Provider != "" && wanted.Provider != g.User.Provider {
 		return fmt.Errorf("this needs the scope %s, which no sign-in with %s grants", scope, g.User.Provider)
 	}
@@ -79,7 +80,7 @@ func (c *Caller) Require(scope string) error {
 func (c *Caller) APIURL() string { return c.provider().APIURL }
 
 func (c *Caller) provider() *upstream.Provider {
-	return c.server.providers.Find(c.session.grant.User.Provider)
+	return c.server.providers.Find(c.session.Grant.User.Provider)
 }
 
 // apiTimeout bounds one call of a tool to the provider's API.
@@ -111,8 +112,8 @@ func (c asUser) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	// Either the token is dead, or another instance has renewed it in between, or it is so new that not all of the
 	// provider knows it yet.
-	g, private := &c.session.grant, c.session.private
-	token, err := c.server.grants.tokenAfter401(r.Context(), g, private, &credential.Token, credential.Version)
+	g, private := &c.session.Grant, c.session.Private
+	token, err := c.server.grants.TokenAfter401(r.Context(), g, private, &credential.Token, credential.Version)
 	c.explain(r.Context(), err)
 	if token == nil || r.Body != nil && r.GetBody == nil {
 		return resp, nil
@@ -135,8 +136,8 @@ func send(r *http.Request, body io.ReadCloser, t *upstream.Token) (*http.Respons
 }
 
 // upstreamToken returns the person's token. Its errors are for a tool to show; what is behind them is for the log.
-func (c *Caller) upstreamToken(ctx context.Context, broken int64) (*openCredential, error) {
-	credential, err := c.server.grants.upstreamToken(ctx, &c.session.grant, c.session.private, broken)
+func (c *Caller) upstreamToken(ctx context.Context, broken int64) (*grants.Credential, error) {
+	credential, err := c.server.grants.UpstreamToken(ctx, &c.session.Grant, c.session.Private, broken)
 	return credential, c.explain(ctx, err)
 }
 
@@ -146,12 +147,12 @@ func (c *Caller) explain(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case signInAgain(err):
+	case grants.SignInAgain(err):
 		c.signInAgain.Store(true)
-		return fmt.Errorf("%s no longer accepts this sign-in: sign in again", c.session.grant.User.Provider)
+		return fmt.Errorf("%s no longer accepts this sign-in: sign in again", c.session.Grant.User.Provider)
 	}
 	if !errors.Is(err, context.Canceled) { // whoever asked has gone
-		c.server.log.Failure(ctx, slog.LevelError, "no upstream token", storm.Class(err), "grant", c.session.grant.ID,
+		c.server.log.Failure(ctx, slog.LevelError, "no upstream token", storm.Class(err), "grant", c.session.Grant.ID,
 			"cause", err)
 	}
 	return errors.New("this server cannot act at the provider right now: try again in a minute")

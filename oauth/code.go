@@ -61,7 +61,7 @@ func (s *Server) redeem(ctx context.Context, client *clients.Requester, form url
 			if err := s.clients.SpendAssertion(ctx, client); err != nil {
 				return nil, err
 			}
-			if err := s.grants.endGrant(ctx, g, "code redeemed twice"); err != nil {
+			if err := s.grants.End(ctx, g, "code redeemed twice"); err != nil {
 				return nil, err
 			}
 		}
@@ -78,7 +78,7 @@ func (s *Server) redeem(ctx context.Context, client *clients.Requester, form url
 	if err != nil {
 		return nil, err
 	}
-	if err := s.grants.checkAdmitted(g); err != nil { // the configuration changed since the callback
+	if err := s.grants.CheckAdmitted(g); err != nil { // the configuration changed since the callback
 		s.log.WarnContext(ctx, "code refused", "grant", g.ID, "cause", err)
 		return nil, errInvalidCode
 	}
@@ -94,7 +94,7 @@ func (s *Server) redeem(ctx context.Context, client *clients.Requester, form url
 		return nil, fmt.Errorf("redeeming code: %w", err)
 	}
 	for _, id := range ended {
-		s.grants.ended(nil, func(_ store.Hash, o *store.Grant) bool { return o.ID == id })
+		s.grants.Ended(nil, func(_ store.Hash, o *store.Grant) bool { return o.ID == id })
 		s.log.InfoContext(ctx, "grant ended", "grant", id, "reason", "replaced, or one too many", "by", g.ID)
 	}
 	s.log.InfoContext(ctx, "code redeemed", "grant", g.ID)

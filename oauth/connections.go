@@ -110,7 +110,7 @@ func (s *Server) disconnect(ctx context.Context, v *visitor, id string) error {
 	if i < 0 {
 		return nil
 	}
-	return s.grants.endGrant(ctx, &grants[i], "disconnected by the person")
+	return s.grants.End(ctx, &grants[i], "disconnected by the person")
 }
 
 // handleDisconnectAll handles POST /connections/disconnect-all. It goes upstream once more: only with a fresh token of
@@ -163,7 +163,7 @@ func (s *Server) finishVisit(ctx context.Context, w http.ResponseWriter, r *http
 		news, err = s.disconnectAll(ctx, p, token, user)
 	}
 	if token != nil { // even if it is dead by now
-		s.grants.discard(ctx, p, token)
+		s.grants.Discard(ctx, p, token)
 	}
 	if err != nil {
 		failure := s.explainVisit(err, p)
@@ -198,7 +198,7 @@ func (s *Server) identifyVisitor(ctx context.Context, f *flow, p *upstream.Provi
 func (s *Server) disconnectAll(ctx context.Context, p *upstream.Provider, token *upstream.Token, user store.Hash) (
 	*templates.ErrorPage, error) {
 	err := s.store.EndGrants(ctx, user)
-	s.grants.ended(err, func(_ store.Hash, g *store.Grant) bool { return g.User.ID == user })
+	s.grants.Ended(err, func(_ store.Hash, g *store.Grant) bool { return g.User.ID == user })
 	if err != nil {
 		return nil, fmt.Errorf("ending all grants of a person: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"net/url"
 
 	"example.com/mcp-federated-login/oauth/clients"
+	"example.com/mcp-federated-login/oauth/grants"
 	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
@@ -62,9 +63,9 @@ func (s *Server) Refresh(ctx context.Context, c *store.Client, token string) (ac
 func (s *Server) UpstreamToken(ctx context.Context, access string) (*upstream.Token, error) {
 	secret, ok := seal.Parse(seal.AccessPrefix, access)
 	if !ok {
-		return nil, errInvalidToken
+		return nil, grants.ErrInvalidToken
 	}
-	found, err := s.grants.lookUp(ctx, store.HashOf(access), secret)
+	found, err := s.grants.Session(ctx, access, secret)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +83,7 @@ func (s *Server) SweepOnce(ctx context.Context) error {
 }
 
 // WatchOnce looks once at what is being answered, and ends what has to end.
-func (s *Server) WatchOnce(ctx context.Context) { s.grants.watch(ctx) }
+func (s *Server) WatchOnce(ctx context.Context) { s.grants.WatchOnce(ctx) }
 
 // ClientByID returns the client with that client_id.
 func (s *Server) ClientByID(ctx context.Context, id string) (*store.Client, error) {

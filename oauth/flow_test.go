@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"example.com/mcp-federated-login/oauth/clients"
+	"example.com/mcp-federated-login/oauth/grants"
 	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/storm"
 	"example.com/mcp-federated-login/upstream"
@@ -35,7 +36,7 @@ func newTestServer(t testing.TB, baseURL string) *Server {
 		scopes: []Scope{{Name: "account:read", AtSignIn: true}}, providers: []*upstream.Provider{{ID: "github"}},
 		flowCodecs: newCookieCodecs(ring, "flow", baseURL), flowCookiePrefix: flowCookiePrefix(base),
 		visitorCodecs: newCookieCodecs(ring, "session", baseURL), visitorCookie: cookieName(base, "session"),
-		grants: NewKeeper(KeeperConfig{Store: emptyStore{}, Ring: ring, Log: log, Now: now}), clients: clients, log: log, now: now}
+		grants: grants.New(grants.Config{Store: emptyStore{}, Ring: ring, Log: log, Now: now}), clients: clients, log: log, now: now}
 }
 
 func TestFlowCookie(t *testing.T) {

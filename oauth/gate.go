@@ -9,16 +9,13 @@ import (
 	"strings"
 
 	"example.com/mcp-federated-login/oauth/clients"
+	"example.com/mcp-federated-login/oauth/grants"
 	"example.com/mcp-federated-login/oauth/origin"
 	"example.com/mcp-federated-login/oauth/seal"
 )
 
-var (
-	errNoCredential = &clients.Error{Code: "unauthorized", Status: http.StatusUnauthorized,
-		Description: "No access token arrived in the Authorization header. Sign in first."}
-	errInvalidToken = &clients.Error{Code: "invalid_token", Status: http.StatusUnauthorized,
-		Description: "The access token is unknown, expired or revoked."}
-)
+var errNoCredential = &clients.Error{Code: "unauthorized", Status: http.StatusUnauthorized,
+	Description: "No access token arrived in the Authorization header. Sign in first."}
 
 // checkOrigin refuses requests of web pages from other origins: "Servers MUST validate the Origin header on all
 // incoming connections to prevent DNS rebinding attacks" (MCP 2025-11-25, Streamable HTTP).
@@ -75,27 +72,27 @@ func (s *Server) gate(mcp http.Handler) http.Handler {
 		r.Header.Del("Authorization")
 		answer := &gateWriter{ResponseWriter: w, caller: caller}
 		mcp.ServeHTTP(answer, r)
-		if !answer.wrote && context.Cause(ctx) == errEnded {
-			w.Header().Set("WWW-Authenticate", s.challenge(errInvalidToken, s.signInScopes()))
-			s.writeError(w, r.WithContext(context.WithoutCancel(ctx)), errInvalidToken)
+		if !answer.wrote && context.Cause(ctx) == grants.ErrEnded {
+			w.Header().Set("WWW-Authenticate", s.challenge(grants.ErrInvalidToken, s.signInScopes()))
+			s.writeError(w, r.WithContext(context.WithoutCancel(ctx)), grants.ErrInvalidToken)
 		}
 	})
 }
 
 // authenticate returns the session of the request's access token. Only the Authorization header counts (RFC 6750
 // section 2.1): a token in a query would end up in logs.
-func (s *Server) authenticate(r *http.Request) (*session, error) {
+func (s *Server) authenticate(r *http.Request) (*grants.Session, error) {
 	headers := r.Header.Values("Authorization")
 	if len(headers) == 0 {
 		return nil, errNoCredential
 	}
 	scheme, token, _ := strings.Cut(headers[0], " ")
 	if len(headers) > 1 || !strings.EqualFold(scheme, "Bearer") {
-		return nil, errInvalidToken
+		return nil, grants.ErrInvalidToken
 	}
 	secret, ok := seal.Parse(seal.AccessPrefix, token)
 	if !ok {
-		return nil, errInvalidToken
+		return nil, grants.ErrInvalidToken
 	}
 	return s.grants.Session(r.Context(), token, secret)
 }
@@ -130,7 +127,7 @@ func (g *gateWriter) WriteHeader(status int) {
 		if g.caller.signInAgain.Load() {
 			status = http.StatusUnauthorized
 			scopes := g.caller.server.signInScopes(g.caller.Scopes()...)
-			g.Header().Set("WWW-Authenticate", g.caller.server.challenge(errInvalidToken, scopes))
+			g.Header().Set("WWW-Authenticate", g.caller.server.challenge(grants.ErrInvalidToken, scopes))
 		} else if missing := g.caller.needs.Load(); missing != nil {
 			status = http.StatusForbidden
 			// What was granted as well: a client that signs in again asks for just what the challenge names. And the same

@@ -17,6 +17,7 @@ import (
 	"github.com/gorilla/securecookie"
 
 	"example.com/mcp-federated-login/oauth/clients"
+	"example.com/mcp-federated-login/oauth/grants"
 	"example.com/mcp-federated-login/oauth/origin"
 	"example.com/mcp-federated-login/oauth/places"
 	"example.com/mcp-federated-login/oauth/seal"
@@ -89,7 +90,7 @@ type Server struct {
 	visitorCookie    string        // its name
 	exchanges        *places.Limit // of the sign-ins that are redeeming a code, by provider
 	finishing        sync.Map      // of the flows that are at the provider: Hash to nothing
-	grants           *Keeper
+	grants           *grants.Keeper
 	pages            *templates.Pages
 }
 
@@ -145,7 +146,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	s.log = storm.New(slog.New(referenceHandler{c.Log.Handler()}), s.now)
 	s.clients = clients.New(clients.Config{BaseURL: c.BaseURL, Ring: ring, Store: c.Store, Known: c.Clients,
 		Documents: c.Documents, RedirectSchemes: c.RedirectSchemes, Registration: c.Registration, Log: s.log, Now: s.now})
-	s.grants = NewKeeper(KeeperConfig{Store: c.Store, Ring: ring, Clients: s.clients, Providers: c.Providers, Rules: c.Rules,
+	s.grants = grants.New(grants.Config{Store: c.Store, Ring: ring, Clients: s.clients, Providers: c.Providers, Rules: c.Rules,
 		Resource: s.resource, CacheTTL: c.CacheTTL, Log: s.log, Now: s.now})
 	return s, s.checkKeysInUse(ctx)
 }
@@ -222,12 +223,9 @@ var openCORS = cors.Options{
 	ExposedHeaders: []string{"WWW-Authenticate", "Mcp-Session-Id"},
 }
 
-// storeTimeout bounds what a request waits for the store, so that a store that hangs is a 503 as well.
-const storeTimeout = 5 * time.Second
-
 func limitTime(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), storeTimeout)
+		ctx, cancel := context.WithTimeout(r.Context(), grants.StoreTimeout)
 		defer cancel()
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
@@ -270,7 +268,7 @@ const (
 )
 
 // Watch ends what is being answered to tokens that another instance has ended, until the context ends: see
-// [Keeper.Watch].
+// [grants.Keeper.Watch].
 func (s *Server) Watch(ctx context.Context) { s.grants.Watch(ctx) }
 
 // Sweep removes from the store, until the context ends, what no request can need any more.

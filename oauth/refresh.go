@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"example.com/mcp-federated-login/oauth/clients"
+	"example.com/mcp-federated-login/oauth/grants"
 	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 )
@@ -69,7 +70,7 @@ func (s *Server) tryRefresh(ctx context.Context, client *clients.Requester, hash
 		}
 		// After minutes it may have been stolen. After days it is a client that never stored the newer one.
 		why := "spent refresh token presented again after " + age.Round(time.Second).String()
-		if err := s.grants.endGrant(ctx, g, why); err != nil {
+		if err := s.grants.End(ctx, g, why); err != nil {
 			return nil, err
 		}
 		return nil, errInvalidRefresh
@@ -83,13 +84,13 @@ func (s *Server) tryRefresh(ctx context.Context, client *clients.Requester, hash
 		return nil, err
 	}
 	private := seal.PrivateKey(seed)
-	if err := s.grants.readmit(ctx, g, private); errors.Is(err, errNotReadmitted) {
+	if err := s.grants.Readmit(ctx, g, private); errors.Is(err, grants.ErrNotReadmitted) {
 		return nil, errInvalidRefresh
 	} else if err != nil {
 		return nil, err
 	}
 	if !spent || age > refreshGrace {
-		if err := s.grants.keepAlive(ctx, g, private); errors.Is(err, errUpstreamDead) {
+		if err := s.grants.KeepAlive(ctx, g, private); errors.Is(err, grants.ErrUpstreamDead) {
 			s.log.WarnContext(ctx, "refresh token refused", "grant", g.ID, "cause", err)
 			return nil, errInvalidRefresh
 		} else if err != nil {

@@ -62,10 +62,10 @@ func (s *Server) revoke(ctx context.Context, client *clients.Requester, token st
 		return err
 	}
 	if t.Kind == store.Refresh {
-		return s.grants.endGrant(ctx, &t.Grant, "revoked by its client")
+		return s.grants.End(ctx, &t.Grant, "revoked by its client")
 	}
 	err = s.store.EndToken(ctx, t.Hash)
-	s.grants.ended(err, func(token store.Hash, _ *store.Grant) bool { return token == t.Hash })
+	s.grants.Ended(err, func(token store.Hash, _ *store.Grant) bool { return token == t.Hash })
 	if err != nil {
 		return fmt.Errorf("ending token: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"example.com/mcp-federated-login/oauth/grants"
 	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
@@ -130,7 +131,7 @@ func (s *Server) grantTo(t *testing.T, scopes []string) string {
 	seed := seal.NewSecret()
 	row := s.ring.NewAccess(&g, seed, 1, 0, s.now().Add(time.Hour))
 	row.Grant = g
-	s.grants = NewKeeper(KeeperConfig{Store: oneToken{token: row}, Ring: s.ring, Clients: s.clients,
+	s.grants = grants.New(grants.Config{Store: oneToken{token: row}, Ring: s.ring, Clients: s.clients,
 		Providers: s.providers, Rules: rules, Resource: s.resource, Log: s.log, Now: s.now})
 	return seal.AccessToken(seed, 1, 0).Format(seal.AccessPrefix)
 }

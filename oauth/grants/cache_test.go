@@ -1,4 +1,4 @@
-package oauth
+package grants
 
 import (
 	"fmt"
@@ -11,8 +11,8 @@ import (
 func TestSessionCache(t *testing.T) {
 	start := time.Unix(1_800_000_000, 0)
 	token, grant := store.HashOf("token"), store.NewID()
-	s := &session{grant: store.Grant{ID: grant}, expires: start.Add(time.Hour)}
-	put := func(c *sessionCache, s *session, now time.Time) {
+	s := &Session{Grant: store.Grant{ID: grant}, Expires: start.Add(time.Hour)}
+	put := func(c *sessionCache, s *Session, now time.Time) {
 		_, mark := c.get(token, now)
 		c.put(token, s, mark, now)
 	}
@@ -26,7 +26,7 @@ func TestSessionCache(t *testing.T) {
 		{"remembers for its time", 5 * time.Second, func(c *sessionCache) { put(c, s, start) }, 4 * time.Second, true},
 		{"and no longer", 5 * time.Second, func(c *sessionCache) { put(c, s, start) }, 5 * time.Second, false},
 		{"never past the token's expiry", 5 * time.Second,
-			func(c *sessionCache) { put(c, &session{expires: start.Add(time.Second)}, start) }, time.Second, false},
+			func(c *sessionCache) { put(c, &Session{Expires: start.Add(time.Second)}, start) }, time.Second, false},
 		{"nothing when switched off", 0, func(c *sessionCache) { put(c, s, start) }, 0, false},
 		{"forgets a grant that ended", 5 * time.Second,
 			func(c *sessionCache) { put(c, s, start); c.drop(ofGrant(grant)) }, 0, false},
@@ -59,7 +59,7 @@ func TestSessionCacheIsBounded(t *testing.T) {
 	c, now := newSessionCache(time.Minute), time.Unix(1_800_000_000, 0)
 	for i := range 2 * maxSessions {
 		_, mark := c.get(store.Hash{}, now)
-		c.put(store.HashOf(fmt.Sprint(i)), &session{expires: now.Add(time.Hour)}, mark, now)
+		c.put(store.HashOf(fmt.Sprint(i)), &Session{Expires: now.Add(time.Hour)}, mark, now)
 	}
 	if n := len(c.entries); n > maxSessions {
 		t.Errorf("holds %d sessions, want at most %d", n, maxSessions)

@@ -1,4 +1,4 @@
-package oauth
+package grants
 
 import (
 	"context"
@@ -16,12 +16,12 @@ import (
 // maxSessions bounds the cache's memory: about 2 KB each.
 const maxSessions = 10_000
 
-// A session is what a live access token stands for.
-type session struct {
+// A Session is what a live access token stands for.
+type Session struct {
 	token   store.Hash
-	grant   store.Grant
-	private *ecdh.PrivateKey // the grant's; opens its sealed key of the upstream credential
-	expires time.Time
+	Grant   store.Grant
+	Private *ecdh.PrivateKey // the grant's; opens its sealed key of the upstream credential
+	Expires time.Time
 }
 
 // A sessionCache remembers sessions for a short time, so that a burst of calls costs one look-up. It holds only what
@@ -36,7 +36,7 @@ type sessionCache struct {
 }
 
 type cacheEntry struct {
-	session *session
+	session *Session
 	until   time.Time
 }
 
@@ -44,8 +44,8 @@ func newSessionCache(ttl time.Duration) *sessionCache {
 	return &sessionCache{ttl: ttl, entries: map[store.Hash]cacheEntry{}}
 }
 
-// get returns the token's session, or nil; and a mark of the present, to be given to put.
-func (c *sessionCache) get(token store.Hash, now time.Time) (*session, uint64) {
+// get returns the token's Session, or nil; and a mark of the present, to be given to put.
+func (c *sessionCache) get(token store.Hash, now time.Time) (*Session, uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.entries[token]
@@ -56,12 +56,12 @@ func (c *sessionCache) get(token store.Hash, now time.Time) (*session, uint64) {
 	return e.session, c.revocations
 }
 
-// put remembers a session that was looked up after get returned the mark. If anything was revoked since, the look-up
+// put remembers a Session that was looked up after get returned the mark. If anything was revoked since, the look-up
 // may be older than the revocation, and is not remembered.
-func (c *sessionCache) put(token store.Hash, s *session, mark uint64, now time.Time) {
+func (c *sessionCache) put(token store.Hash, s *Session, mark uint64, now time.Time) {
 	until := now.Add(c.ttl)
-	if until.After(s.expires) {
-		until = s.expires
+	if until.After(s.Expires) {
+		until = s.Expires
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -101,41 +101,41 @@ func (c *sessionCache) drop(which func(token store.Hash, g *store.Grant) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.revocations++
-	maps.DeleteFunc(c.entries, func(token store.Hash, e cacheEntry) bool { return which(token, &e.session.grant) })
+	maps.DeleteFunc(c.entries, func(token store.Hash, e cacheEntry) bool { return which(token, &e.session.Grant) })
 }
 
 // lookUp asks the store about a token. Opening its wrap proves that the grant is as this server wrote it, and the
 // user's id that it is this person's. Nothing proves a login, name or e-mail address: trust the subject.
-func (k *Keeper) lookUp(ctx context.Context, hash store.Hash, secret seal.Secret) (*session, error) {
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+func (k *Keeper) lookUp(ctx context.Context, hash store.Hash, secret seal.Secret) (*Session, error) {
+	ctx, cancel := context.WithTimeout(ctx, StoreTimeout)
 	defer cancel()
 	t, err := k.store.Token(ctx, hash)
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, errInvalidToken
+		return nil, ErrInvalidToken
 	}
 	if err != nil {
 		return nil, fmt.Errorf("looking up access token: %w", err)
 	}
 	if t.Kind != store.Access {
-		return nil, errInvalidToken
+		return nil, ErrInvalidToken
 	}
 	if !k.now().Before(t.ExpiresAt) {
-		return nil, errInvalidToken.Because(&t.Grant, "the access token has expired")
+		return nil, ErrInvalidToken.Because(&t.Grant, "the access token has expired")
 	}
 	key, err := k.ring.OpenToken(secret, &t)
 	if err == nil {
-		err = k.checkAdmitted(&t.Grant)
+		err = k.CheckAdmitted(&t.Grant)
 	}
 	if errors.Is(err, seal.ErrRingKey) {
 		return nil, err
 	}
 	if err != nil {
 		k.log.WarnContext(ctx, "access token refused", "grant", t.Grant.ID, "cause", err)
-		refusal := *errInvalidToken
-		if errors.Is(err, errUpstreamDead) {
+		refusal := *ErrInvalidToken
+		if errors.Is(err, ErrUpstreamDead) {
 			refusal.Scopes = t.Grant.Scopes
 		}
 		return nil, &refusal
 	}
-	return &session{token: hash, grant: t.Grant, private: seal.X25519Key(key[:]), expires: t.ExpiresAt}, nil
+	return &Session{token: hash, Grant: t.Grant, Private: seal.X25519Key(key[:]), Expires: t.ExpiresAt}, nil
 }

@@ -1,4 +1,4 @@
-package oauth
+package grants
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// Upstream tokens expire, rotate and die. Whoever needs one calls upstreamToken, which renews it where it must. GitHub
+// Upstream tokens expire, rotate and die. Whoever needs one calls UpstreamToken, which renews it where it must. GitHub
 // kills a pair of tokens as soon as its refresh token is used, so of all callers, on all instances, exactly one may use
 // it: in a process by singleflight, between processes by a lease on the credential's row. The call to the provider is
 // made without a transaction, and neither it nor the saving of its result ends with the request that caused it.
@@ -31,25 +31,25 @@ const (
 )
 
 var (
-	// errUpstreamDead: the provider no longer accepts the credential. Signing in again heals it, for all the person's
+	// ErrUpstreamDead: the provider no longer accepts the credential. Signing in again heals it, for all the person's
 	// grants that are bound to it.
-	errUpstreamDead = errors.New("the provider no longer accepts the sign-in")
+	ErrUpstreamDead = errors.New("the provider no longer accepts the sign-in")
 	// errUpstreamExpired: the credential has expired and never could be renewed. The grant is good for tools that do
 	// not need it.
 	errUpstreamExpired = errors.New("the provider's token has expired and cannot be renewed")
 )
 
-// An openCredential is a credential with what is sealed in it.
-type openCredential struct {
+// A Credential is a credential with what is sealed in it.
+type Credential struct {
 	*store.Credential
 	seal.Content
 }
 
-// upstreamToken returns the upstream token that a grant is bound to. A token that is about to expire, or whose version
-// is known not to work, is renewed first. Its errors are errUpstreamDead, errUpstreamExpired, [store.ErrNotFound] for a grant
+// UpstreamToken returns the upstream token that a grant is bound to. A token that is about to expire, or whose version
+// is known not to work, is renewed first. Its errors are ErrUpstreamDead, errUpstreamExpired, [store.ErrNotFound] for a grant
 // that has ended, and those that are nobody's fault.
-func (k *Keeper) upstreamToken(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey, broken int64) (
-	*openCredential, error) {
+func (k *Keeper) UpstreamToken(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey, broken int64) (
+	*Credential, error) {
 	for margin := renewMargin; ; margin = 0 { // a token may be made for less than the margin
 		c, err := k.openUpstream(ctx, g, private)
 		if err != nil {
@@ -66,7 +66,7 @@ func (k *Keeper) upstreamToken(ctx context.Context, g *store.Grant, private *ecd
 			return nil, errUpstreamExpired
 		}
 		if err := k.renew(ctx, g, c); err != nil {
-			if works && !expired && !errors.Is(err, errUpstreamDead) {
+			if works && !expired && !errors.Is(err, ErrUpstreamDead) {
 				return c, nil // the old one is good for a little longer
 			}
 			return nil, err
@@ -76,23 +76,23 @@ func (k *Keeper) upstreamToken(ctx context.Context, g *store.Grant, private *ecd
 }
 
 // openUpstream reads a grant's credential. One that is suspected is checked with the provider.
-func (k *Keeper) openUpstream(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey) (*openCredential, error) {
+func (k *Keeper) openUpstream(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey) (*Credential, error) {
 	row, err := k.store.Credential(ctx, g.ID)
 	if err != nil {
 		return nil, fmt.Errorf("looking up upstream credential: %w", err)
 	}
 	if !row.DeadAt.IsZero() {
-		return nil, errUpstreamDead
+		return nil, ErrUpstreamDead
 	}
 	content, err := k.ring.OpenCredential(private, g, &row)
 	if errors.Is(err, seal.ErrForged) {
 		k.log.ErrorContext(ctx, "upstream credential refused", "grant", g.ID, "cause", err)
-		return nil, errUpstreamDead // as good as: a sign-in writes a new one
+		return nil, ErrUpstreamDead // as good as: a sign-in writes a new one
 	}
 	if err != nil {
 		return nil, fmt.Errorf("opening upstream credential: %w", err)
 	}
-	c := &openCredential{&row, *content}
+	c := &Credential{&row, *content}
 	if !c.SuspectAt.IsZero() && c.Refresh == "" && (c.Expiry.IsZero() || k.now().Before(c.Expiry)) {
 		err := k.checkUpstream(ctx, g, c)
 		if errors.Is(err, store.ErrConflict) { // somebody has written another version
@@ -107,21 +107,21 @@ func (k *Keeper) openUpstream(ctx context.Context, g *store.Grant, private *ecdh
 
 // checkUpstream asks the provider whether it still accepts a token, and keeps the answer. It returns [store.ErrConflict] if
 // the credential has another version by then.
-func (k *Keeper) checkUpstream(ctx context.Context, g *store.Grant, c *openCredential) error {
+func (k *Keeper) checkUpstream(ctx context.Context, g *store.Grant, c *Credential) error {
 	err := k.providers.Find(g.User.Provider).Check(ctx, &c.Token)
 	switch {
 	case err == nil:
 		c.SuspectAt = time.Time{}
 		return k.store.JudgeCredential(ctx, c.ID, c.Version, time.Time{})
 	case errors.Is(err, upstream.ErrDead):
-		return k.bury(ctx, g, c, err)
+		return k.markDead(ctx, g, c, err)
 	}
 	return err
 }
 
-// bury marks a version of a credential as dead, and returns errUpstreamDead. If somebody has written another version,
+// markDead marks a version of a credential as dead, and returns ErrUpstreamDead. If somebody has written another version,
 // it was not the credential that was dead but our copy of it: [store.ErrConflict].
-func (k *Keeper) bury(ctx context.Context, g *store.Grant, c *openCredential, cause error) error {
+func (k *Keeper) markDead(ctx context.Context, g *store.Grant, c *Credential, cause error) error {
 	err := k.store.JudgeCredential(ctx, c.ID, c.Version, k.now())
 	if err != nil {
 		return fmt.Errorf("marking upstream credential as dead: %w", err)
@@ -129,12 +129,12 @@ func (k *Keeper) bury(ctx context.Context, g *store.Grant, c *openCredential, ca
 	k.cache.drop(func(_ store.Hash, o *store.Grant) bool { return o.Credential == c.ID })
 	k.log.WarnContext(ctx, "upstream credential is dead", "provider", g.User.Provider, "subject", g.User.Subject,
 		"grant", g.ID, "cause", cause)
-	return errUpstreamDead
+	return ErrUpstreamDead
 }
 
 // renew sees to it that this version of a credential is renewed, by this caller or another one. After that the
 // credential has to be read again.
-func (k *Keeper) renew(ctx context.Context, g *store.Grant, c *openCredential) error {
+func (k *Keeper) renew(ctx context.Context, g *store.Grant, c *Credential) error {
 	renewal := k.renewals.DoChan(fmt.Sprint(c.ID, c.Version), func() (any, error) {
 		// What the provider answers must be kept, whoever is still waiting for it.
 		return nil, k.renewOnce(context.WithoutCancel(ctx), g, c)
@@ -147,7 +147,7 @@ func (k *Keeper) renew(ctx context.Context, g *store.Grant, c *openCredential) e
 	}
 }
 
-func (k *Keeper) renewOnce(ctx context.Context, g *store.Grant, c *openCredential) error {
+func (k *Keeper) renewOnce(ctx context.Context, g *store.Grant, c *Credential) error {
 	owner, deadline := store.NewID().String(), time.After(leaseLife)
 	for {
 		now := k.now()
@@ -179,7 +179,7 @@ func (k *Keeper) renewOnce(ctx context.Context, g *store.Grant, c *openCredentia
 	defer cancel()
 	renewed, err := k.providers.Find(g.User.Provider).Renew(ctx, &c.Token)
 	if errors.Is(err, upstream.ErrDead) {
-		if err = k.bury(ctx, g, c, err); errors.Is(err, store.ErrConflict) {
+		if err = k.markDead(ctx, g, c, err); errors.Is(err, store.ErrConflict) {
 			return nil
 		}
 		return err
@@ -203,7 +203,7 @@ func (k *Keeper) renewOnce(ctx context.Context, g *store.Grant, c *openCredentia
 		time.Sleep(saveAgain)
 	}
 	if errors.Is(err, store.ErrConflict) { // somebody has signed in since, or the last grant has ended
-		k.discard(ctx, k.providers.Find(g.User.Provider), renewed)
+		k.Discard(ctx, k.providers.Find(g.User.Provider), renewed)
 		return nil
 	}
 	if err != nil {
@@ -213,11 +213,11 @@ func (k *Keeper) renewOnce(ctx context.Context, g *store.Grant, c *openCredentia
 	return nil
 }
 
-// keepAlive renews an expired upstream credential when its MCP client refreshes, so that a client that is idle for long
+// KeepAlive renews an expired upstream credential when its MCP client refreshes, so that a client that is idle for long
 // does not lose it; and asks the provider about one that has not expired, because nobody else may do so. It returns
-// errUpstreamDead if the person has to sign in again.
-func (k *Keeper) keepAlive(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey) error {
-	c, err := k.upstreamToken(ctx, g, private, 0)
+// ErrUpstreamDead if the person has to sign in again.
+func (k *Keeper) KeepAlive(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey) error {
+	c, err := k.UpstreamToken(ctx, g, private, 0)
 	if errors.Is(err, errUpstreamExpired) {
 		return nil // only tools need it
 	}
@@ -236,7 +236,7 @@ func (k *Keeper) keepAlive(ctx context.Context, g *store.Grant, private *ecdh.Pr
 	defer cancel()
 	err = k.providers.Find(g.User.Provider).Check(asking, &c.Token)
 	if errors.Is(err, upstream.ErrDead) {
-		if err = k.bury(ctx, g, c, err); errors.Is(err, store.ErrConflict) {
+		if err = k.markDead(ctx, g, c, err); errors.Is(err, store.ErrConflict) {
 			return nil
 		}
 		return err
@@ -248,10 +248,10 @@ func (k *Keeper) keepAlive(ctx context.Context, g *store.Grant, private *ecdh.Pr
 	return nil
 }
 
-// endGrant ends a grant because of what somebody did with it.
-func (k *Keeper) endGrant(ctx context.Context, g *store.Grant, why string) error {
+// End ends a grant because of what somebody did with it.
+func (k *Keeper) End(ctx context.Context, g *store.Grant, why string) error {
 	err := k.store.EndGrant(ctx, g.ID)
-	k.ended(err, func(_ store.Hash, o *store.Grant) bool { return o.ID == g.ID })
+	k.Ended(err, func(_ store.Hash, o *store.Grant) bool { return o.ID == g.ID })
 	if err != nil {
 		return fmt.Errorf("ending grant: %w", err)
 	}
@@ -259,9 +259,9 @@ func (k *Keeper) endGrant(ctx context.Context, g *store.Grant, why string) error
 	return nil
 }
 
-// discard deletes an upstream token that is not kept. Left alone, ten sign-ins that fail would push the one that all
+// Discard deletes an upstream token that is not kept. Left alone, ten sign-ins that fail would push the one that all
 // of the person's clients share out of those that GitHub allows.
-func (k *Keeper) discard(ctx context.Context, p *upstream.Provider, token *upstream.Token) {
+func (k *Keeper) Discard(ctx context.Context, p *upstream.Provider, token *upstream.Token) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
 	defer cancel()
 	if err := p.Discard(ctx, token); err != nil {
@@ -269,18 +269,18 @@ func (k *Keeper) discard(ctx context.Context, p *upstream.Provider, token *upstr
 	}
 }
 
-// signInAgain reports whether an error means that only a sign-in gives the grant an upstream token again.
-func signInAgain(err error) bool {
-	return errors.Is(err, errUpstreamDead) || errors.Is(err, errUpstreamExpired) || errors.Is(err, store.ErrNotFound)
+// SignInAgain reports whether an error means that only a sign-in gives the grant an upstream token again.
+func SignInAgain(err error) bool {
+	return errors.Is(err, ErrUpstreamDead) || errors.Is(err, errUpstreamExpired) || errors.Is(err, store.ErrNotFound)
 }
 
 // replicaLag are the pauses before a provider is asked again about a token that it has just issued: for some 100 ms
 // parts of GitHub answer 401.
 var replicaLag = []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond}
 
-// tokenAfter401 returns the token to try a refused request with once more, or nil if that would not help. A single 401
+// TokenAfter401 returns the token to try a refused request with once more, or nil if that would not help. A single 401
 // proves nothing, so the provider is asked about the token itself before it is given up.
-func (k *Keeper) tokenAfter401(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey, t *upstream.Token,
+func (k *Keeper) TokenAfter401(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey, t *upstream.Token,
 	version int64) (*upstream.Token, error) {
 	lag := replicaLag
 	for {
@@ -309,12 +309,12 @@ func (k *Keeper) tokenAfter401(ctx context.Context, g *store.Grant, private *ecd
 			lag = lag[1:]
 			continue
 		case t.Refresh == "":
-			if err := k.bury(ctx, g, credential, err); !errors.Is(err, store.ErrConflict) {
+			if err := k.markDead(ctx, g, credential, err); !errors.Is(err, store.ErrConflict) {
 				return nil, err
 			}
 			continue // with the version that somebody has written
 		}
-		if credential, err = k.upstreamToken(ctx, g, private, version); err != nil {
+		if credential, err = k.UpstreamToken(ctx, g, private, version); err != nil {
 			return nil, err
 		}
 		return &credential.Token, nil

@@ -1,4 +1,6 @@
-package oauth
+// Package grants keeps what a grant lives through: its access token is looked up (cache.go), its user is judged again
+// (judge.go), its upstream token is renewed (renew.go), and what is being answered to it ends with it (stream.go).
+package grants
 
 import (
 	"context"
@@ -13,6 +15,13 @@ import (
 	"example.com/mcp-federated-login/oauth/storm"
 	"example.com/mcp-federated-login/upstream"
 )
+
+// StoreTimeout bounds what a request waits for the store, so that a store that hangs is a 503 as well.
+const StoreTimeout = 5 * time.Second
+
+// ErrInvalidToken is returned for an access token that does not work.
+var ErrInvalidToken = &clients.Error{Code: "invalid_token", Status: http.StatusUnauthorized,
+	Description: "The access token is unknown, expired or revoked."}
 
 // A Keeper keeps grants alive while they may live, and ends them when they may not.
 type Keeper struct {
@@ -29,8 +38,8 @@ type Keeper struct {
 	renewals  singleflight.Group
 }
 
-// KeeperConfig is what a [Keeper] is made of. All of it is required except where it says so.
-type KeeperConfig struct {
+// Config is what a [Keeper] is made of. All of it is required except where it says so.
+type Config struct {
 	Store     store.Store
 	Ring      seal.Ring
 	Clients   *clients.Registry
@@ -45,14 +54,14 @@ type KeeperConfig struct {
 	Now      func() time.Time
 }
 
-// NewKeeper returns a keeper.
-func NewKeeper(c KeeperConfig) *Keeper {
+// New returns a keeper.
+func New(c Config) *Keeper {
 	return &Keeper{store: c.Store, ring: c.Ring, clients: c.Clients, providers: c.Providers, rules: c.Rules,
 		resource: c.Resource, log: c.Log, now: c.Now, cache: newSessionCache(c.CacheTTL), streams: newStreams()}
 }
 
 // Session returns what an access token stands for. The secret is the token's, as [seal.Parse] returns it.
-func (k *Keeper) Session(ctx context.Context, token string, secret seal.Secret) (*session, error) {
+func (k *Keeper) Session(ctx context.Context, token string, secret seal.Secret) (*Session, error) {
 	hash, now := store.HashOf(token), k.now()
 	cached, mark := k.cache.get(hash, now)
 	if cached != nil {
@@ -66,9 +75,9 @@ func (k *Keeper) Session(ctx context.Context, token string, secret seal.Secret) 
 	return found, nil
 }
 
-// Begin returns a context for a request that ends with the session's token, and what to call when the request has been
-// answered. The context's cause is then [errEnded].
-func (k *Keeper) Begin(w http.ResponseWriter, r *http.Request, s *session) (context.Context, func(), error) {
+// Begin returns a context for a request that ends with the Session's token, and what to call when the request has been
+// answered. The context's cause is then [ErrEnded].
+func (k *Keeper) Begin(w http.ResponseWriter, r *http.Request, s *Session) (context.Context, func(), error) {
 	return k.streams.begin(w, r, s)
 }
 

@@ -1,4 +1,4 @@
-package oauth
+package grants
 
 import (
 	"errors"
@@ -16,7 +16,7 @@ func subscribe(s *streams, user int) (func(), error) {
 	r := httptest.NewRequest(http.MethodPost, "/mcp", nil)
 	r.Header.Set("Mcp-Method", "subscriptions/listen")
 	_, done, err := s.begin(httptest.NewRecorder(), r,
-		&session{grant: store.Grant{User: store.User{ID: store.Hash{byte(user), byte(user >> 8)}}}})
+		&Session{Grant: store.Grant{User: store.User{ID: store.Hash{byte(user), byte(user >> 8)}}}})
 	return done, err
 }
 

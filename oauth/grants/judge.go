@@ -1,4 +1,4 @@
-package oauth
+package grants
 
 import (
 	"context"
@@ -29,14 +29,14 @@ const (
 	judgeTimeout = 2 * time.Second
 )
 
-// errNotReadmitted is returned if a grant's refresh token must be refused.
-var errNotReadmitted = errors.New("the grant is no longer valid")
+// ErrNotReadmitted is returned if a grant's refresh token must be refused.
+var ErrNotReadmitted = errors.New("the grant is no longer valid")
 
 // errSignInAgain: only a sign-in can tell whether the person may still come in.
 var errSignInAgain = errors.New("the provider has to be asked by a sign-in")
 
-// admit judges somebody who has just signed in, and completes their identity with what the verdict hangs on.
-func (k *Keeper) admit(ctx context.Context, p *upstream.Provider, t *upstream.Token, id *upstream.Identity) error {
+// Admit judges somebody who has just signed in, and completes their identity with what the verdict hangs on.
+func (k *Keeper) Admit(ctx context.Context, p *upstream.Provider, t *upstream.Token, id *upstream.Identity) error {
 	was, err := k.store.User(ctx, id.UserID())
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return fmt.Errorf("looking up user: %w", err)
@@ -72,9 +72,9 @@ func (k *Keeper) pin(ctx context.Context, id *upstream.Identity) error {
 	return nil
 }
 
-// checkAdmitted returns why a grant may no longer be used, as far as that can be told without asking the provider.
-func (k *Keeper) checkAdmitted(g *store.Grant) error {
-	if err := k.checkPlace(g); err != nil {
+// CheckAdmitted returns why a grant may no longer be used, as far as that can be told without asking the provider.
+func (k *Keeper) CheckAdmitted(g *store.Grant) error {
+	if err := k.checkBelongsHere(g); err != nil {
 		return err
 	}
 	if err := k.rules.Admit(g.User.Identity); !errors.Is(err, upstream.ErrUndecided) {
@@ -83,15 +83,15 @@ func (k *Keeper) checkAdmitted(g *store.Grant) error {
 	return nil // a rule is new, and the next refresh will ask
 }
 
-// checkPlace returns why a grant is not one of this server as it is configured now.
-func (k *Keeper) checkPlace(g *store.Grant) error {
+// checkBelongsHere returns why a grant is not one of this server as it is configured now.
+func (k *Keeper) checkBelongsHere(g *store.Grant) error {
 	switch p := k.providers.Find(g.User.Provider); {
 	case g.User.UserID() != g.User.ID:
 		return seal.ErrForged
 	case p == nil || p.IdentityIssuer != g.User.Issuer:
 		return errors.New("provider is not configured any more")
 	case !g.DeadAt.IsZero():
-		return errUpstreamDead
+		return ErrUpstreamDead
 	case g.Audience != k.resource:
 		return errors.New("granted for another address of this server")
 	case k.clients.TakenOut(&g.Client):
@@ -100,10 +100,10 @@ func (k *Keeper) checkPlace(g *store.Grant) error {
 	return nil
 }
 
-// readmit judges the grant's person again, at a refresh. A no ends the grant. Whatever else is wrong with it the
+// Readmit judges the grant's person again, at a refresh. A no ends the grant. Whatever else is wrong with it the
 // operator can undo, or the person's next sign-in, so it is left to expire.
-func (k *Keeper) readmit(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey) error {
-	err := k.checkPlace(g)
+func (k *Keeper) Readmit(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey) error {
+	err := k.checkBelongsHere(g)
 	if err == nil {
 		err = k.judgeAgain(ctx, g, private)
 		refusal := new(upstream.Refusal)
@@ -111,15 +111,15 @@ func (k *Keeper) readmit(ctx context.Context, g *store.Grant, private *ecdh.Priv
 		case err == nil:
 			return nil
 		case errors.As(err, &refusal), errors.Is(err, errSignInAgain):
-			if err := k.endGrant(ctx, g, "no longer admitted"); err != nil {
+			if err := k.End(ctx, g, "no longer admitted"); err != nil {
 				return err
 			}
-		case !errors.Is(err, errUpstreamDead):
+		case !errors.Is(err, ErrUpstreamDead):
 			return err
 		}
 	}
 	k.log.WarnContext(ctx, "refresh token refused", "grant", g.ID, "cause", err)
-	return errNotReadmitted
+	return ErrNotReadmitted
 }
 
 // judgeAgain judges by what is known if that is recent enough, or cannot change; else it asks the provider.
@@ -142,7 +142,7 @@ func (k *Keeper) judgeAgain(ctx context.Context, g *store.Grant, private *ecdh.P
 	}
 	tokenCtx, cancel := context.WithTimeout(ctx, judgeTimeout)
 	defer cancel()
-	credential, err := k.upstreamToken(tokenCtx, g, private, 0)
+	credential, err := k.UpstreamToken(tokenCtx, g, private, 0)
 	if err != nil && !errors.Is(err, errUpstreamExpired) {
 		return err
 	}
@@ -164,7 +164,7 @@ func (k *Keeper) judgeAgain(ctx context.Context, g *store.Grant, private *ecdh.P
 		return err
 	case errors.As(err, &failed) && errors.Is(err, upstream.ErrDead) && failed.Status != http.StatusUnauthorized:
 		// The account is suspended. A 401 would have been looked into.
-		if err := k.bury(ctx, g, credential, err); !errors.Is(err, store.ErrConflict) {
+		if err := k.markDead(ctx, g, credential, err); !errors.Is(err, store.ErrConflict) {
 			return err
 		}
 		return fmt.Errorf("%w: somebody has signed in at this moment", store.ErrConflict) // look again
@@ -198,7 +198,7 @@ func (k *Keeper) judgeAgain(ctx context.Context, g *store.Grant, private *ecdh.P
 
 // askAgain asks the provider about a grant's user with their own token, and judges the answer, which is returned also
 // with a refusal.
-func (k *Keeper) askAgain(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey, c *openCredential) (
+func (k *Keeper) askAgain(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey, c *Credential) (
 	upstream.Identity, error) {
 	ctx, cancel := context.WithTimeout(ctx, judgeTimeout)
 	defer cancel()
@@ -218,13 +218,13 @@ func (k *Keeper) askAgain(ctx context.Context, g *store.Grant, private *ecdh.Pri
 	if failed := new(upstream.Error); !errors.As(err, &failed) || failed.Status != http.StatusUnauthorized {
 		return id, err
 	}
-	newer, lookErr := k.tokenAfter401(ctx, g, private, t, c.Version)
+	newer, lookErr := k.TokenAfter401(ctx, g, private, t, c.Version)
 	switch {
 	case newer != nil:
 		t = newer
 		return ask()
-	case signInAgain(lookErr):
-		return upstream.Identity{}, errUpstreamDead
+	case SignInAgain(lookErr):
+		return upstream.Identity{}, ErrUpstreamDead
 	case lookErr != nil && !errors.Is(lookErr, context.Canceled):
 		k.log.Failure(ctx, slog.LevelError, "no upstream token", storm.Class(lookErr), "grant", g.ID, "cause", lookErr)
 	}

@@ -1,4 +1,4 @@
-package oauth
+package grants
 
 import (
 	"context"
@@ -36,8 +36,8 @@ const (
 )
 
 var (
-	// errEnded is the cause of a context whose token has ended.
-	errEnded = errors.New("the token of the request has ended")
+	// ErrEnded is the cause of a context whose token has ended.
+	ErrEnded = errors.New("the token of the request has ended")
 
 	errUserSubscriptions = &clients.Error{Code: "too_many_subscriptions", Status: http.StatusTooManyRequests,
 		Description: fmt.Sprintf("This person's clients have %d subscriptions open already.", maxUserSubscriptions)}
@@ -46,7 +46,7 @@ var (
 
 // A stream is an MCP request that is being answered.
 type stream struct {
-	session   *session
+	session   *Session
 	subscribe bool // subscriptions/listen, whose answer has no end of its own
 	cancel    context.CancelCauseFunc
 
@@ -90,12 +90,12 @@ func newStreams() *streams {
 	return &streams{open: map[*stream]struct{}{}, subscriptions: map[store.Hash]int{}}
 }
 
-// begin returns a context for the request that ends with the session's token, and what to call when the request has
+// begin returns a context for the request that ends with the Session's token, and what to call when the request has
 // been answered.
-func (s *streams) begin(w http.ResponseWriter, r *http.Request, session *session) (context.Context, func(), error) {
+func (s *streams) begin(w http.ResponseWriter, r *http.Request, session *Session) (context.Context, func(), error) {
 	// The MCP server refuses a request whose header names another method than its body does.
 	st := &stream{session: session, w: w, subscribe: r.Header.Get("Mcp-Method") == "subscriptions/listen"}
-	user := session.grant.User.ID
+	user := session.Grant.User.ID
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if st.subscribe {
@@ -121,7 +121,7 @@ func (s *streams) remove(st *stream) {
 	if !st.subscribe {
 		return
 	}
-	user := st.session.grant.User.ID
+	user := st.session.Grant.User.ID
 	s.total--
 	if s.subscriptions[user]--; s.subscriptions[user] == 0 {
 		delete(s.subscriptions, user)
@@ -131,8 +131,8 @@ func (s *streams) remove(st *stream) {
 // end ends the streams of tokens that are no good any more.
 func (s *streams) end(which func(token store.Hash, g *store.Grant) bool) {
 	for _, st := range s.all() {
-		if which(st.session.token, &st.session.grant) {
-			st.end(errEnded)
+		if which(st.session.token, &st.session.Grant) {
+			st.end(ErrEnded)
 		}
 	}
 }
@@ -159,10 +159,10 @@ func (s *streams) shutDown() {
 	}
 }
 
-// ended forgets the sessions of what has ended, and ends what is being answered to them. After an error of the store's
+// Ended forgets the sessions of what has ended, and ends what is being answered to them. After an error of the store's
 // nobody knows whether it has: then the streams are left to Watch. So are those of a credential that a tool finds dead:
 // the tool's own answer is one of them.
-func (k *Keeper) ended(err error, which func(token store.Hash, g *store.Grant) bool) {
+func (k *Keeper) Ended(err error, which func(token store.Hash, g *store.Grant) bool) {
 	k.cache.drop(which)
 	if err == nil {
 		k.streams.end(which)
@@ -179,15 +179,15 @@ func (k *Keeper) Watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-time.After(watchEvery):
-			k.watch(ctx)
+			k.WatchOnce(ctx)
 		}
 	}
 }
 
-func (k *Keeper) watch(ctx context.Context) {
+func (k *Keeper) WatchOnce(ctx context.Context) {
 	k.log.LeftOut(false)
 	// All of it has one time-out: a store that hangs must not hold up the next round.
-	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, StoreTimeout)
 	defer cancel()
 	open := map[store.Hash][]*stream{}
 	for _, st := range k.streams.all() {
@@ -207,20 +207,20 @@ func (k *Keeper) watch(ctx context.Context) {
 // watchToken ends what is being answered to a token that is no longer good. Trouble of the store's ends nothing.
 func (k *Keeper) watchToken(ctx context.Context, token store.Hash, open []*stream) {
 	session := open[0].session
-	expired := func() bool { return !k.now().Before(session.expires) }
+	expired := func() bool { return !k.now().Before(session.Expires) }
 	var ended bool
 	var err error
 	if expired() {
-		ended, err = k.grantEnded(ctx, &session.grant)
+		ended, err = k.grantEnded(ctx, &session.Grant)
 	} else if ended, err = k.tokenEnded(ctx, token); expired() {
 		ended = false // it may have been removed because it has expired by now
 	}
-	if overdue := !k.now().Before(session.expires.Add(overtime)); overdue || ended && err == nil {
-		k.ended(nil, func(t store.Hash, _ *store.Grant) bool { return t == token })
+	if overdue := !k.now().Before(session.Expires.Add(overtime)); overdue || ended && err == nil {
+		k.Ended(nil, func(t store.Hash, _ *store.Grant) bool { return t == token })
 	}
 	for _, st := range open {
 		if st.subscribe && expired() {
-			st.end(errEnded)
+			st.end(ErrEnded)
 		}
 	}
 }
@@ -231,7 +231,7 @@ func (k *Keeper) tokenEnded(ctx context.Context, token store.Hash) (bool, error)
 	if errors.Is(err, store.ErrNotFound) {
 		return true, nil
 	}
-	return err == nil && k.checkAdmitted(&t.Grant) != nil, err
+	return err == nil && k.CheckAdmitted(&t.Grant) != nil, err
 }
 
 // grantEnded reports whether a grant has ended whose access token is too old to be found.
