@@ -138,7 +138,7 @@ func TestAssertionIsUsedUpLast(t *testing.T) {
 		changed.Set(name, value)
 		return changed
 	}
-	db, err := sql.Open("sqlite", w.database())
+	db, err := sql.Open("sqlite", "file:"+w.database()+"?_busy_timeout=10000")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +225,7 @@ func TestUnreadableStoredDocument(t *testing.T) {
 	w, host := newWorld(t, loopbackDocuments), newDocumentHost(t)
 	id := host.putClient("/client", nil)
 	held := w.redeem(id, w.code(id))
-	db, err := sql.Open("sqlite", w.database())
+	db, err := sql.Open("sqlite", "file:"+w.database()+"?_busy_timeout=10000")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -293,7 +293,7 @@ func (s *site) assertSignedIn(answer url.Values) {
 // minted counts the grants in the database, and the codes redeemed at the provider.
 func (w *world) minted() (grants, exchanges int) {
 	w.t.Helper()
-	db, err := sql.Open("sqlite", w.database())
+	db, err := sql.Open("sqlite", "file:"+w.database()+"?_busy_timeout=10000")
 	if err != nil {
 		w.t.Fatal(err)
 	}

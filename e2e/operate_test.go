@@ -190,7 +190,7 @@ func TestOperatorsTerminal(t *testing.T) {
 	if got := listed[[]grantRecord](w, "grants", "list")[0].ClientName; got != clean {
 		t.Errorf("stored as %q, want %q", got, clean)
 	}
-	db, err := sql.Open("sqlite", w.database())
+	db, err := sql.Open("sqlite", "file:"+w.database()+"?_busy_timeout=10000")
 	if err != nil {
 		t.Fatal(err)
 	}

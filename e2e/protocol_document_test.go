@@ -231,7 +231,7 @@ func TestProtocolDocumentClients(t *testing.T) {
 		w.code(id)
 		h.setDown(true)
 		w.restart()
-		db, err := sql.Open("sqlite", w.database())
+		db, err := sql.Open("sqlite", "file:"+w.database()+"?_busy_timeout=10000")
 		if err != nil {
 			t.Fatal(err)
 		}

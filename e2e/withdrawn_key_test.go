@@ -160,7 +160,7 @@ func TestStoredKeysAreProven(t *testing.T) {
 			w := newWorld(t, map[string]string{"CLIENT_METADATA": "loopback", "SECRET": secret})
 			c := w.signInKeyed(host, "/client", host.put("/keys", keySet(key)), key)
 			host.setDown(true)
-			db, err := sql.Open("sqlite", w.database())
+			db, err := sql.Open("sqlite", "file:"+w.database()+"?_busy_timeout=10000")
 			if err != nil {
 				t.Fatal(err)
 			}

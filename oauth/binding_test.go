@@ -89,7 +89,7 @@ func (v *vault) signIn(client string, id upstream.Identity, upstreamToken string
 // exec runs a statement with the database's file in hand.
 func (v *vault) exec(statement string, args ...any) {
 	v.t.Helper()
-	db, err := sql.Open("sqlite", v.path)
+	db, err := sql.Open("sqlite", "file:"+v.path+"?_busy_timeout=10000") // the server may be writing
 	if err != nil {
 		v.t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ type sealed struct {
 
 func (v *vault) steal() (l loot) {
 	v.t.Helper()
-	db, err := sql.Open("sqlite", v.path)
+	db, err := sql.Open("sqlite", "file:"+v.path+"?_busy_timeout=10000") // the server may be writing
 	if err != nil {
 		v.t.Fatal(err)
 	}
