@@ -122,7 +122,7 @@ func TestWhoMayComeInMustBeSaidOnceOthersCanConnect(t *testing.T) {
 	}
 }
 
-// TestPortOfHostedClients is clients-in-the-field.md 2.
+// TestPortOfHostedClients checks that a port in BASE_URL is warned of: claude.ai calls 443 only (claude-ai-mcp#85).
 func TestPortOfHostedClients(t *testing.T) {
 	for base, warned := range map[string]bool{"https://mcp.example.com:8443": true, "https://[2001:db8::1]:8443": true,
 		"https://mcp.example.com": false, "https://[2001:db8::1]": false, "http://localhost:8080": false} {

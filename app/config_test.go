@@ -231,6 +231,7 @@ func TestMistakesOnTheCommandLine(t *testing.T) {
 	}
 }
 
+// TestListenDefaults checks H2: a loopback BASE_URL listens on loopback alone.
 func TestListenDefaults(t *testing.T) {
 	for _, test := range []struct {
 		base, listen string

@@ -38,7 +38,7 @@ func TestRevokedAtTheProviderWithoutRulesThatAsk(t *testing.T) {
 		{"a firewall answers", "anyone", answers(devidp.Fault{Status: http.StatusForbidden, Body: "<h1>Blocked</h1>"}),
 			time.Hour, true},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
+		t.Run("F3: "+tt.name, func(t *testing.T) {
 			w := newWorld(t, map[string]string{"TOKEN_CACHE": "0", "ALLOW": tt.allow})
 			one, two := w.signIn(), w.signIn() // share a credential
 			tt.change(w)

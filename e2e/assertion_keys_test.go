@@ -138,8 +138,8 @@ func TestClientChangesItsKeys(t *testing.T) {
 	present("new key, at last", b, nil, http.StatusOK, 0)
 }
 
-// TestClientHostDown is protocol.md C19: the keys of the newest sign-in stand in for those that cannot be fetched. An
-// assertion that they do not verify may be by a new key: that is no fault of the client's, and consumes nothing.
+// TestClientHostDown checks C19: if the keys cannot be fetched, those of the newest sign-in are used. An assertion that
+// they do not verify may be by a new key. That is not the client's fault, and consumes nothing.
 func TestClientHostDown(t *testing.T) {
 	key, next := newSigner(t, jose.ES256, "1"), newSigner(t, jose.ES256, "2")
 	for _, test := range []struct {
@@ -153,7 +153,7 @@ func TestClientHostDown(t *testing.T) {
 		{"newer key than the last copy", false, next, http.StatusServiceUnavailable},
 		{"newer key than the newest sign-in", true, next, http.StatusServiceUnavailable},
 	} {
-		t.Run(test.name, func(t *testing.T) {
+		t.Run("C19: "+test.name, func(t *testing.T) {
 			w, host := newWorld(t, loopbackDocuments), newDocumentHost(t)
 			c := w.signInKeyed(host, "/client", host.put("/keys", keySet(key)), key)
 			host.put("/keys", keySet(key, next))
@@ -244,11 +244,11 @@ func TestAssertionOfAClientThatNeedsNone(t *testing.T) {
 		signer *signer
 		status int
 	}{
-		"clients-in-the-field.md 23: none, by a client that can do both": {either, nil, http.StatusOK},
-		"its own, by a client that can do both":                          {either, &key, http.StatusOK},
-		"forged, by a client that can do both":                           {either, &stranger, http.StatusUnauthorized},
-		"by a client that registered itself as public":                   {w.register(callbackURI), &key, http.StatusOK},
-		"by a client that the operator registered as public":             {pinned, &key, http.StatusOK},
+		"altinity-mcp#118: none, by a client that can do both": {either, nil, http.StatusOK},
+		"its own, by a client that can do both":                {either, &key, http.StatusOK},
+		"forged, by a client that can do both":                 {either, &stranger, http.StatusUnauthorized},
+		"by a client that registered itself as public":         {w.register(callbackURI), &key, http.StatusOK},
+		"by a client that the operator registered as public":   {pinned, &key, http.StatusOK},
 	} {
 		t.Run(name, func(t *testing.T) {
 			form := codeForm(test.id, w.code(test.id))

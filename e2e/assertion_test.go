@@ -87,8 +87,8 @@ func asserted(form url.Values, assertion string) url.Values {
 	return form
 }
 
-// TestDocumentClients signs people in with clients that bring a metadata document over TLS, and lets these live: a
-// refresh, and a revocation (clients-in-the-field.md 23).
+// TestDocumentClients signs people in with clients that bring a metadata document over TLS, as ChatGPT does
+// (altinity-mcp#118), and lets these live: a refresh, and a revocation.
 func TestDocumentClients(t *testing.T) {
 	host := newDocumentHost(t)
 	rs, es := newSigner(t, jose.RS256, "r1"), newSigner(t, jose.ES256, "e1")
@@ -234,8 +234,8 @@ func TestClientAssertion(t *testing.T) {
 		{"control: ES256", claims(nil), nil, 200, ""},
 		{"control: without the name of the key", by(unnamed, nil, nil), nil, 200, ""},
 		{"control: without client_id", by(es, nil, nil, "client_id", ""), nil, 200, ""},
-		{"clients-in-the-field.md 23: aud is the issuer", claims(changes{"aud": w.base}), nil, 200, ""},
-		{"clients-in-the-field.md 23: aud is the issuer with a slash", claims(changes{"aud": w.base + "/"}), nil, 200, ""},
+		{"C7: aud is the issuer", claims(changes{"aud": w.base}), nil, 200, ""},
+		{"C7: aud is the issuer with a slash", claims(changes{"aud": w.base + "/"}), nil, 200, ""},
 		{"aud is a list of both", claims(changes{"aud": []string{w.base, w.base + "/token"}}), nil, 200, ""},
 		{"expired 29 s ago", claims(changes{"exp": at(-29 * time.Second)}), nil, 200, ""},
 		{"expires in an hour", claims(changes{"exp": at(time.Hour)}), nil, 200, ""},

@@ -15,8 +15,8 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// TestTwelveSignInsOfOnePerson is clients-in-the-field.md 43: GitHub keeps ten tokens of a person and an app for the
-// same scopes, and the eleventh sign-in kills the first one's token without a word.
+// TestTwelveSignInsOfOnePerson checks that more than ten sign-ins sign nobody out. GitHub keeps ten tokens of a person
+// and an app for the same scopes, and the eleventh sign-in kills the first one's token without a word (exomem#223).
 func TestTwelveSignInsOfOnePerson(t *testing.T) {
 	t.Run("the first client's tool still works", func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -100,8 +100,8 @@ func (w *world) repositories(access string) string {
 	return result.Result.StructuredContent.Repositories[0].FullName
 }
 
-// TestStrangersWriteNothing is DESIGN's first invariant: no number of requests of people who have not signed in fills
-// a table, so there is no limit that they could exhaust either.
+// TestStrangersWriteNothing checks that no number of requests of people who have not signed in fills a table, so there
+// is no limit that they could exhaust either.
 func TestStrangersWriteNothing(t *testing.T) {
 	w := newWorld(t, nil)
 	known := w.signIn() // so that there is something to damage

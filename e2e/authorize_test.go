@@ -50,7 +50,7 @@ func TestRegister(t *testing.T) {
 			400, "invalid_redirect_uri"},
 		{"one of two is bad", "application/json", uris("https://client.example/cb", "http://client.example/cb"), 400,
 			"invalid_redirect_uri"},
-		{"clients-in-the-field.md 14: Cursor", "application/json", uris("cursor://anysphere.cursor-mcp/oauth/callback",
+		{"agent-connector-for-wp#111: Cursor", "application/json", uris("cursor://anysphere.cursor-mcp/oauth/callback",
 			"https://www.cursor.com/agents/mcp/oauth/callback", "http://localhost:8787/callback"), 201, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -195,7 +195,7 @@ func assertErrorPage(t *testing.T, p *page, status int, path, text string) {
 		t.Errorf("Content-Type: got %q, want text/html", got)
 	}
 	if got := p.header.Get("Content-Security-Policy"); !strings.Contains(got, "frame-ancestors 'none'") {
-		t.Errorf("protocol.md S3: Content-Security-Policy: got %q", got)
+		t.Errorf("S3: Content-Security-Policy: got %q", got)
 	}
 	if len(p.forms) != 0 {
 		t.Error("the page has a form, as if there was something to allow")
@@ -203,7 +203,7 @@ func assertErrorPage(t *testing.T, p *page, status int, path, text string) {
 }
 
 // TestAuthorizeRequest: mistakes of a known client. The person is shown a page, and the client is told only if the
-// person follows its link, because anybody can register a client and make mistakes on purpose (protocol.md AZ8).
+// person follows its link, because anybody can register a client and make mistakes on purpose (AZ8).
 func TestAuthorizeRequest(t *testing.T) {
 	w := newWorld(t, nil)
 	id := w.register(callbackURI)
@@ -227,7 +227,7 @@ func TestAuthorizeRequest(t *testing.T) {
 		{"AZ1: unknown parameter, twice", set("utm", "1", "2"), "", ""},
 		{"no state", set("state"), "", ""},
 		{"state of 1024 characters", set("state", strings.Repeat("x", 1024)), "", ""},
-		{"clients-in-the-field.md 32: state in need of escaping", set("state", `a+b/c= &?#%"'<>`), "", ""},
+		{"mcp-trino#155: state in need of escaping", set("state", `a+b/c= &?#%"'<>`), "", ""},
 		{"AZ5: redirect_uri left out, one registered", set("redirect_uri"), "", ""},
 
 		{"P4: foreign resource", set("resource", "https://evil.example/mcp"), "invalid_target", "xyz"},
@@ -256,7 +256,7 @@ func TestAuthorizeRequest(t *testing.T) {
 			b := w.browser()
 			p := b.open(w.authorizeURL(id, test.change))
 			if n := len(b.client.Jar.Cookies(p.url)); n != 0 {
-				t.Errorf("protocol.md S7: %d cookies were set before the person was asked", n)
+				t.Errorf("S7: %d cookies were set before the person was asked", n)
 			}
 			if test.code == "" {
 				if p.status != http.StatusOK || len(p.forms) != 1 {
@@ -274,7 +274,7 @@ func TestAuthorizeRequest(t *testing.T) {
 			}
 			got := back.Query()
 			if got.Get("error") != test.code || got.Get("state") != test.state || got.Get("iss") != w.base || got.Has("code") {
-				t.Errorf("protocol.md AZ9, AZ10: the client would be told %v", got)
+				t.Errorf("AZ9, AZ10: the client would be told %v", got)
 			}
 		})
 	}
@@ -287,7 +287,8 @@ func flipped(s string) string {
 	return string(b)
 }
 
-// TestAuthorizeUnknownClient is also clients-in-the-field.md 19.
+// TestAuthorizeUnknownClient checks what a person sees whose client is unknown. Clients keep a client_id for ever, and
+// have no button to forget it (claude-code#4760).
 func TestAuthorizeUnknownClient(t *testing.T) {
 	w, elsewhere := newWorld(t, map[string]string{"CLIENT_METADATA": "off"}), newWorld(t, nil)
 	known := w.register(callbackURI)

@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestBatches is protocol.md H14. Clients of 2025-03-26 send no version header.
+// TestBatches checks H14. Clients of 2025-03-26 send no version header.
 func TestBatches(t *testing.T) {
 	w := newWorld(t, nil)
 	access := w.signIn().access

@@ -67,8 +67,8 @@ func (d *desktop) opened(uri string) url.Values {
 	}
 }
 
-// TestBrowserHandOver is clients-in-the-field.md 31: Chromium opens the application without a click, under our policy
-// and at the end of the whole chain of redirects; and the page stays, for a second try.
+// TestBrowserHandOver checks that Chromium opens the application without a click, under our policy and at the end of
+// the whole chain of redirects. The page stays, for a second try: a bare redirect leaves a blank tab (mcp-oauth#100).
 func TestBrowserHandOver(t *testing.T) {
 	w := newWorld(t, nil)
 	uri := cursorURIs[0]

@@ -207,8 +207,8 @@ func TestCallbackIssuer(t *testing.T) {
 	}
 }
 
-// TestAnswerToClient is also clients-in-the-field.md 32 and 33: whatever the person decides, the client gets its state
-// back, unchanged, and our issuer.
+// TestAnswerToClient checks that the client gets its state back, unchanged (mcp-trino#155), and our issuer, whatever
+// the person decides. A client that hears nothing of a refusal waits for ever.
 func TestAnswerToClient(t *testing.T) {
 	w := newWorld(t, nil)
 	id := w.register(callbackURI + "?tenant=1")
@@ -246,7 +246,8 @@ func TestAnswerToClient(t *testing.T) {
 	}
 }
 
-// TestUseAnotherAccount is clients-in-the-field.md 35: a provider that knows the browser answers without a question.
+// TestUseAnotherAccount checks that a person can change accounts (google_workspace_mcp#693). A provider that knows the
+// browser answers without a question.
 func TestUseAnotherAccount(t *testing.T) {
 	w := newWorld(t, nil)
 	id, b := w.register(callbackURI), w.browser()

@@ -35,8 +35,8 @@ func registeredBy(id string, more ...string) map[string]any {
 	return c
 }
 
-// TestPreRegisteredClient is also clients-in-the-field.md 22: the address of a metadata document pins that client, and
-// nothing is fetched.
+// TestPreRegisteredClient also checks that the address of a metadata document pins that client. Nothing is fetched
+// then: Claude's host refuses the addresses of some clouds (claude-ai-mcp#650).
 func TestPreRegisteredClient(t *testing.T) {
 	const pinned = "https://client.example/metadata.json"
 	w := newWorld(t, map[string]string{"CLIENTS": clientsFile(t,

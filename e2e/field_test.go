@@ -9,10 +9,9 @@ import (
 	"time"
 )
 
-// The rest of clients-in-the-field.md: what is for the operator to see.
-
-// TestLogTellsTheStage is clients-in-the-field.md 11, 38 and 54: clients show their users one message for everything
-// that can go wrong, and a stranger may not be told more. The operator's log names the stage and the grant.
+// TestLogTellsTheStage checks that the operator's log names the stage and the grant. Clients show their users one
+// message for everything that can go wrong (claude-ai-mcp#134), be it a proxy that dropped a header (claude-ai-mcp#872)
+// or a token that was never stored (claude-code#66210). A stranger may not be told more.
 func TestLogTellsTheStage(t *testing.T) {
 	w := newWorld(t, map[string]string{"TOKEN_CACHE": "0"})
 	id, other := w.register(callbackURI), w.register(callbackURI)

@@ -227,7 +227,7 @@ func TestMCPBody(t *testing.T) {
 	})
 }
 
-// TestCORS is also clients-in-the-field.md 9.
+// TestCORS checks what a client in a browser can read. Without it MCP Inspector fails at once (typescript-sdk#715).
 func TestCORS(t *testing.T) {
 	w := newWorld(t, nil)
 	preflight := func(path, method, headers string) answer {
@@ -279,7 +279,7 @@ func TestCORS(t *testing.T) {
 	}
 }
 
-// TestForeignOrigin is protocol.md H1 and H3.
+// TestForeignOrigin checks H1 and H3.
 func TestForeignOrigin(t *testing.T) {
 	w := newWorld(t, map[string]string{"ALLOWED_ORIGINS": "https://app.example.com"})
 	access := w.signIn().access
@@ -298,7 +298,7 @@ func TestForeignOrigin(t *testing.T) {
 			}
 			a := w.call(method, "/mcp", header, `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`)
 			if refused := a.status == http.StatusForbidden; refused == allowed {
-				t.Errorf("%s with Origin %q: got status %d, want allowed: %t", method, origin, a.status, allowed)
+				t.Errorf("H1: %s with Origin %q: got status %d, want allowed: %t", method, origin, a.status, allowed)
 			}
 			if !allowed && (a.header.Get("WWW-Authenticate") != "" || a.str("error") != "origin_not_allowed") {
 				t.Errorf("H3: the 403 for Origin %q looks like a step-up: %s", origin, a.body)

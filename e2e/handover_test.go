@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Verbatim: clients-in-the-field.md 14.
+// What Cursor and VS Code register, verbatim. Refusing one URI loses the client (agent-connector-for-wp#111).
 var (
 	cursorURIs = []string{"cursor://anysphere.cursor-mcp/oauth/callback",
 		"https://www.cursor.com/agents/mcp/oauth/callback", "http://localhost:8787/callback"}

@@ -10,7 +10,7 @@ import (
 	"example.com/mcp-federated-login/upstream/devidp"
 )
 
-// TestWithoutALLOWOnlyThisMachineIsAnswered checks that a tunnel in front of a server with real credentials reaches
+// TestWithoutALLOWOnlyThisMachineIsAnswered checks H2: a tunnel in front of a server with real credentials reaches
 // nothing, unless ALLOW says who may come in.
 func TestWithoutALLOWOnlyThisMachineIsAnswered(t *testing.T) {
 	w := newWorld(t, nil)

@@ -23,8 +23,8 @@ func (w *world) useGitHub(github upstream.GitHubConfig) {
 	w.restart()
 }
 
-// TestStoreDown is clients-in-the-field.md 36: a client throws away what it holds when it hears invalid_grant,
-// invalid_client or 401, so trouble of ours must sound like none of these, and consume nothing.
+// TestStoreDown checks that trouble of ours is never answered with invalid_grant, invalid_client or 401, and consumes
+// nothing. A client that hears one of these throws away what it holds (metabase#80389).
 func TestStoreDown(t *testing.T) {
 	w := newWorld(t, map[string]string{"TOKEN_CACHE": "0"})
 	// A stand-in outside of the program, so that the provider remembers its codes while the program restarts.

@@ -183,7 +183,7 @@ func TestProtocolResourceIndicator(t *testing.T) {
 		{"P3: upper case", upper + "/mcp", upper + "/mcp"},
 		{"P3: upper-case origin", upper, upper},
 		{"P3: two names of the same", w.base + "/", endpoint},
-		{"P3: with a query (clients-in-the-field.md 42)", endpoint + "?kb_name=X", endpoint + "?kb_name=X"},
+		{"P3: with a query, as ChatGPT sends it", endpoint + "?kb_name=X", endpoint + "?kb_name=X"},
 		{"P5: at the authorization endpoint only", endpoint, absent},
 	} {
 		t.Run(test.name, func(t *testing.T) {

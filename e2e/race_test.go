@@ -104,7 +104,8 @@ func TestCodeRedeemedByFortyAtOnce(t *testing.T) {
 	}
 }
 
-// TestRefreshTokenUsedByFortyAtOnce is clients-in-the-field.md 37: parallel calls, and processes that share a keychain.
+// TestRefreshTokenUsedByFortyAtOnce checks that all racers get the same pair. Clients refresh for parallel calls, and
+// in processes that share a keychain (claude-code#84440).
 func TestRefreshTokenUsedByFortyAtOnce(t *testing.T) {
 	for _, arena := range arenas {
 		t.Run(arena.name, func(t *testing.T) {

@@ -123,7 +123,7 @@ func TestProviderTroubleDuringRenewal(t *testing.T) {
 		"unknown error code":  {Status: http.StatusBadRequest, Body: "error=something_new"},
 		"wrong client secret": {Body: "error=incorrect_client_credentials"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run("F4: "+name, func(t *testing.T) {
 			w := newExpiringWorld(t)
 			client := w.signIn()
 			w.clock.advance(githubLife)
@@ -163,7 +163,7 @@ func TestOldTokenServesUntilItExpires(t *testing.T) {
 // The person removes the application at GitHub.
 func TestRevokedAtTheProvider(t *testing.T) {
 	for name, kind := range map[string]devidp.AppKind{"OAuth App": devidp.OAuthApp, "GitHub App": devidp.GitHubApp} {
-		t.Run(name, func(t *testing.T) {
+		t.Run("F3: "+name, func(t *testing.T) {
 			w := newExpiringWorld(t)
 			w.app.DevIDP.SetAppKind(kind)
 			laptop, phone := w.signIn(), w.signIn()
@@ -235,7 +235,8 @@ func TestRateLimitOfTheAPIIsNotARevocation(t *testing.T) {
 	}
 }
 
-// An idle client's refreshes keep the upstream credential alive, though no tool is called for months.
+// TestRefreshKeepsTheUpstreamCredentialAlive checks F4: an idle client's refreshes keep the upstream credential alive,
+// though no tool is called for months.
 func TestRefreshKeepsTheUpstreamCredentialAlive(t *testing.T) {
 	w := newExpiringWorld(t)
 	client := w.signIn()

@@ -145,8 +145,8 @@ func (s *subscription) end(t *testing.T) {
 	t.Logf("the subscription ended after %v", time.Since(began).Round(time.Millisecond))
 }
 
-// TestRevokedStreams is protocol.md H17: nothing goes on being answered when its token is good no longer. Expiry alone
-// does not cut a tool call short.
+// TestRevokedStreams checks H17: no request goes on being answered when its token is no longer valid. Expiry alone does
+// not cut a tool call short.
 func TestRevokedStreams(t *testing.T) {
 	revoke := func(token func(tokens) string) func(*world, tokens, string) {
 		return func(w *world, c tokens, origin string) {

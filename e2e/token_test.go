@@ -192,7 +192,7 @@ func TestRefreshToken(t *testing.T) {
 	})
 }
 
-// TestConfidentialClient is also clients-in-the-field.md 16.
+// TestConfidentialClient checks how a client with a secret authenticates. Some know Basic alone (activepieces#14397).
 func TestConfidentialClient(t *testing.T) {
 	w := newWorld(t, nil)
 	basic := func(user, password string) []string {

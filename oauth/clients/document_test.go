@@ -148,7 +148,7 @@ func TestDocument(t *testing.T) {
 		{"C7: something that is no key", withKeys(json.RawMessage(`{"keys":["x"]}`), nil), ""},
 		{"C7: keys without TLS", withKeys(nil, map[string]any{"jwks_uri": "http://client.example/keys"}), ""},
 		{"C7, C10: keys that are a file", withKeys(nil, map[string]any{"jwks_uri": "file:///etc/passwd"}), ""},
-		{"clients-in-the-field 23: ChatGPT leaves the choice", withKeys(public, map[string]any{
+		{"altinity-mcp#118: ChatGPT leaves the choice", withKeys(public, map[string]any{
 			"token_endpoint_auth_methods_supported": []string{"private_key_jwt", "none"}}), "none"},
 		{"the choice does not include none", withKeys(public, map[string]any{
 			"token_endpoint_auth_methods_supported": []string{"private_key_jwt"}}), "private_key_jwt"},

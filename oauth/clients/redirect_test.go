@@ -107,7 +107,7 @@ func TestPrivateSchemes(t *testing.T) {
 		name, uri string
 		want      string // what people are told of where it leads; empty: nowhere
 	}{
-		{"clients-in-the-field.md 14: Cursor", "cursor://anysphere.cursor-mcp/oauth/callback",
+		{"agent-connector-for-wp#111: Cursor", "cursor://anysphere.cursor-mcp/oauth/callback",
 			"cursor://anysphere.cursor-mcp"},
 		{"RFC 8252 section 7.1: no authority", "com.example.app:/oauth2redirect", "com.example.app:"},
 		{"control: https", "https://a.example:8443/cb", "a.example:8443"},
