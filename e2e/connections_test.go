@@ -132,7 +132,7 @@ func TestConnectionsForms(t *testing.T) {
 			{"a sandboxed frame", http.Header{"Origin": {"null"}}, false},
 			{"a program, which http.CrossOriginProtection would let pass", http.Header{}, false},
 		} {
-			t.Run(path+"/"+from.name, func(t *testing.T) {
+			t.Run(path+"/S20: "+from.name, func(t *testing.T) {
 				w.clock.advance(time.Second) // the newest connection is the first
 				session, b := w.signIn(), w.browser()
 				form := url.Values{"provider": {"github"}}

@@ -16,8 +16,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The tests in the files protocol_*_test.go are the rows of the requirements of MCP authorization. A subtest's name
-// begins with the ids of the rows that it asserts.
+// The tests in the files protocol_*_test.go are the rows of docs/protocol.md. A subtest's name begins with the ids of the
+// rows that it asserts.
 
 const (
 	publicOrigin = "https://mcp.example.com" // BASE_URL of publicServer
