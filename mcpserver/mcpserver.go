@@ -1,5 +1,6 @@
 // Package mcpserver is the room for your own work: the MCP server's name, its tools, and the scope that each tool
-// needs. To add a tool, write a function like those in tools.go and a line in [tools].
+// needs. To add a tool, write a function like those in tools.go, a line in [tools], and a test like those in
+// tools_test.go, which call tools through the whole endpoint.
 //
 // What there is to know of a scope stands in [Scopes], once. One that no sign-in asks for is asked for when a tool
 // needs it: the call is answered 403 with what the client should ask for, the client sends the person to the consent
