@@ -1,8 +1,8 @@
 // Package app puts the parts of the program together: configuration, secrets, the store, the providers, the
 // authorization server and the MCP server behind it, listeners and shutdown; and the operator's commands.
 //
-// [Run] is the whole program. To embed the server in a program of your own, use [ParseConfig], [Open], [App.Handler] and
-// [App.Close].
+// [Run] is the whole program. To embed the server in a program of your own, use [ParseConfig], [Open], [App.Handler]
+// and [App.Close].
 package app
 
 import (

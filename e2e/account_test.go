@@ -80,8 +80,8 @@ func (w *world) callsTo(path string) (n int) {
 	return n
 }
 
-// TestAllowMeansTheLoginOfToday checks that ALLOW=github:octocat admits who has the login today, and not who had it when
-// they came in under another rule. DENY goes by every login that an account had here.
+// TestAllowMeansTheLoginOfToday checks that ALLOW=github:octocat admits who has the login today, and not who had it
+// when they came in under another rule. DENY goes by every login that an account had here.
 func TestAllowMeansTheLoginOfToday(t *testing.T) {
 	// The stand-in goes on to know the accounts as octocat and mallory.
 	restart := func(w *world, octocat, variable, value string) {
@@ -129,7 +129,8 @@ func TestAllowMeansTheLoginOfToday(t *testing.T) {
 		w, former := start(t, "ALLOW", "github:octocat")
 		w.app.DevIDP.FailNext("/api/v3/user", 1, devidp.Fault{Status: http.StatusBadGateway})
 		w.clock.advance(time.Hour)
-		assertJSONError(t, w.refresh(former.clientID, former.refresh), http.StatusServiceUnavailable, "temporarily_unavailable")
+		assertJSONError(t, w.refresh(former.clientID, former.refresh), http.StatusServiceUnavailable,
+			"temporarily_unavailable")
 	})
 	t.Run("DENY remembers", func(t *testing.T) {
 		w, former := start(t, "DENY", "github:octocat")

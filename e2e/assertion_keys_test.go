@@ -129,7 +129,8 @@ func TestClientChangesItsKeys(t *testing.T) {
 		present("junk", stranger, nil, http.StatusUnauthorized, 0)
 	}
 	w.clock.advance(59 * time.Second)
-	present("junk within the minute, which may be signed with a newer key", stranger, nil, http.StatusServiceUnavailable, 0)
+	present("junk within the minute, which may be signed with a newer key", stranger, nil, http.StatusServiceUnavailable,
+		0)
 	present("old key within the minute", a, nil, http.StatusServiceUnavailable, 0)
 	present("not signed with the key that it names", newSigner(t, jose.ES256, "b"), nil, http.StatusUnauthorized, 0)
 	w.clock.advance(time.Second)
@@ -234,7 +235,8 @@ func TestAssertionOfAClientThatNeedsNone(t *testing.T) {
 	pinned := host.putClient("/pinned", map[string]any{"token_endpoint_auth_method": "private_key_jwt",
 		"jwks": keySet(key)})
 	w.env["CLIENTS"] = filepath.Join(t.TempDir(), "clients.json")
-	writeFile(t, w.env["CLIENTS"], `[{"client_id":"`+pinned+`","client_name":"Pinned","redirect_uris":["`+callbackURI+`"]}]`,
+	writeFile(t, w.env["CLIENTS"],
+		`[{"client_id":"`+pinned+`","client_name":"Pinned","redirect_uris":["`+callbackURI+`"]}]`,
 		0o600)
 	w.restart()
 	withSecret := w.registration(map[string]any{"redirect_uris": []string{callbackURI},

@@ -35,8 +35,9 @@ func BenchmarkGate(b *testing.B) {
 	miss, missToken := gated("0")
 	call := func(h http.Handler, token string) time.Duration {
 		header := mcpHeader(token, "tools/call", "echo")
-		req := httptest.NewRequest(http.MethodPost, "/mcp", strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/call",`+
-			`"params":{"name":"echo","arguments":{},"_meta":`+modernMeta+`}}`))
+		req := httptest.NewRequest(http.MethodPost, "/mcp",
+			strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/call",`+
+				`"params":{"name":"echo","arguments":{},"_meta":`+modernMeta+`}}`))
 		req.Header = header
 		rec := httptest.NewRecorder()
 		began := time.Now()

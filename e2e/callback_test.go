@@ -266,8 +266,8 @@ func TestUseAnotherAccount(t *testing.T) {
 	}
 }
 
-// TestOneFlowTakesOnePlace: a cookie can be sent as often as one likes, but a provider is asked about one flow only once
-// at a time. Otherwise one consent would be enough to fill all the places that sign-ins have.
+// TestOneFlowTakesOnePlace: a cookie can be sent as often as one likes, but a provider is asked about one flow only
+// once at a time. Otherwise one consent would be enough to fill all the places that sign-ins have.
 func TestOneFlowTakesOnePlace(t *testing.T) {
 	w := newWorld(t, nil)
 	p := w.atCallback(w.register(callbackURI))

@@ -14,8 +14,8 @@ import (
 	"example.com/mcp-federated-login/upstream/devidp"
 )
 
-// TestNoSecretReachesTheLog checks K12. It runs through everything that succeeds and fails, at LOG_LEVEL=debug, and then
-// looks for every secret that was in play.
+// TestNoSecretReachesTheLog checks K12. It runs through everything that succeeds and fails, at LOG_LEVEL=debug, and
+// then looks for every secret that was in play.
 func TestNoSecretReachesTheLog(t *testing.T) {
 	w := newWorld(t, map[string]string{"TOKEN_CACHE": "0"})
 	secrets := map[string]string{

@@ -63,8 +63,8 @@ func listed[T any](w *world, args ...string) (v T) {
 	return v
 }
 
-// A grantRecord is what "grants list --json" prints of a grant, and a clientRecord what "clients list --json" prints of a
-// client. Scripts read them.
+// A grantRecord is what "grants list --json" prints of a grant, and a clientRecord what "clients list --json" prints of
+// a client. Scripts read them.
 type (
 	grantRecord struct {
 		ID, Provider, Subject, Login, Client string

@@ -16,8 +16,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// The tests in the files protocol_*_test.go are the rows of docs/protocol.md. A subtest's name begins with the ids of the
-// rows that it asserts.
+// The tests in the files protocol_*_test.go are the rows of docs/protocol.md. A subtest's name begins with the ids of
+// the rows that it asserts.
 
 const (
 	publicOrigin = "https://mcp.example.com" // BASE_URL of publicServer
@@ -80,7 +80,8 @@ var documents = []struct{ rows, path, want string }{
 		"grant_types_supported": ["authorization_code", "refresh_token"],
 		"token_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"],
 		"token_endpoint_auth_signing_alg_values_supported": ["RS256", "ES256"],
-		"revocation_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"],
+		"revocation_endpoint_auth_methods_supported": ["none", "client_secret_basic", "client_secret_post",
+			"private_key_jwt"],
 		"revocation_endpoint_auth_signing_alg_values_supported": ["RS256", "ES256"],
 		"code_challenge_methods_supported": ["S256"],
 		"client_id_metadata_document_supported": true,

@@ -46,9 +46,11 @@ func TestProtocolDocumentClients(t *testing.T) {
 	t.Run("C2: addresses that are none", func(t *testing.T) {
 		w, h := newDocumentWorld(t)
 		h.putClient("/client", nil)
-		for _, id := range []string{h.url, h.url + "/./client", h.url + "/x/../client", h.url + "/client#f", h.url + "/client#",
+		for _, id := range []string{h.url, h.url + "/./client", h.url + "/x/../client", h.url + "/client#f",
+			h.url + "/client#",
 			strings.Replace(h.url, "https://", "https://user@", 1) + "/client", h.url + "/%2e%2e/client", h.url + "/cl ient",
-			strings.Replace(h.url, "https", "HTTPS", 1) + "/client", "https:/client", "https://", "http://client.example/client"} {
+			strings.Replace(h.url, "https", "HTTPS", 1) + "/client", "https:/client", "https://",
+			"http://client.example/client"} {
 			p := w.browser().open(w.authorizeURL(id, nil))
 			assertErrorPage(t, p, http.StatusBadRequest, "/authorize", "invalid_client")
 		}
@@ -76,11 +78,13 @@ func TestProtocolDocumentClients(t *testing.T) {
 			{"C3: another client's", func() string {
 				return h.putClient("/client", map[string]any{"client_id": target})
 			}, 400, "its client_id is not the address"},
-			{"C4: no name", func() string { return h.putClient("/client", map[string]any{"client_name": nil}) }, 400, "client_name"},
+			{"C4: no name", func() string { return h.putClient("/client", map[string]any{"client_name": nil}) }, 400,
+				"client_name"},
 			{"C4: no redirect URIs", func() string {
 				return h.putClient("/client", map[string]any{"redirect_uris": nil})
 			}, 400, "redirect_uris"},
-			{"C6: a secret", func() string { return h.putClient("/client", map[string]any{"client_secret": "x"}) }, 400, "client_secret"},
+			{"C6: a secret", func() string { return h.putClient("/client", map[string]any{"client_secret": "x"}) }, 400,
+				"client_secret"},
 			{"C8: sent on", func() string {
 				h.handle("/client", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, target, http.StatusFound) })
 				return h.url + "/client"
@@ -103,7 +107,8 @@ func TestProtocolDocumentClients(t *testing.T) {
 	})
 	t.Run("C5: the redirect URI must be in the document", func(t *testing.T) {
 		w, h := newDocumentWorld(t)
-		id := h.putClient("/client", map[string]any{"redirect_uris": []string{"http://localhost/callback", "https://client.example/cb"}})
+		id := h.putClient("/client", map[string]any{"redirect_uris": []string{"http://localhost/callback",
+			"https://client.example/cb"}})
 		for uri, want := range map[string]int{
 			"http://localhost:58135/callback": 200, "https://client.example/cb": 200,
 			"http://127.0.0.1:58135/callback": 400, "https://client.example:444/cb": 400, "https://evil.example/cb": 400, "": 400,
@@ -136,12 +141,14 @@ func TestProtocolDocumentClients(t *testing.T) {
 		w, h := newDocumentWorld(t)
 		id := h.putClient("/client", nil)
 		w.redeem(id, w.code(id))
-		h.putClient("/client", map[string]any{"client_name": "Renamed client", "redirect_uris": []string{"https://new.example/cb"}})
+		h.putClient("/client", map[string]any{"client_name": "Renamed client",
+			"redirect_uris": []string{"https://new.example/cb"}})
 		w.clock.advance(25 * time.Hour)
 		old := w.browser().open(w.authorizeURL(id, nil))
 		assertErrorPage(t, old, http.StatusBadRequest, "/authorize", "not one that the application registered")
 		p := w.browser().open(w.authorizeURL(id, func(q url.Values) { q.Set("redirect_uri", "https://new.example/cb") }))
-		if p.status != http.StatusOK || !strings.Contains(p.text, "Renamed client") || !strings.Contains(p.text, "new.example") {
+		if p.status != http.StatusOK || !strings.Contains(p.text, "Renamed client") ||
+			!strings.Contains(p.text, "new.example") {
 			t.Errorf("status %d:\n%s", p.status, p.text)
 		}
 	})
@@ -152,7 +159,8 @@ func TestProtocolDocumentClients(t *testing.T) {
 		h.putClient("/client", map[string]any{"client_name": "Renamed client"})
 		w.clock.advance(25 * time.Hour)
 		p = p.press("Continue with GitHub", nil)
-		if p.status != http.StatusConflict || !strings.Contains(p.text, "Renamed client") || !strings.Contains(p.text, "Look again") {
+		if p.status != http.StatusConflict || !strings.Contains(p.text, "Renamed client") ||
+			!strings.Contains(p.text, "Look again") {
 			t.Fatalf("status %d:\n%s", p.status, p.text)
 		}
 		if p = p.press("Continue with GitHub", nil); !strings.HasPrefix(p.url.String(), w.app.DevIDP.URL()) {
@@ -176,7 +184,8 @@ func TestProtocolDocumentClients(t *testing.T) {
 			"redirect_uris": []string{callbackURI, "https://client.example/cb"}})
 		publisher := strings.TrimPrefix(h.url, "https://")
 		p := w.browser().open(w.authorizeURL(id, nil))
-		for _, want := range []string{publisher, "an application on this computer", "Any program on this computer could be asking"} {
+		for _, want := range []string{publisher, "an application on this computer",
+			"Any program on this computer could be asking"} {
 			if !strings.Contains(strings.Join(strings.Fields(strings.ReplaceAll(p.text, ". ", ".")), " "), want) {
 				t.Errorf("the page does not say %q:\n%s", want, p.text)
 			}
@@ -194,7 +203,10 @@ func TestProtocolDocumentClients(t *testing.T) {
 		w, h := newDocumentWorld(t)
 		id := h.putClient("/client", map[string]any{"redirect_uris": []string{"https://client.example/cb"}})
 		ask := func() *page {
-			return w.browser().open(w.authorizeURL(id, func(q url.Values) { q.Set("redirect_uri", "https://client.example/cb") }))
+			return w.browser().open(w.authorizeURL(id, func(q url.Values) {
+				q.Set("redirect_uri",
+					"https://client.example/cb")
+			}))
 		}
 		w.must("clients", "block", "127.0.0.1")
 		assertErrorPage(t, ask(), http.StatusForbidden, "/authorize", "blocked")

@@ -60,7 +60,8 @@ func TestDatabaseOfAnEarlierRelease(t *testing.T) {
 		t.Fatal(err)
 	}
 	const base = "https://mcp.example.com"
-	env := map[string]string{"BASE_URL": base, "DATA_DIR": dir, "ALLOW": "anyone", "GITHUB_CLIENT_ID": "Ov23liAbCdEfGhIjKlMn",
+	env := map[string]string{"BASE_URL": base, "DATA_DIR": dir, "ALLOW": "anyone",
+		"GITHUB_CLIENT_ID":     "Ov23liAbCdEfGhIjKlMn",
 		"GITHUB_CLIENT_SECRET": "a-client-secret", "TOKEN_CACHE": "0"}
 	s, err := app.ParseConfig(nil, func(name string) string { return env[name] }, io.Discard)
 	if err != nil {

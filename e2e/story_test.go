@@ -97,7 +97,8 @@ func TestStory(t *testing.T) {
 
 			// The client trades its code for tokens, after another restart, and calls tools as octocat.
 			restart()
-			if err := oauthHandler.ProcessAuthorizationResponse(ctx, answer.Get("code"), answer.Get("state"), verifier); err != nil {
+			if err := oauthHandler.ProcessAuthorizationResponse(ctx, answer.Get("code"), answer.Get("state"),
+				verifier); err != nil {
 				t.Fatal(err)
 			}
 			info, err := initialize(ctx, c)
@@ -125,7 +126,8 @@ func TestStory(t *testing.T) {
 			}
 			w.clock.advance(time.Minute)
 			again := w.refresh(id, old.RefreshToken)
-			if again.str("access_token") != first.str("access_token") || again.str("refresh_token") != first.str("refresh_token") {
+			if again.str("access_token") != first.str("access_token") ||
+				again.str("refresh_token") != first.str("refresh_token") {
 				t.Error("a refresh repeated within two minutes did not get the same pair")
 			}
 			if a, b := first.json["expires_in"].(float64), again.json["expires_in"].(float64); a-b != 60 {
@@ -249,7 +251,8 @@ func callTool(t *testing.T, c *client.Client, name string, into any) {
 // save gives the client the tokens of an answer.
 func save(t *testing.T, store transport.TokenStore, a answer) {
 	t.Helper()
-	token := &transport.Token{AccessToken: a.str("access_token"), RefreshToken: a.str("refresh_token"), TokenType: "Bearer"}
+	token := &transport.Token{AccessToken: a.str("access_token"), RefreshToken: a.str("refresh_token"),
+		TokenType: "Bearer"}
 	if err := store.SaveToken(t.Context(), token); err != nil {
 		t.Fatal(err)
 	}

@@ -236,7 +236,8 @@ func TestSubscriptionInDisguise(t *testing.T) {
 		header := w.as(mcpHeader(mine.access, "", ""))
 		delete(header, "Mcp-Name")
 		header["Mcp-Method"] = methods
-		if a := fetch(t, http.MethodPost, address+"/mcp", header, strings.NewReader(listen7)); a.status != http.StatusBadRequest {
+		if a := fetch(t, http.MethodPost, address+"/mcp", header,
+			strings.NewReader(listen7)); a.status != http.StatusBadRequest {
 			t.Errorf("%s: got status %d, want 400", name, a.status)
 		}
 	}

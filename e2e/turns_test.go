@@ -98,7 +98,8 @@ func TestRevokedAccessTokenStaysDead(t *testing.T) {
 	w := newWorld(t, map[string]string{"TOKEN_CACHE": "0"})
 	s := w.signIn()
 	first := w.stillIn("first refresh", s)
-	if a := w.post("/revoke", map[string][]string{"client_id": {s.clientID}, "token": {first.access}}); a.status != http.StatusOK {
+	if a := w.post("/revoke", map[string][]string{"client_id": {s.clientID},
+		"token": {first.access}}); a.status != http.StatusOK {
 		t.Fatalf("revoking: status %d", a.status)
 	}
 	second := w.stillIn("the same again", s)

@@ -70,7 +70,8 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, req *authReq
 			s.authorizeError(w, r, req, err)
 			return
 		}
-		page.Providers = append(page.Providers, templates.ProviderButton{ID: p.ID, Name: p.Name, Unavailable: p.Unavailable()})
+		page.Providers = append(page.Providers, templates.ProviderButton{ID: p.ID, Name: p.Name,
+			Unavailable: p.Unavailable()})
 	}
 	for _, sc := range req.scopes {
 		line := templates.ScopeLine{Text: sc.Sentence}

@@ -232,7 +232,8 @@ func TestStolenDatabaseAndSecretOpenNoUpstreamToken(t *testing.T) {
 	v := newVault(t)
 	access, refresh := v.signIn("Laptop", octocat, "gho_octocat")
 	v.signIn("Phone", mallory, "gho_mallory")
-	if _, _, err := v.SignInAs(t.Context(), "Unredeemed", mallory, &upstream.Token{Access: "gho_mallory", Scopes: []string{"user"}}); err != nil {
+	if _, _, err := v.SignInAs(t.Context(), "Unredeemed", mallory, &upstream.Token{Access: "gho_mallory",
+		Scopes: []string{"user"}}); err != nil {
 		t.Fatal(err)
 	}
 	l, ring := v.steal(), oauth.NewRing(secret)
@@ -360,7 +361,8 @@ func TestForgedCredentialIsRefused(t *testing.T) {
 func TestSecretRotation(t *testing.T) {
 	newer := []byte("a newer secret, random and so on.")
 	v := newVault(t)
-	c, code, err := v.SignInAs(t.Context(), "Laptop", octocat, &upstream.Token{Access: "gho_first", Scopes: []string{"user"}})
+	c, code, err := v.SignInAs(t.Context(), "Laptop", octocat, &upstream.Token{Access: "gho_first",
+		Scopes: []string{"user"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -381,7 +383,8 @@ func TestSecretRotation(t *testing.T) {
 	if got, err := v.UpstreamToken(t.Context(), access); err != nil || got.Access != "gho_first" {
 		t.Fatalf("after the rotation: got %v, %v", got, err)
 	}
-	// A sign-in writes the credential under the new secret; the tokens of the old one expire, or retire at the next refresh.
+	// A sign-in writes the credential under the new secret; the tokens of the old one expire, or retire at the next
+	// refresh.
 	v.signIn("Phone", octocat, "gho_second")
 	if _, _, err := v.Refresh(t.Context(), c, refresh); err != nil {
 		t.Fatal(err)

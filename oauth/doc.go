@@ -5,51 +5,53 @@
 //	    | POST /mcp                    |                                       |
 //	    |<----------- 401, where to go |  gate.go                              |
 //	    | GET /.well-known/...         |  metadata.go                          |
-//	    | POST /register               |  register.go, client.go               |
+//	    | POST /register               |  register.go                          |
 //	 browser                           |                                       |
-//	    | GET /authorize               |  authorize.go, question.go: consent   |
+//	    | GET /authorize               |  authorize.go, question.go            |
 //	    | POST /authorize              |  consent.go: sets the flow cookie,    |
 //	    |<------------------------ 303 |  flow.go                              |
 //	    | GET .../authorize ------------------------------------------------>  |
 //	    |<---------------------------------------------------- 302, their code |
 //	    | GET /callback/{provider}     |  callback.go --- code, verifier --->  |
 //	    |                              |  <------------- upstream token ------ |
-//	    |<--------------- 303, our code|  judge.go, seal.go                    |
+//	    |<--------------- 303, our code|                                       |
 //	 MCP client                        |                                       |
 //	    | POST /token                  |  token.go, code.go, refresh.go        |
 //	    |<------------------ our tokens|                                       |
 //	    | POST /mcp + our token        |  gate.go -> a tool -> caller.go --->  |
 //
-// A client need not register: its client_id may be the address of a document that describes it (document.go), which is
-// fetched with the care that a stranger's address deserves (fetch.go, places.go); or the operator has registered it
-// (preregistered.go). If a document names keys, the client can prove at /token that it is itself (assertion.go), for as
-// long as it has not withdrawn them (withdrawn.go).
+// This package holds the steps of that flow, one file each. What the steps use has a package of its own below it:
 //
-// What a grant then lives through: its client refreshes (refresh.go), its person is judged again (judge.go), its
-// upstream token is renewed (renew.go), the provider says that it was revoked (webhook.go), the operator blocks its
-// client (block.go), its client gives it up (revoke.go). Where a tool needs a scope that it lacks, the client is told
-// to ask for a wider grant, which replaces it (caller.go, gate.go). Answers that are under way end with it (stream.go).
+//   - clients: who a client is, whether it may ask, and where it may send people.
+//   - grants: what a grant lives through. Its token is looked up, its user judged again, its upstream token renewed,
+//     and what is being answered to it ends with it.
+//   - seal: the key ring, tokens and codes, and what is sealed under them.
+//   - store: what is remembered; sqlstore keeps it in SQLite or PostgreSQL.
+//   - origin: how origins and host names are spelt.
+//   - places, storm: how many calls to others run at once, and how much of an outage is logged.
 //
-// The same sign-in, without a client, leads people to GET /connections (connections.go, visitor.go), where they see and
-// end what they have connected.
+// The pages, and the data that each is given, are in package templates.
 //
-// Beneath all that: what clients may ask for (scope.go) and where they may send people (redirect.go); tokens, keys, and
-// what is sealed under both (secrets.go, keys.go, seal.go); what the store promises (store.go), and what is remembered
-// of its answers (cache.go); what clients are told when something fails (errors.go), what people are (failure.go,
-// notfound.go, pages.go), and how much of it is logged (package storm).
+// Besides the flow, a client gives its token up (revoke.go), the provider says that an authorization was revoked
+// (webhook.go), and a tool needs a scope that it lacks, so that the client is told to ask for a wider grant (caller.go,
+// gate.go). The same sign-in, without a client, leads people to GET /connections (connections.go, visitor.go), where
+// they see and end what they have connected.
+//
+// Beneath all that: what clients may ask for (scope.go), what they are told when something fails (errors.go), and what
+// people are (failure.go, notfound.go).
 //
 // What holds in every line of it:
 //
 //   - Nothing is written before a person has signed in. A client_id carries the client's own metadata under our MAC;
 //     an authorization in flight is a sealed cookie. The callback is the first step that writes to the store.
 //   - The MCP client never sees the upstream token, and the upstream never sees ours. Tokens and codes are stored as
-//     SHA-256. Upstream tokens are sealed to keys that exist only inside live MCP tokens (seal.go), so a stolen
+//     SHA-256. Upstream tokens are sealed to keys that exist only inside live MCP tokens (package seal), so a stolen
 //     database opens nothing, not even together with the server's secret.
 //   - Everything is checked before anything is consumed. Codes and refresh tokens are consumed by one
 //     compare-and-swap. A refresh that is repeated gets the same answer (refresh.go).
-//   - A browser is redirected only to a redirect URI that is known to be the client's: the type redirect has one
-//     constructor. An error goes back to the client only after the person has been asked. What the person was shown is
-//     sealed (question.go), and is what happens.
+//   - A browser is redirected only to a redirect URI that is known to be the client's: only package clients can make a
+//     clients.Redirect. An error goes back to the client only after the person has been asked. What the person was shown
+//     is sealed (question.go), and is what happens.
 //   - invalid_grant, invalid_client and 401 are said only when they are true, because clients throw credentials away
 //     on them. Trouble of ours, or of the upstream's, is a 503 that consumes nothing.
 //   - The configured base URL is the only source of identity: issuer, audience, callbacks and cookie names come from

@@ -31,12 +31,14 @@ func newTestServer(t testing.TB, baseURL string) *Server {
 		t.Fatal(err)
 	}
 	log, now := storm.New(slog.New(slog.DiscardHandler), time.Now), func() time.Time { return time.Unix(1_800_000_000, 0) }
-	clients := clients.New(clients.Config{BaseURL: baseURL, Ring: ring, Store: emptyStore{}, Registration: true, Log: log, Now: now})
+	clients := clients.New(clients.Config{BaseURL: baseURL, Ring: ring, Store: emptyStore{}, Registration: true, Log: log,
+		Now: now})
 	return &Server{store: emptyStore{}, baseURL: baseURL, base: base, resource: baseURL + "/mcp", ring: ring,
 		scopes: []Scope{{Name: "account:read", AtSignIn: true}}, providers: []*upstream.Provider{{ID: "github"}},
 		flowCodecs: newCookieCodecs(ring, "flow", baseURL), flowCookiePrefix: flowCookiePrefix(base),
 		visitorCodecs: newCookieCodecs(ring, "session", baseURL), visitorCookie: cookieName(base, "session"),
-		grants: grants.New(grants.Config{Store: emptyStore{}, Ring: ring, Log: log, Now: now}), clients: clients, log: log, now: now}
+		grants: grants.New(grants.Config{Store: emptyStore{}, Ring: ring, Log: log,
+			Now: now}), clients: clients, log: log, now: now}
 }
 
 func TestFlowCookie(t *testing.T) {

@@ -43,7 +43,8 @@ func FuzzAuthorizationHeader(f *testing.F) {
 			t.Fatalf("%q: got %v, %v, want 401", header, session, err)
 		}
 		challenge := s.challenge(clients.AsError(err), s.signInScopes())
-		if !strings.HasPrefix(challenge, "Bearer ") || strings.ContainsAny(challenge, "\r\n") || strings.Count(challenge, `"`)%2 != 0 {
+		if !strings.HasPrefix(challenge, "Bearer ") || strings.ContainsAny(challenge, "\r\n") || strings.Count(challenge,
+			`"`)%2 != 0 {
 			t.Fatalf("%q: malformed challenge %s", header, challenge)
 		}
 	})
@@ -65,7 +66,8 @@ func FuzzTokenForm(f *testing.F) {
 		w := httptest.NewRecorder()
 		s.handleToken(w, r)
 		// Nothing that is in the store, nothing that may come out.
-		if w.Code != http.StatusBadRequest && w.Code != http.StatusUnauthorized && w.Code != http.StatusRequestEntityTooLarge {
+		if w.Code != http.StatusBadRequest && w.Code != http.StatusUnauthorized &&
+			w.Code != http.StatusRequestEntityTooLarge {
 			t.Fatalf("%q: status %d: %s", body, w.Code, w.Body)
 		}
 		if !strings.HasPrefix(w.Body.String(), `{"error":"`) || w.Header().Get("Cache-Control") != "no-store" {

@@ -47,7 +47,8 @@ func TestLandingPageTellsEveryClientHow(t *testing.T) {
 		t.Run(address, func(t *testing.T) {
 			loopback := strings.HasPrefix(address, "http:")
 			w := httptest.NewRecorder()
-			templates.New("My server").Landing(w, http.StatusOK, templates.LandingPage{URL: address, Name: "my-server", Loopback: loopback})
+			templates.New("My server").Landing(w, http.StatusOK, templates.LandingPage{URL: address, Name: "my-server",
+				Loopback: loopback})
 			found := sections.FindAllStringSubmatch(w.Body.String(), -1)
 			if len(found) != len(want) {
 				t.Fatalf("got %d clients, want %d", len(found), len(want))

@@ -146,7 +146,8 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	s.log = storm.New(slog.New(referenceHandler{c.Log.Handler()}), s.now)
 	s.clients = clients.New(clients.Config{BaseURL: c.BaseURL, Ring: ring, Store: c.Store, Known: c.Clients,
 		Documents: c.Documents, RedirectSchemes: c.RedirectSchemes, Registration: c.Registration, Log: s.log, Now: s.now})
-	s.grants = grants.New(grants.Config{Store: c.Store, Ring: ring, Clients: s.clients, Providers: c.Providers, Rules: c.Rules,
+	s.grants = grants.New(grants.Config{Store: c.Store, Ring: ring, Clients: s.clients, Providers: c.Providers,
+		Rules:    c.Rules,
 		Resource: s.resource, CacheTTL: c.CacheTTL, Log: s.log, Now: s.now})
 	return s, s.checkKeysInUse(ctx)
 }

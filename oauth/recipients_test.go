@@ -35,7 +35,8 @@ func TestInventedGrantGetsNoRenewedToken(t *testing.T) {
 			t.Fatal(err)
 		}
 		user := upstream.Identity{Issuer: r.URL, Subject: "583231"}.UserID()
-		return oauth.NewRing(secret).Open([32]byte(private), &store.Grant{ID: store.ID(invented), User: store.User{ID: user}}, &c)
+		return oauth.NewRing(secret).Open([32]byte(private), &store.Grant{ID: store.ID(invented), User: store.User{ID: user}},
+			&c)
 	}
 	r.wantToken("laptop", s, laptop) // renews
 	if got := r.count(); got != 1 {

@@ -113,8 +113,8 @@ func (s *Server) tryRefresh(ctx context.Context, client *clients.Requester, hash
 }
 
 // newestPair returns the grant's newest pair, with a new access token if the last one is no longer alive. The refresh
-// token's life is not prolonged: a client that never stores it signs in again when it ends. It returns [store.ErrConflict] if
-// there is a newer pair by now.
+// token's life is not prolonged: a client that never stores it signs in again when it ends. It returns
+// [store.ErrConflict] if there is a newer pair by now.
 func (s *Server) newestPair(ctx context.Context, g *store.Grant, seed seal.Secret) (*tokenResponse, error) {
 	n, reissued, now := g.Counter, g.Reissued, s.now()
 	refresh, err := s.store.Token(ctx, store.HashOf(seal.RefreshToken(seed, n).Format(seal.RefreshPrefix)))

@@ -73,7 +73,8 @@ type failingSaves struct {
 	left int
 }
 
-func (f *failingSaves) SaveCredential(ctx context.Context, c store.ID, v int64, at time.Time, seal store.SealFunc) error {
+func (f *failingSaves) SaveCredential(ctx context.Context, c store.ID, v int64, at time.Time,
+	seal store.SealFunc) error {
 	f.mu.Lock()
 	f.left--
 	fails := f.left >= 0
@@ -114,7 +115,8 @@ func (r *rotator) server(ahead time.Duration, failing int) *oauth.Server {
 }
 
 // signIn signs somebody in whose upstream token expires at that time from now.
-func (r *rotator) signIn(s *oauth.Server, client string, expires time.Duration) (c *store.Client, access, refresh string) {
+func (r *rotator) signIn(s *oauth.Server, client string, expires time.Duration) (c *store.Client, access,
+	refresh string) {
 	r.t.Helper()
 	id := upstream.Identity{Provider: "github", Issuer: r.URL, Subject: "583231", Login: "octocat"}
 	c, code, err := s.SignInAs(r.t.Context(), client, id, &upstream.Token{Access: "a0", Refresh: "r0",

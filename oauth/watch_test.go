@@ -33,7 +33,8 @@ type streamer struct {
 }
 
 func newStreamer(t *testing.T, configure ...func(*oauth.Config)) *streamer {
-	s := &streamer{vault: newVault(t, configure...), began: make(chan context.Context, 1), answered: make(chan struct{}, 100)}
+	s := &streamer{vault: newVault(t, configure...), began: make(chan context.Context, 1), answered: make(chan struct{},
+		100)}
 	r := chi.NewRouter()
 	s.Routes(r, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body) // as every MCP server does
@@ -136,7 +137,8 @@ func TestWhatEndsAStream(t *testing.T) {
 			cancel()
 			s.WatchOnce(ctx)
 		}, map[string]bool{subscribe: true}},
-		"the token expired an hour ago": {func(s *streamer) { s.now = s.now.Add(2 * time.Hour); s.WatchOnce(t.Context()) }, both},
+		"the token expired an hour ago": {func(s *streamer) { s.now = s.now.Add(2 * time.Hour); s.WatchOnce(t.Context()) },
+			both},
 		"the server shuts down": {func(s *streamer) {
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()

@@ -191,8 +191,8 @@ func (p *Pages) write(w http.ResponseWriter, status int, t *template.Template, d
 // maxNameLength is how many characters of a client's name are shown.
 const maxNameLength = 64
 
-// DisplayName makes a name that somebody chose for themselves fit to be shown. Names are cleaned when they arrive, but a
-// client_id that an older version of this server issued may carry one that was not.
+// DisplayName makes a name that somebody chose for themselves fit to be shown. Names are cleaned when they arrive, but
+// a client_id that an older version of this server issued may carry one that was not.
 func DisplayName(s string) string {
 	return cmp.Or(upstream.CleanText(s, maxNameLength), "An application without a name")
 }

@@ -79,8 +79,8 @@ func (r rule) matches(id Identity) (is, known bool) {
 	return is, true
 }
 
-// Pin returns the login to pin an account to, in lower case, if an ALLOW rule names the login that the account has today
-// and none names its present pin; else "". See [Identity.Pinned].
+// Pin returns the login to pin an account to, in lower case, if an ALLOW rule names the login that the account has
+// today and none names its present pin; else "". See [Identity.Pinned].
 func (r Rules) Pin(id Identity) string {
 	names := func(login string) bool {
 		return slices.Contains(r, rule{kind: "github", value: login})

@@ -69,7 +69,8 @@ func TestGitHubConfigMistakes(t *testing.T) {
 		{"query", upstream.GitHubConfig{URL: "https://git.example.com?a"}, []string{"GITHUB_URL"}},
 		{"userinfo", upstream.GitHubConfig{URL: "https://a@git.example.com"}, []string{"GITHUB_URL"}},
 		{"garbage", upstream.GitHubConfig{URL: "https://[::1"}, []string{"GITHUB_URL", "not an address"}},
-		{"S18: API in cleartext", upstream.GitHubConfig{APIURL: "http://api.example.com"}, []string{"GITHUB_API_URL", "api/v3"}},
+		{"S18: API in cleartext", upstream.GitHubConfig{APIURL: "http://api.example.com"}, []string{"GITHUB_API_URL",
+			"api/v3"}},
 		{"all at once", upstream.GitHubConfig{URL: "x", APIURL: "y"},
 			[]string{"GITHUB_CLIENT_ID", "GITHUB_URL", "GITHUB_API_URL"}},
 	}

@@ -443,7 +443,8 @@ func TestOddScopeAnswers(t *testing.T) {
 		if got := strings.Join(token.Scopes, " "); got != want {
 			t.Errorf("%s: granted %q, want %q", answer, got, want)
 		}
-		if token, err = google.Exchange(t.Context(), "http://localhost/", "code", "verifier", []string{"calendar"}); err != nil {
+		if token, err = google.Exchange(t.Context(), "http://localhost/", "code", "verifier",
+			[]string{"calendar"}); err != nil {
 			t.Fatal(err)
 		}
 		if google.Covers(token, "calendar") {

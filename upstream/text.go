@@ -60,7 +60,8 @@ func isClean(s string, limit int) bool { return len(s) <= limit && !strings.Cont
 // tokenLike matches what may be a token: a long run of characters, or one that begins as tokens do.
 var tokenLike = regexp.MustCompile(`(gh[opurs]|mcp_[a-z]{2})_[A-Za-z0-9_-]*|[A-Za-z0-9_+/=-]{20,}`)
 
-// notToken matches long runs that are none: words, paths, error codes, and the ids of Entra's clients, tenants and requests.
+// notToken matches long runs that are none: words, paths, error codes, and the ids of Entra's clients, tenants and
+// requests.
 var notToken = regexp.MustCompile(`^([A-Za-z/-]+|[a-z_]+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$`)
 
 // quote returns text of a provider for a log or a page: cleaned, and without what it quotes of the secrets that it was

@@ -82,9 +82,9 @@ type Identity struct {
 	// Memberships are what GitHub answered about the organizations and teams that rules name, keyed by "github-org:acme".
 	// What nobody had to ask for is not there.
 	Memberships map[string]Standing
-	// Pinned is the login that ALLOW knows the account by, in lower case. It is set when the provider says that the account
-	// has a login that an ALLOW rule names, and stays while a rule names it. So the rule goes on to mean that account after
-	// a rename, and does not mean whoever takes the login next. Empty if no rule names the account.
+	// Pinned is the login that ALLOW knows the account by, in lower case. It is set when the provider says that the
+	// account has a login that an ALLOW rule names, and stays while a rule names it. So the rule goes on to mean that
+	// account after a rename, and does not mean whoever takes the login next. Empty if no rule names the account.
 	Pinned string
 	// FormerLogins are the logins that the account had here before, in lower case. Only DENY goes by them.
 	FormerLogins []string

@@ -79,9 +79,9 @@ func (reg *Registry) checkAssertion(ctx context.Context, client *store.Client, a
 	return reg.checkSignature(ctx, client, a)
 }
 
-// SpendAssertion makes sure that the Requester's assertion was not used before, and is not used again. It is called last, right
-// before something is done with a code or token of the Requester's: a request that fails on anything else can be sent
-// again as it was, and who has no grant writes nothing.
+// SpendAssertion makes sure that the Requester's assertion was not used before, and is not used again. It is called
+// last, right before something is done with a code or token of the Requester's: a request that fails on anything else
+// can be sent again as it was, and who has no grant writes nothing.
 func (reg *Registry) SpendAssertion(ctx context.Context, r *Requester) error {
 	if r.assertion == nil {
 		return nil

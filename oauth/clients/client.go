@@ -66,8 +66,8 @@ func (reg *Registry) issueClientID(c *store.Client) (string, error) {
 	return clientIDPrefix + id, nil
 }
 
-// SelfRegistered reports whether the client registered here. Such a client_id belongs to one installation, which keeps the
-// tokens of its newest sign-in and forgets the others: their grants are replaced.
+// SelfRegistered reports whether the client registered here. Such a client_id belongs to one installation, which keeps
+// the tokens of its newest sign-in and forgets the others: their grants are replaced.
 func SelfRegistered(c *store.Client) bool { return strings.HasPrefix(c.ID, clientIDPrefix) }
 
 // TakenOut reports whether the operator has taken the client out of CLIENTS: its client_id can come from nowhere else.

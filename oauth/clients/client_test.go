@@ -49,9 +49,10 @@ func TestClientIDCarriesTheRegistration(t *testing.T) {
 // Some clients keep their whole record in a credential store of 1,280 characters (codex#10353).
 func TestClientIDIsShort(t *testing.T) {
 	reg := newTestRegistry(t, "https://mcp.example", nil)
-	id := issue(t, reg, store.Client{Name: "Visual Studio Code", AuthMethod: authNone, IssuedAt: reg.now(), RedirectURIs: []string{
-		"https://insiders.vscode.dev/redirect", "https://vscode.dev/redirect", "http://127.0.0.1/",
-		"http://127.0.0.1:33418/"}})
+	id := issue(t, reg, store.Client{Name: "Visual Studio Code", AuthMethod: authNone, IssuedAt: reg.now(),
+		RedirectURIs: []string{
+			"https://insiders.vscode.dev/redirect", "https://vscode.dev/redirect", "http://127.0.0.1/",
+			"http://127.0.0.1:33418/"}})
 	if len(id) > 256 {
 		t.Errorf("VS Code's client_id has %d characters, want at most 256", len(id))
 	}

@@ -4,7 +4,8 @@
 // A client need not register: its client_id may be the address of a document that describes it (document.go), which is
 // fetched with the care that a stranger's address deserves (fetch.go); or the operator has registered it
 // (preregistered.go). One that registers gets a client_id that is its registration, signed (client.go). If a document
-// names keys, the client can prove at /token that it is itself (assertion.go). The operator can block clients (block.go).
+// names keys, the client can prove at /token that it is itself (assertion.go). The operator can block clients
+// (block.go).
 package clients
 
 import (

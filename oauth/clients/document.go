@@ -177,7 +177,8 @@ func parseKeySet(raw []byte) (*jose.JSONWebKeySet, error) {
 // fetchDocument returns the client as its document describes it, and when the document was fetched: after that time, or
 // before if it cannot be fetched now. The error is [ErrNotFetched] if there is no copy of it. A client is known if it
 // has signed somebody in.
-func (reg *Registry) fetchDocument(ctx context.Context, id string, after time.Time, known bool) (*store.Client, fetched, error) {
+func (reg *Registry) fetchDocument(ctx context.Context, id string, after time.Time, known bool) (*store.Client, fetched,
+	error) {
 	policy := reg.documents.policy
 	u, err := policy.parseDocumentURL(id)
 	if err != nil {
@@ -235,8 +236,8 @@ func (reg *Registry) storedDocument(ctx context.Context, id string) (*store.Clie
 	return c, nil
 }
 
-// SnapshotDocument completes a client with what is stored of it: its keys as they are now, for the time when they cannot be
-// fetched, and the proof that what is stored comes from here.
+// SnapshotDocument completes a client with what is stored of it: its keys as they are now, for the time when they
+// cannot be fetched, and the proof that what is stored comes from here.
 func (reg *Registry) SnapshotDocument(ctx context.Context, c *store.Client) {
 	if c.KeysURI != "" {
 		keys, err := reg.keySet(ctx, c.KeysURI, time.Time{})
@@ -269,11 +270,12 @@ func (reg *Registry) keySet(ctx context.Context, address string, after time.Time
 	})
 }
 
-// currentKeys returns the key set of a client that was read by [Registry.storedDocument], and when it was known to be the
-// client's: after that time, or before if it cannot be learnt now. Then the error is [ErrNotFetched], and the keys are
-// the last ones that we know, if they are not too old. The client may have put newer keys into its document, or moved
-// them elsewhere.
-func (reg *Registry) currentKeys(ctx context.Context, stored *store.Client, after time.Time) ([]byte, time.Time, error) {
+// currentKeys returns the key set of a client that was read by [Registry.storedDocument], and when it was known to be
+// the client's: after that time, or before if it cannot be learnt now. Then the error is [ErrNotFetched], and the keys
+// are the last ones that we know, if they are not too old. The client may have put newer keys into its document, or
+// moved them elsewhere.
+func (reg *Registry) currentKeys(ctx context.Context, stored *store.Client, after time.Time) ([]byte, time.Time,
+	error) {
 	if reg.documents.policy == DocumentsOff {
 		return stored.Keys, reg.now(), nil
 	}

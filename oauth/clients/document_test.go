@@ -110,7 +110,8 @@ func TestDocument(t *testing.T) {
 		{"C4: no client_name", document(map[string]any{"client_name": nil}), ""},
 		{"C4: a name that nobody can see", document(map[string]any{"client_name": " \t\n"}), ""},
 		{"C4: no redirect_uris", document(map[string]any{"redirect_uris": nil}), ""},
-		{"C4: none of the redirect_uris is one", document(map[string]any{"redirect_uris": []string{"javascript:alert(1)", "x"}}), ""},
+		{"C4: none of the redirect_uris is one", document(map[string]any{"redirect_uris": []string{"javascript:alert(1)",
+			"x"}}), ""},
 		{"C4: redirect_uris is a string", document(map[string]any{"redirect_uris": "https://client.example/cb"}), ""},
 		{"C4: no JSON", []byte("client_id: " + documentID), ""},
 		{"C4: not an object", []byte(`["` + documentID + `"]`), ""},
@@ -118,8 +119,10 @@ func TestDocument(t *testing.T) {
 		{"C4: empty", nil, ""},
 		{"C4: something after it", append(document(nil), " {}"...), ""},
 		{"C4: a member twice", append([]byte(`{"client_id":"https://evil.example/c",`), document(nil)[1:]...), ""},
-		{"C4: members in capitals do not count", bytes.Replace(document(nil), []byte(`"client_name"`), []byte(`"Client_Name"`), 1), ""},
-		{"C3: another's client_id", document(map[string]any{"client_id": "https://claude.ai/oauth/mcp-oauth-client-metadata"}), ""},
+		{"C4: members in capitals do not count", bytes.Replace(document(nil), []byte(`"client_name"`),
+			[]byte(`"Client_Name"`), 1), ""},
+		{"C3: another's client_id",
+			document(map[string]any{"client_id": "https://claude.ai/oauth/mcp-oauth-client-metadata"}), ""},
 		{"C3: the client_id with the default port", document(map[string]any{
 			"client_id": "https://client.example:443/oauth/client.json"}), ""},
 		{"C3: the client_id with a slash more", document(map[string]any{"client_id": documentID + "/"}), ""},
@@ -139,7 +142,8 @@ func TestDocument(t *testing.T) {
 		{"C7: with its keys", withKeys(public, nil), "private_key_jwt"},
 		{"C7: an unknown kind of key beside them", withKeys(json.RawMessage(strings.Replace(string(public), `{"keys":[`,
 			`{"keys":[{"kty":"new","x":"y"},`, 1)), nil), "private_key_jwt"},
-		{"C7: with the address of its keys", withKeys(nil, map[string]any{"jwks_uri": "https://client.example/keys"}), "private_key_jwt"},
+		{"C7: with the address of its keys", withKeys(nil, map[string]any{"jwks_uri": "https://client.example/keys"}),
+			"private_key_jwt"},
 		{"C7: both", withKeys(public, map[string]any{"jwks_uri": "https://client.example/keys"}), ""},
 		{"C7: neither", withKeys(nil, nil), ""},
 		{"C7: no key in the set", withKeys(json.RawMessage(`{"keys":[]}`), nil), ""},
@@ -188,7 +192,8 @@ func FuzzClientDocument(f *testing.F) {
 		{"client_secret": "x"}, {"redirect_uris": []string{"cursor://a/b", "http://127.0.0.1/"}}} {
 		f.Add(documentID, document(changes))
 	}
-	f.Add("http://localhost:3000/c", []byte(`{"client_id":"http://localhost:3000/c","client_name":"x","redirect_uris":["https://a/"]}`))
+	f.Add("http://localhost:3000/c",
+		[]byte(`{"client_id":"http://localhost:3000/c","client_name":"x","redirect_uris":["https://a/"]}`))
 	f.Fuzz(func(t *testing.T, id string, raw []byte) {
 		_, notAddress := DocumentsOn.parseDocumentURL(id)
 		c, err := DocumentsOn.parseDocument(id, raw)

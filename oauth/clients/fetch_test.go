@@ -194,7 +194,8 @@ func TestFetchGoesToPublicAddressesOnly(t *testing.T) {
 	t.Run("control: a public address", func(t *testing.T) {
 		p := newProbe(DocumentsOn)
 		p.names.at["client.example"] = []netip.Addr{netip.MustParseAddr("93.184.215.14")}
-		for _, address := range []string{"https://93.184.215.14/c", "https://[2606:2800:21f::1]/c", "https://client.example:8443/c"} {
+		for _, address := range []string{"https://93.184.215.14/c", "https://[2606:2800:21f::1]/c",
+			"https://client.example:8443/c"} {
 			if err := p.try(address); !errors.Is(err, errStopped) {
 				t.Errorf("%s: got %v, want a connection", address, err)
 			}
@@ -331,15 +332,18 @@ func TestFetchAnswers(t *testing.T) {
 			w.Header().Set("Content-Encoding", "gzip")
 			io.WriteString(w, "bad: not unpacked")
 		}, "document"},
-		{"C11: HTML", func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Content-Type", "text/html") }, "document"},
+		{"C11: HTML", func(w http.ResponseWriter, r *http.Request) { w.Header().Set("Content-Type", "text/html") },
+			"document"},
 		{"C11: JSON as text", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "text/json")
 		}, "document"},
 		{"C11: no type", func(w http.ResponseWriter, r *http.Request) { w.Header()["Content-Type"] = nil }, "document"},
-		{"C8: created", func(w http.ResponseWriter, r *http.Request) { asJSON(w); w.WriteHeader(http.StatusCreated) }, "fetch"},
+		{"C8: created", func(w http.ResponseWriter, r *http.Request) { asJSON(w); w.WriteHeader(http.StatusCreated) },
+			"fetch"},
 		{"C8: not there", http.NotFound, "document"},
 		{"C8: gone", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusGone) }, "document"},
-		{"a challenge for robots", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusForbidden) }, "fetch"},
+		{"a challenge for robots", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusForbidden) },
+			"fetch"},
 		{"too many requests", func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusTooManyRequests)
 		}, "fetch"},
@@ -452,7 +456,8 @@ func TestFetchRemembers(t *testing.T) {
 		{"for ever", []string{"Cache-Control", `max-age="31536000"`}, maxFresh},
 		{"more than there is", []string{"Cache-Control", "max-age=99999999999999999999"}, freshByDefault},
 		{"below zero", []string{"Cache-Control", "max-age=-7200"}, minFresh},
-		{"Expires", []string{"Date", "Sun, 06 Nov 1994 08:00:00 GMT", "Expires", "Sun, 06 Nov 1994 10:00:00 GMT"}, 2 * time.Hour},
+		{"Expires", []string{"Date", "Sun, 06 Nov 1994 08:00:00 GMT", "Expires", "Sun, 06 Nov 1994 10:00:00 GMT"},
+			2 * time.Hour},
 		{"max-age goes before Expires", []string{"Cache-Control", "max-age=3600", "Date", "Sun, 06 Nov 1994 08:00:00 GMT",
 			"Expires", "Sun, 06 Nov 1994 10:00:00 GMT"}, time.Hour},
 		{"garbage", []string{"Cache-Control", ",,=,max-age=x", "Expires", "soon"}, freshByDefault},

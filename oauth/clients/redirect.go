@@ -117,7 +117,8 @@ var (
 )
 
 // Redirect returns the redirect URI to use for a request's redirect_uri parameter, which may be left out if the client
-// registered exactly one (RFC 6749 section 3.1.2.3). Of private schemes only those may be used that the operator allows.
+// registered exactly one (RFC 6749 section 3.1.2.3). Of private schemes only those may be used that the operator
+// allows.
 func (reg *Registry) Redirect(c *store.Client, requested string) (Redirect, error) {
 	to, err := redirectTo(c, requested, reg.redirectSchemes)
 	return to, badRedirect(err)

@@ -182,7 +182,8 @@ func FuzzRedirectURI(f *testing.F) {
 		if sent.Port() != want.Port() && (sent.Scheme != "http" || !origin.IsLoopback(sent.Hostname())) {
 			t.Fatalf("registered %q, but sends to port %s", registered, sent.Port())
 		}
-		if sent.Scheme != "https" && sent.Scheme != "cursor" && (sent.Scheme != "http" || !origin.IsLoopback(sent.Hostname())) {
+		if sent.Scheme != "https" && sent.Scheme != "cursor" && (sent.Scheme != "http" ||
+			!origin.IsLoopback(sent.Hostname())) {
 			t.Fatalf("sends to %s, in the clear or to who knows what", sent)
 		}
 	})

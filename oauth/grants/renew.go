@@ -46,8 +46,8 @@ type Credential struct {
 }
 
 // UpstreamToken returns the upstream token that a grant is bound to. A token that is about to expire, or whose version
-// is known not to work, is renewed first. Its errors are ErrUpstreamDead, errUpstreamExpired, [store.ErrNotFound] for a grant
-// that has ended, and those that are nobody's fault.
+// is known not to work, is renewed first. Its errors are ErrUpstreamDead, errUpstreamExpired, [store.ErrNotFound] for a
+// grant that has ended, and those that are nobody's fault.
 func (k *Keeper) UpstreamToken(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey, broken int64) (
 	*Credential, error) {
 	for margin := renewMargin; ; margin = 0 { // a token may be made for less than the margin
@@ -105,8 +105,8 @@ func (k *Keeper) openUpstream(ctx context.Context, g *store.Grant, private *ecdh
 	return c, nil
 }
 
-// checkUpstream asks the provider whether it still accepts a token, and keeps the answer. It returns [store.ErrConflict] if
-// the credential has another version by then.
+// checkUpstream asks the provider whether it still accepts a token, and keeps the answer. It returns
+// [store.ErrConflict] if the credential has another version by then.
 func (k *Keeper) checkUpstream(ctx context.Context, g *store.Grant, c *Credential) error {
 	err := k.providers.Find(g.User.Provider).Check(ctx, &c.Token)
 	switch {
@@ -119,8 +119,8 @@ func (k *Keeper) checkUpstream(ctx context.Context, g *store.Grant, c *Credentia
 	return err
 }
 
-// markDead marks a version of a credential as dead, and returns ErrUpstreamDead. If somebody has written another version,
-// it was not the credential that was dead but our copy of it: [store.ErrConflict].
+// markDead marks a version of a credential as dead, and returns ErrUpstreamDead. If somebody has written another
+// version, it was not the credential that was dead but our copy of it: [store.ErrConflict].
 func (k *Keeper) markDead(ctx context.Context, g *store.Grant, c *Credential, cause error) error {
 	err := k.store.JudgeCredential(ctx, c.ID, c.Version, k.now())
 	if err != nil {

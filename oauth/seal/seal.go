@@ -1,5 +1,5 @@
-// Package seal makes the tokens and codes of the authorization server, and binds the upstream tokens to them, so that the
-// database and SECRET together open none. It holds the key ring as well.
+// Package seal makes the tokens and codes of the authorization server, and binds the upstream tokens to them, so that
+// the database and SECRET together open none. It holds the key ring as well.
 package seal
 
 import (
@@ -84,7 +84,8 @@ func grantContext(g *store.Grant) []byte {
 
 // oldGrantContext is what wraps vouch for that were made before release 0.2.
 func oldGrantContext(g *store.Grant) []byte {
-	return LengthPrefixed(g.ID[:], g.User.ID[:], []byte(g.Client.ID), []byte(strings.Join(g.Scopes, " ")), []byte(g.Audience),
+	return LengthPrefixed(g.ID[:], g.User.ID[:], []byte(g.Client.ID), []byte(strings.Join(g.Scopes, " ")),
+		[]byte(g.Audience),
 		g.PublicKey)
 }
 
@@ -135,7 +136,8 @@ func (r Ring) OpenCode(code Secret, c *store.Code) (seed Secret, err error) {
 // NewPair derives the grant's n-th pair of tokens, and the rows that are stored for it.
 func (r Ring) NewPair(g *store.Grant, seed Secret, n int64, accessExpiry, refreshExpiry time.Time) store.Pair {
 	refresh := RefreshToken(seed, n)
-	t := store.Token{Hash: store.HashOf(refresh.Format(RefreshPrefix)), Kind: store.Refresh, N: n, ExpiresAt: refreshExpiry}
+	t := store.Token{Hash: store.HashOf(refresh.Format(RefreshPrefix)), Kind: store.Refresh, N: n,
+		ExpiresAt: refreshExpiry}
 	t.Wrap = r.wrap(refresh, seed[:], tokenContext(&t, grantContext(g)))
 	return store.Pair{Access: r.NewAccess(g, seed, n, 0, accessExpiry), Refresh: t}
 }
@@ -156,7 +158,8 @@ func (r Ring) OpenToken(token Secret, t *store.Token) (Secret, error) {
 // Content is what a credential's ciphertext holds, as JSON.
 type Content struct {
 	upstream.Token
-	// SealedTo are the fingerprints of the grants that can read this version. Nil means that a release before 0.2 wrote it.
+	// SealedTo are the fingerprints of the grants that can read this version. Nil means that a release before 0.2 wrote
+	// it.
 	SealedTo [][]byte `json:"sealed_to"`
 }
 
@@ -244,5 +247,6 @@ func credentialContext(user store.Hash, credential store.ID, version int64) []by
 }
 
 func recipientInfo(grant, credential store.ID, version int64) []byte {
-	return LengthPrefixed([]byte("content key"), grant[:], credential[:], binary.BigEndian.AppendUint64(nil, uint64(version)))
+	return LengthPrefixed([]byte("content key"), grant[:], credential[:], binary.BigEndian.AppendUint64(nil,
+		uint64(version)))
 }

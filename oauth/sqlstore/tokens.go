@@ -97,7 +97,8 @@ func (s *Store) Rotate(ctx context.Context, refresh store.Hash, n int64, at time
 }
 
 // Reissue implements [store.Store].
-func (s *Store) Reissue(ctx context.Context, grant store.ID, n, reissued int64, at time.Time, access store.Token) error {
+func (s *Store) Reissue(ctx context.Context, grant store.ID, n, reissued int64, at time.Time,
+	access store.Token) error {
 	return s.tx(ctx, "issue an access token again", func(tx *sql.Tx) error {
 		_, err := advance(tx.QueryRowContext(ctx, `
 			UPDATE grants SET reissued = reissued + 1, last_used_at = $4 WHERE id = $1 AND counter = $2 AND reissued = $3

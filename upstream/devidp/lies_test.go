@@ -71,7 +71,8 @@ var lies = []struct {
 	{"keys that are no keys", func(w *world) { w.fail("/keys", devidp.Fault{Body: `{"keys":["` + leaked + `"]}`}) },
 		upstream.ErrUnavailable, "keys"},
 	{"no keys", func(w *world) { w.fail("/keys", devidp.Fault{Body: `{"keys":[]}`}) }, upstream.ErrUnavailable, "keys"},
-	{"sub in a second spelling", inIDToken("\u017fub", func(*world) any { return "1" }), upstream.ErrBadAnswer, "two spellings"},
+	{"sub in a second spelling", inIDToken("\u017fub", func(*world) any { return "1" }), upstream.ErrBadAnswer,
+		"two spellings"},
 	{"401 at userinfo", func(w *world) {
 		inIDToken("email", nil)(w)
 		w.fail("/userinfo", devidp.Fault{Status: 401, Body: leaked})

@@ -75,7 +75,8 @@ func TestNothingIsCleanedIntoAMatch(t *testing.T) {
 			true, "longer than 255 bytes: 1"},
 		{"control: a thousand groups", "groups", newOIDCWorld, numbered(1000), rules("oidc-group:g1", "oidc-group:x"), true,
 			""},
-		{"too many groups", "groups", newOIDCWorld, numbered(1001), rules("oidc-group:g1", ""), false, "more than 1000: 1001"},
+		{"too many groups", "groups", newOIDCWorld, numbered(1001), rules("oidc-group:g1", ""), false,
+			"more than 1000: 1001"},
 		{"too many groups do not get past DENY", "groups", newOIDCWorld, numbered(1001), rules("anyone", "oidc-group:x"),
 			false, "more than 1000: 1001"},
 		{"groups that are elsewhere", "_claim_names", newOIDCWorld, map[string]string{"groups": "src1"},
@@ -183,7 +184,8 @@ func TestForeignScopesAreBounded(t *testing.T) {
 	}
 }
 
-// TestWithheldAddressesAreSaidToTheLog is about a GitHub App that lacks the permission, of which the operator must hear.
+// TestWithheldAddressesAreSaidToTheLog is about a GitHub App that lacks the permission, of which the operator must
+// hear.
 func TestWithheldAddressesAreSaidToTheLog(t *testing.T) {
 	w := newWorld(t)
 	token := w.signIn("octocat")
