@@ -178,7 +178,7 @@ func TestBrowserRestoredTab(t *testing.T) {
 			c.assertSignedIn(c.answer())
 			b.see("Elsewhere")
 			return b.callback()
-		}, "This sign-in cannot go on here", nil},
+		}, "This sign-in cannot continue", nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w, profile := newWorld(t, nil), chromedp.UserDataDir(t.TempDir())

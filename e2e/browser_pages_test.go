@@ -149,7 +149,7 @@ func TestBrowserTakesAFlowCookieFromAnotherPort(t *testing.T) {
 				evil.assertSignedIn(evil.answer())
 				return
 			}
-			b.see("This sign-in cannot go on here")
+			b.see("This sign-in cannot continue")
 			if len(evil.arrived) != 0 {
 				t.Error("the client got an answer without the cookie")
 			}
