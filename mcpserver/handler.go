@@ -10,6 +10,7 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 	"github.com/mark3labs/mcp-go/server"
 
+	"example.com/mcp-federated-login/mcpserver/endpoint"
 	"example.com/mcp-federated-login/oauth"
 )
 
@@ -69,17 +70,7 @@ func New(log *slog.Logger) http.Handler {
 
 // Handler serves an MCP server to the requests that an [oauth.Server] has let through.
 func Handler(mcpServer *server.MCPServer, log *slog.Logger) http.Handler {
-	small, large := newLanes()
-	return &endpoint{log: log, small: small, large: large, mcp: withoutSession(server.NewStreamableHTTPServer(mcpServer,
-		server.WithStateLess(true),
-		server.WithDisableStreaming(true),
-		server.WithDisableLocalhostProtection(true), // it would refuse a reverse proxy on the same host; we check Host
-		server.WithStreamableHTTPLogger(log),
-		server.WithHTTPContextFunc(func(ctx context.Context, r *http.Request) context.Context {
-			inner := server.ClientSessionFromContext(ctx).(session)
-			return mcpServer.WithContext(ctx, privateSession{inner, r.Header.Get(server.HeaderKeySessionID)})
-		}),
-	))}
+	return endpoint.New(mcpServer, MaxBody, log)
 }
 
 // requireScope answers calls without the tool's scope. What it returns travels in a 403 that tells the client which

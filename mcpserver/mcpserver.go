@@ -26,7 +26,7 @@ const (
 	Instructions = "Acts as the signed-in person at GitHub or Google: tells who they are, lists their repositories and " +
 		"calendar events, and opens issues."
 	// MaxBody is the largest request in bytes. The arguments of your tools must fit in. The memory that the server
-	// needs grows with it (see memory.go).
+	// needs grows with it (see package endpoint).
 	MaxBody = 4 << 20
 )
 

@@ -1,7 +1,10 @@
-package mcpserver
+// Package endpoint stands between the gate and mcp-go: it bounds the memory that requests cost (memory.go), refuses what
+// mcp-go would answer wrongly (message.go), splits batches (batch.go), and lets no request share a session (session.go).
+package endpoint
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -11,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/mark3labs/mcp-go/mcp"
+	"github.com/mark3labs/mcp-go/server"
 
 	"example.com/mcp-federated-login/oauth"
 )
@@ -19,7 +23,24 @@ import (
 type endpoint struct {
 	mcp          http.Handler
 	log          *slog.Logger
+	maxBody      int64 // bytes
 	small, large lane
+}
+
+// New returns the endpoint of an MCP server for the requests that an [oauth.Server] has let through, each of at most
+// maxBody bytes.
+func New(mcpServer *server.MCPServer, maxBody int64, log *slog.Logger) http.Handler {
+	small, large := newLanes(maxBody)
+	return &endpoint{log: log, maxBody: maxBody, small: small, large: large, mcp: withoutSession(server.NewStreamableHTTPServer(mcpServer,
+		server.WithStateLess(true),
+		server.WithDisableStreaming(true),
+		server.WithDisableLocalhostProtection(true), // it would refuse a reverse proxy on the same host; we check Host
+		server.WithStreamableHTTPLogger(log),
+		server.WithHTTPContextFunc(func(ctx context.Context, r *http.Request) context.Context {
+			inner := server.ClientSessionFromContext(ctx).(session)
+			return mcpServer.WithContext(ctx, privateSession{inner, r.Header.Get(server.HeaderKeySessionID)})
+		}),
+	))}
 }
 
 // A refusal is the answer to a request that mcp-go does not get. It is never a 401: on that, clients throw their tokens
@@ -96,7 +117,7 @@ func (e *endpoint) receive(w http.ResponseWriter, r *http.Request) (body []byte,
 	subscription := r.Header.Get(mcp.HeaderMethod) == string(mcp.MethodSubscriptionsListen)
 	pool := e.small.decoding
 	switch {
-	case weight > maxWeight || depth > maxDepth || subscription && weight > subscriptionWeight:
+	case weight > maxWeight(e.maxBody) || depth > maxDepth || subscription && weight > subscriptionWeight:
 		return nil, nil, errTooComplex
 	case subscription:
 		return body, func() {}, nil
@@ -111,7 +132,7 @@ func (e *endpoint) receive(w http.ResponseWriter, r *http.Request) (body []byte,
 func (e *endpoint) read(r *http.Request, user string) (body []byte, done func(), _ *refusal) {
 	size, pool := r.ContentLength, e.small.reading
 	switch {
-	case size > MaxBody:
+	case size > e.maxBody:
 		return nil, nil, errTooLarge
 	case size > smallBody:
 		pool = e.large.reading
@@ -123,19 +144,19 @@ func (e *endpoint) read(r *http.Request, user string) (body []byte, done func(),
 		return nil, nil, refusal
 	}
 	body, ended, err := readAtMost(r.Body, nil, size)
-	if err == nil && !ended && size < MaxBody {
+	if err == nil && !ended && size < e.maxBody {
 		given := done
-		done, refusal = e.large.reading.take(r.Context(), user, MaxBody)
+		done, refusal = e.large.reading.take(r.Context(), user, e.maxBody)
 		given() // not before: while the request waits, it holds what has arrived
 		if refusal != nil {
 			return nil, nil, refusal
 		}
-		body, ended, err = readAtMost(r.Body, body, MaxBody)
+		body, ended, err = readAtMost(r.Body, body, e.maxBody)
 	}
 	switch {
 	case err != nil:
 		refusal = errNotReceived
-	case !ended || len(body) > MaxBody:
+	case !ended || int64(len(body)) > e.maxBody:
 		refusal = errTooLarge
 	default:
 		return body, done, nil

@@ -1,4 +1,4 @@
-package mcpserver
+package endpoint
 
 import (
 	"bytes"
@@ -112,9 +112,10 @@ func TestWeight(t *testing.T) {
 		runtime.KeepAlive(decoded)
 		runtime.KeepAlive(again)
 	}
-	largest := []byte(`{"x":"` + strings.Repeat("x", MaxBody-8) + `"}`)
-	if weight, _ := weigh(largest); weight > maxWeight {
-		t.Errorf("control: %d bytes of text weigh %d, want at most %d", len(largest), weight, maxWeight)
+	const maxBody = 4 << 20
+	largest := []byte(`{"x":"` + strings.Repeat("x", maxBody-8) + `"}`)
+	if weight, _ := weigh(largest); weight > maxWeight(maxBody) {
+		t.Errorf("control: %d bytes of text weigh %d, want at most %d", len(largest), weight, maxWeight(maxBody))
 	}
 }
 

@@ -1,4 +1,4 @@
-package mcpserver
+package endpoint
 
 import (
 	"bytes"
@@ -13,13 +13,12 @@ import (
 // from a pool before it is read, by its size, and from another before it is decoded, by its weight. If a pool does
 // not have enough in time, the request is refused. Small requests have their own pools and never wait for large ones.
 //
-// All pools together hold 40 MiB and 14 times MaxBody. Go's garbage can come to as much again.
+// All pools together hold 40 MiB and 14 times the largest body. Go's garbage can come to as much again.
 
 const (
 	maxWait     = 5 * time.Second
 	smallBody   = 64 << 10
 	smallWeight = 8 * smallBody
-	maxWeight   = 7 * MaxBody // a little more than the weight of a body that is all text
 	// maxDepth is how deep arrays and objects may be nested. Decoding takes time with the square of it.
 	maxDepth = 100
 	// subscriptionWeight is the largest weight of a subscription. It keeps its memory as long as it is open, so it takes
@@ -30,9 +29,12 @@ const (
 // A lane is the memory for requests of about the same size: for bodies that arrive, and for those that are decoded.
 type lane struct{ reading, decoding *pool }
 
-func newLanes() (small, large lane) {
+// maxWeight returns a little more than the weight of a body of that size that is all text.
+func maxWeight(maxBody int64) int64 { return 7 * maxBody }
+
+func newLanes(maxBody int64) (small, large lane) {
 	small = lane{reading: newPool(16<<20, 2*smallBody), decoding: newPool(24<<20, smallWeight)}
-	large = lane{reading: newPool(4*MaxBody, MaxBody), decoding: newPool(10*MaxBody, maxWeight)}
+	large = lane{reading: newPool(4*maxBody, maxBody), decoding: newPool(10*maxBody, maxWeight(maxBody))}
 	return small, large
 }
 
