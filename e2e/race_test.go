@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"example.com/mcp-federated-login/app"
 	"fmt"
 	"io"
 	"net"
@@ -21,6 +20,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"example.com/mcp-federated-login/app"
 )
 
 // TestMain makes the test binary the program itself where a test needs a second process.

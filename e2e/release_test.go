@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"encoding/json"
-	"example.com/mcp-federated-login/app"
 	"io"
 	"log/slog"
 	"net/http"
@@ -13,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"example.com/mcp-federated-login/app"
 )
 
 // The database of an earlier release, as its binary left it, and what its clients hold. It is never made anew: a change

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"example.com/mcp-federated-login/app"
 	"io"
 	"log/slog"
 	"maps"
@@ -18,6 +17,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"example.com/mcp-federated-login/app"
 )
 
 // A world is the whole program on loopback, with the development provider and a clock of its own. It can be stopped

@@ -1,12 +1,18 @@
 package clients
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
+	"sync"
 	"testing"
+	"time"
+
+	"example.com/mcp-federated-login/oauth/places"
 )
 
 // TestStrangersDoNotKeepOthersFromAHost holds both places of a host with addresses that never answer.
@@ -68,4 +74,59 @@ func TestStrangersDoNotKeepOthersFromAHost(t *testing.T) {
 	loses("/hang2")
 	h.CloseClientConnections()
 	<-results
+}
+
+// However many ask, a host feels little of it, and so do we.
+func TestFetchesAtOnce(t *testing.T) {
+	arrived, release := make(chan string), make(chan struct{})
+	h, f, _ := newHost(t, func(w http.ResponseWriter, r *http.Request) {
+		arrived <- r.URL.Path
+		<-release
+		w.Header().Set("Content-Type", "application/json")
+	})
+	var running sync.WaitGroup
+	try := func(path string) {
+		running.Go(func() {
+			if _, err := f.try(t, h.URL+path); err != nil {
+				t.Errorf("%s: %v", path, err)
+			}
+		})
+	}
+	for range 20 {
+		try("/one")
+	}
+	<-arrived
+	try("/two")
+	<-arrived
+	if _, err := f.try(t, h.URL+"/three"); !errors.Is(err, errTooMany) {
+		t.Errorf("a third fetch at one host: got %v, want %v", err, errTooMany)
+	}
+	for i := range maxFetches - maxPerHost { // the control: other hosts
+		_, leave, err := f.places.Take(t.Context(), fmt.Sprint("host", i, ".example"), false)
+		if err != nil {
+			t.Fatalf("fetch %d at another host: %v", i, err)
+		}
+		defer leave()
+	}
+	if _, _, err := f.places.Take(t.Context(), "one.more.example", false); !errors.Is(err, places.ErrNone) {
+		t.Errorf("one fetch too many in all: got %v, want %v", err, places.ErrNone)
+	}
+
+	// Whoever goes away does not take the fetch with them.
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	u, _ := url.Parse(h.URL + "/one")
+	if _, err := f.get(gone, documentKind, u, time.Time{}, false, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("a caller who has gone: got %v", err)
+	}
+	close(release)
+	running.Wait()
+	if n := h.hits.Load(); n != 2 {
+		t.Errorf("the host was asked %d times, want 2", n)
+	}
+	for range maxPerHost { // the others still have theirs
+		if _, _, err := f.places.Take(t.Context(), "127.0.0.1", false); err != nil {
+			t.Errorf("a place is still taken: %v", err)
+		}
+	}
 }
