@@ -175,25 +175,6 @@ func visible(s string) bool {
 	return !strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c > '~' })
 }
 
-// checkResource validates the resource indicators of a request (RFC 8707 section 2). There is one resource; clients
-// that found only the metadata of the origin name the origin. None is the default. A query, which that section
-// recognizes and ChatGPT sends, names no other resource.
-func (s *Server) checkResource(resources []string) error {
-	for _, raw := range resources {
-		u, err := url.Parse(raw)
-		if raw == "" { // an empty parameter is an absent one
-			continue
-		}
-		if err == nil && u.Fragment == "" && u.User == nil && !strings.HasSuffix(raw, "#") &&
-			strings.ToLower(u.Scheme+"://"+u.Host) == s.baseURL && slices.Contains([]string{"", "/", "/mcp", "/mcp/"}, u.Path) {
-			continue
-		}
-		return &clients.Error{Code: "invalid_target", Description: "The resource of this server is " + s.resource + ".",
-			Status: http.StatusBadRequest}
-	}
-	return nil
-}
-
 // authorizeError shows the person why an authorization request failed. If the client is known there is a link back
 // that tells it the same. It is a link and not a redirect, because anybody can register a client and make this server
 // send people to it by a deliberate mistake (RFC 9700 section 4.11.2).
@@ -254,20 +235,4 @@ var registerAgainSteps = []string{
 	"Cursor: remove the server in Settings, MCP, and add it again.",
 	"mcp-remote: delete the folder ~/.mcp-auth and start the client again.",
 	"Other clients: remove this server and add it again.",
-}
-
-// wayBack adds a link to the page that returns to the client with an error (RFC 6749 section 4.1.2.1).
-func (s *Server) wayBack(page *templates.ErrorPage, req *authRequest, code, description string) {
-	page.BackURL = req.redirect.URL(s.answer(req, url.Values{"error": {code}, "error_description": {description}}))
-	page.BackHost = req.redirect.Place()
-}
-
-// answer adds to an authorization response what each must carry: the state as it came, and the issuer (RFC 9207
-// section 2).
-func (s *Server) answer(req *authRequest, params url.Values) url.Values {
-	if req.state != "" {
-		params.Set("state", req.state)
-	}
-	params.Set("iss", s.baseURL)
-	return params
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"example.com/mcp-federated-login/oauth/clients"
-	"example.com/mcp-federated-login/oauth/places"
 	"example.com/mcp-federated-login/oauth/seal"
 	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
@@ -21,22 +20,8 @@ import (
 const (
 	// codeLife is how long a client has to redeem a code: a person may have to paste it from another computer.
 	codeLife = 5 * time.Minute
-	// maxExchanges is how many sign-ins may be redeeming a code at one provider at once. Others wait for exchangeWait,
-	// at most: whoever has waited for the provider for exchangePatience makes room for them.
-	maxExchanges     = 64
-	exchangeWait     = 10 * time.Second
-	exchangePatience = 2 * time.Second
 	// signInTimeout bounds the calls to the provider and the store together.
 	signInTimeout = 30 * time.Second
-)
-
-var (
-	errNoFlow   = errors.New("no such sign-in in this browser")
-	errFlowUsed = errors.New("sign-in is already complete")
-	errBusy     = errors.New("too many sign-ins at once")
-	errNoScope  = errors.New("nothing of what was asked for was allowed at the provider")
-	// errMaybeStored: the store failed, and could not say afterwards whether the sign-in was stored.
-	errMaybeStored = errors.New("storing sign-in, outcome unknown")
 )
 
 // handleCallback handles GET /callback/{provider}, where the provider sends the browser back to. It binds the
@@ -105,58 +90,6 @@ func (s *Server) signIn(ctx context.Context, f *flow, p *upstream.Provider, req 
 		s.grants.Discard(ctx, p, token)
 	}
 	return code, err
-}
-
-// readAnswer returns the code in the provider's answer.
-func readAnswer(ctx context.Context, p *upstream.Provider, q url.Values) (string, error) {
-	// "Clients MUST ... compare the result to the issuer identifier of the authorization server where the
-	// authorization request was sent to" (RFC 9207 section 2.4), before the code is used.
-	if err := p.CheckIssuer(ctx, q.Get("iss")); err != nil {
-		return "", err
-	}
-	if q.Get("error") != "" {
-		return "", p.AuthorizeError(q)
-	}
-	if q.Get("code") == "" {
-		return "", fmt.Errorf("%w: no code", upstream.ErrBadAnswer)
-	}
-	return q.Get("code"), nil
-}
-
-// upstreamSignIn redeems the provider's code, and asks whom it stands for and whether they may come in. The token may
-// be there although there is an error.
-func (s *Server) upstreamSignIn(ctx context.Context, f *flow, p *upstream.Provider, code string, scopes []string) (
-	*upstream.Token, upstream.Identity, error) {
-	// A cookie can be sent as often as one likes. One flow takes one place.
-	if _, twice := s.finishing.LoadOrStore(f.hash(), nil); twice {
-		return nil, upstream.Identity{}, errFlowUsed
-	}
-	defer s.finishing.Delete(f.hash())
-	exchanging, leave, err := s.exchanges.Wait(ctx, p.ID, exchangeWait)
-	if err != nil {
-		return nil, upstream.Identity{}, fmt.Errorf("%w: %w", errBusy, err)
-	}
-	token, err := p.Exchange(exchanging, s.callbackURL(p), code, f.verifier(), scopes)
-	lost := context.Cause(exchanging)
-	leave() // with a code that was good, a sign-in is no stranger's any more, and cannot be pushed out
-	if err != nil && errors.Is(lost, places.ErrNone) {
-		err = fmt.Errorf("%w: %w", errBusy, err)
-	}
-	if err != nil {
-		return nil, upstream.Identity{}, err
-	}
-	if withheld := p.Withheld(token, scopes); withheld != nil {
-		s.log.InfoContext(ctx, "the provider granted less than was asked for", "provider", p.ID, "withheld", withheld)
-	}
-	identity, err := p.Identify(ctx, token, f.nonce())
-	if err == nil {
-		if identity.Lost != nil {
-			s.log.WarnContext(ctx, "part of what the provider says of a user is not used", "provider", p.ID,
-				"subject", identity.Subject, "lost", identity.Lost)
-		}
-		err = s.grants.Admit(ctx, p, token, &identity)
-	}
-	return token, identity, err
 }
 
 // bind stores a grant for the person, bound to their upstream token, and returns its code. This is the first moment

@@ -3,7 +3,6 @@ package oauth
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"html/template"
 	"net/http"
@@ -16,8 +15,6 @@ import (
 )
 
 const connectionsPath = "/connections"
-
-var errOtherAccount = errors.New("signed in with another account than the one to disconnect")
 
 // handleConnections handles GET /connections: what the visitor has connected, or else how to sign in. No MCP client is
 // involved in that, and nothing comes of it but a visitor.

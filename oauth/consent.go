@@ -1,14 +1,12 @@
 package oauth
 
 import (
-	"cmp"
 	"errors"
 	"net/http"
 	"net/url"
 
 	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/templates"
-	"example.com/mcp-federated-login/upstream"
 )
 
 // handleConsent handles POST /authorize: the person's answer. Cancel goes back to the client. A provider's button
@@ -66,31 +64,6 @@ func (s *Server) cancel(w http.ResponseWriter, r *http.Request, asked *question)
 		"error_description": {"The person did not allow it."}})
 }
 
-// chosenProvider returns the provider whose button was pressed, and whether it was the one for another account there.
-func (s *Server) chosenProvider(form url.Values) (p *upstream.Provider, another bool, err error) {
-	another = form.Has("another")
-	if p = s.providers.Find(cmp.Or(form.Get("another"), form.Get("provider"))); p == nil {
-		err = clients.InvalidRequest("The way to sign in is not one that this server offers.")
-	}
-	return p, another, err
-}
-
-// goUpstream starts a flow: it sets the cookie, and sends the browser to the provider to ask for the scopes. If it
-// returns an error, which is [errTooLong] if the request is at fault, it has not answered.
-func (s *Server) goUpstream(w http.ResponseWriter, r *http.Request, f *flow, p *upstream.Provider, scopes []string,
-	another bool) error {
-	to, err := p.AuthCodeURL(r.Context(), s.callbackURL(p), f.state(), f.verifier(), f.nonce(), scopes, another)
-	if err != nil {
-		return err
-	}
-	if err := s.startFlow(w, r, f); err != nil {
-		return err
-	}
-	w.Header().Set("Cache-Control", "no-store")
-	http.Redirect(w, r, to, http.StatusSeeOther)
-	return nil
-}
-
 // ownFormsOnly refuses forms that no page of ours has posted.
 func (s *Server) ownFormsOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -116,17 +89,4 @@ func (s *Server) sameOrigin(r *http.Request) bool {
 		return site == "same-origin"
 	}
 	return r.Header.Get("Origin") == s.baseURL
-}
-
-// redirectToClient ends an authorization that the person has been asked about: with a code, or because they did not
-// allow it. 303 makes every browser use GET, without the form (RFC 9700 section 4.12).
-func (s *Server) redirectToClient(w http.ResponseWriter, r *http.Request, req *authRequest, params url.Values) {
-	to := req.redirect.URL(s.answer(req, params))
-	if req.redirect.Private() {
-		s.pages.HandOver(w, http.StatusOK, templates.HandOverPage{ClientName: req.Name, URL: to, Place: req.redirect.Place(),
-			Denied: params.Has("error")})
-		return
-	}
-	w.Header().Set("Cache-Control", "no-store")
-	http.Redirect(w, r, string(to), http.StatusSeeOther)
 }

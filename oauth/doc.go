@@ -37,8 +37,9 @@
 // gate.go). The same sign-in, without a client, leads people to GET /connections (connections.go, visitor.go), where
 // they see and end what they have connected.
 //
-// Beneath all that: what clients may ask for (scope.go), what they are told when something fails (errors.go), and what
-// people are (failure.go, notfound.go).
+// Beneath all that: how the server is put together (server.go, routes.go), how a browser is sent to the provider and
+// comes back (signin.go) and is sent on to the client (answer.go), what clients may ask for (scope.go), what they are
+// told when something fails (errors.go), and what people are (failure.go, notfound.go).
 //
 // What holds in every line of it:
 //

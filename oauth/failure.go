@@ -12,6 +12,16 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
+var (
+	errNoFlow       = errors.New("no such sign-in in this browser")
+	errFlowUsed     = errors.New("sign-in is already complete")
+	errBusy         = errors.New("too many sign-ins at once")
+	errNoScope      = errors.New("nothing of what was asked for was allowed at the provider")
+	errOtherAccount = errors.New("signed in with another account than the one to disconnect")
+	// errMaybeStored: the store failed, and could not say afterwards whether the sign-in was stored.
+	errMaybeStored = errors.New("storing sign-in, outcome unknown")
+)
+
 // A signInFailure is a callback that ends without a code. The page's Code is also what the client is told (RFC 6749
 // section 4.1.2.1); if it is empty the client is not to be told.
 type signInFailure struct {

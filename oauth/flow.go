@@ -34,8 +34,6 @@ const (
 	flowLife = 10 * time.Minute
 	// maxFlows is how many sign-ins a browser may have in flight.
 	maxFlows = 4
-	// maxCookie is what browsers keep of a cookie's name and value, in bytes.
-	maxCookie = 4096
 )
 
 func newFlow(provider string, asked question, now time.Time) *flow {
@@ -60,35 +58,12 @@ func (f *flow) nonce() string    { return f.derived("nonce") }
 // hash is what the store remembers of a flow, so that its callback works once.
 func (f *flow) hash() store.Hash { return store.HashOf(f.derived("flow")) }
 
-// newCookieCodecs returns the codecs of a kind of cookie, one for each ring key. The cookie's name is part of what they
-// vouch for, and so is the base URL: another server with the same secret must not take our cookies for its own.
-func newCookieCodecs(ring seal.Ring, kind, baseURL string) []securecookie.Codec {
-	var codecs []securecookie.Codec
-	for _, k := range ring {
-		c := securecookie.New(k.Derive(kind+" cookie mac", baseURL), k.Derive(kind+" cookie encryption", baseURL))
-		c.SetSerializer(securecookie.NopEncoder{})
-		c.MaxLength(maxCookie)
-		c.MaxAge(0) // a cookie of ours carries its own time, so that tests can move it
-		codecs = append(codecs, c)
-	}
-	return codecs
-}
-
 // flowCookieName returns the name of the cookie for a state.
 func (s *Server) flowCookieName(state string) string {
 	return s.flowCookiePrefix + base64.RawURLEncoding.EncodeToString(seal.Derive([]byte(state), nil, "cookie name"))[:8]
 }
 
 func flowCookiePrefix(base *url.URL) string { return cookieName(base, "flow") + "_" }
-
-// cookieName returns the name of a kind of cookie. Cookies are shared by all ports of a host, so on loopback the name
-// says the port; elsewhere __Host- keeps other hosts of the domain from setting it.
-func cookieName(base *url.URL, kind string) string {
-	if base.Scheme == "https" {
-		return "__Host-" + kind
-	}
-	return kind + "_" + base.Port()
-}
 
 // errTooLong: a browser would not keep the cookie of the flow.
 var errTooLong = &clients.Error{Code: "invalid_request", Status: http.StatusBadRequest,
@@ -109,18 +84,6 @@ func (s *Server) sealFlow(f *flow) (*http.Cookie, error) {
 	return s.cookie(name, value, flowLife), nil
 }
 
-// cookie returns a cookie that only this server can read. It comes along when the provider sends the browser back,
-// which SameSite=Strict would prevent.
-func (s *Server) cookie(name, value string, life time.Duration) *http.Cookie {
-	return &http.Cookie{Name: name, Value: value, Path: "/", MaxAge: int(life.Seconds()), HttpOnly: true,
-		Secure: s.base.Scheme == "https", SameSite: http.SameSiteLaxMode}
-}
-
-// deleteCookie makes the browser forget a cookie.
-func (s *Server) deleteCookie(w http.ResponseWriter, name string) {
-	http.SetCookie(w, s.cookie(name, "", -time.Second))
-}
-
 // openFlow returns the flow in a cookie of ours, or nil if it is not one or has expired.
 func (s *Server) openFlow(c *http.Cookie) *flow {
 	var packed []byte
@@ -139,13 +102,6 @@ func (s *Server) openFlow(c *http.Cookie) *flow {
 		return nil
 	}
 	return &f
-}
-
-// within reports whether what is in a cookie, and began then, is still in its life. Another instance's clock may be
-// ahead.
-func (s *Server) within(life time.Duration, began time.Time) bool {
-	age := s.now().Sub(began)
-	return age >= -time.Minute && age <= life
 }
 
 // flowOf returns the flow that a callback's state belongs to, or nil if this browser has none (RFC 6749 section

@@ -3,10 +3,13 @@ package oauth
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
 	"regexp"
 	"slices"
 	"strings"
 
+	"example.com/mcp-federated-login/oauth/clients"
 	"example.com/mcp-federated-login/upstream"
 )
 
@@ -151,4 +154,23 @@ func (s *Server) scope(name string) *Scope {
 		return nil
 	}
 	return &s.scopes[i]
+}
+
+// checkResource validates the resource indicators of a request (RFC 8707 section 2). There is one resource; clients
+// that found only the metadata of the origin name the origin. None is the default. A query, which that section
+// recognizes and ChatGPT sends, names no other resource.
+func (s *Server) checkResource(resources []string) error {
+	for _, raw := range resources {
+		u, err := url.Parse(raw)
+		if raw == "" { // an empty parameter is an absent one
+			continue
+		}
+		if err == nil && u.Fragment == "" && u.User == nil && !strings.HasSuffix(raw, "#") &&
+			strings.ToLower(u.Scheme+"://"+u.Host) == s.baseURL && slices.Contains([]string{"", "/", "/mcp", "/mcp/"}, u.Path) {
+			continue
+		}
+		return &clients.Error{Code: "invalid_target", Description: "The resource of this server is " + s.resource + ".",
+			Status: http.StatusBadRequest}
+	}
+	return nil
 }

@@ -1,0 +1,37 @@
+package oauth
+
+import (
+	"net/http"
+	"net/url"
+
+	"example.com/mcp-federated-login/templates"
+)
+
+// answer adds to an authorization response what each must carry: the state as it came, and the issuer (RFC 9207
+// section 2).
+func (s *Server) answer(req *authRequest, params url.Values) url.Values {
+	if req.state != "" {
+		params.Set("state", req.state)
+	}
+	params.Set("iss", s.baseURL)
+	return params
+}
+
+// wayBack adds a link to the page that returns to the client with an error (RFC 6749 section 4.1.2.1).
+func (s *Server) wayBack(page *templates.ErrorPage, req *authRequest, code, description string) {
+	page.BackURL = req.redirect.URL(s.answer(req, url.Values{"error": {code}, "error_description": {description}}))
+	page.BackHost = req.redirect.Place()
+}
+
+// redirectToClient ends an authorization that the person has been asked about: with a code, or because they did not
+// allow it. 303 makes every browser use GET, without the form (RFC 9700 section 4.12).
+func (s *Server) redirectToClient(w http.ResponseWriter, r *http.Request, req *authRequest, params url.Values) {
+	to := req.redirect.URL(s.answer(req, params))
+	if req.redirect.Private() {
+		s.pages.HandOver(w, http.StatusOK, templates.HandOverPage{ClientName: req.Name, URL: to, Place: req.redirect.Place(),
+			Denied: params.Has("error")})
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	http.Redirect(w, r, string(to), http.StatusSeeOther)
+}
