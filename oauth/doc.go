@@ -51,8 +51,8 @@
 //   - Everything is checked before anything is consumed. Codes and refresh tokens are consumed by one
 //     compare-and-swap. A refresh that is repeated gets the same answer (refresh.go).
 //   - A browser is redirected only to a redirect URI that is known to be the client's: only package clients can make a
-//     clients.Redirect. An error goes back to the client only after the person has been asked. What the person was shown
-//     is sealed (question.go), and is what happens.
+//     clients.Redirect. An error goes back to the client only after the person has been asked. What the person was
+//     shown is sealed (question.go), and is what happens.
 //   - invalid_grant, invalid_client and 401 are said only when they are true, because clients throw credentials away
 //     on them. Trouble of ours, or of the upstream's, is a 503 that consumes nothing.
 //   - The configured base URL is the only source of identity: issuer, audience, callbacks and cookie names come from

@@ -1,5 +1,6 @@
-// Package endpoint stands between the gate and mcp-go: it bounds the memory that requests cost (memory.go), refuses what
-// mcp-go would answer wrongly (message.go), splits batches (batch.go), and lets no request share a session (session.go).
+// Package endpoint stands between the gate and mcp-go: it bounds the memory that requests cost (memory.go), refuses
+// what mcp-go would answer wrongly (message.go), splits batches (batch.go), and lets no request share a session
+// (session.go).
 package endpoint
 
 import (
@@ -31,7 +32,8 @@ type endpoint struct {
 // maxBody bytes.
 func New(mcpServer *server.MCPServer, maxBody int64, log *slog.Logger) http.Handler {
 	small, large := newLanes(maxBody)
-	return &endpoint{log: log, maxBody: maxBody, small: small, large: large, mcp: withoutSession(server.NewStreamableHTTPServer(mcpServer,
+	return &endpoint{log: log, maxBody: maxBody, small: small, large: large,
+		mcp: withoutSession(server.NewStreamableHTTPServer(mcpServer,
 		server.WithStateLess(true),
 		server.WithDisableStreaming(true),
 		server.WithDisableLocalhostProtection(true), // it would refuse a reverse proxy on the same host; we check Host
