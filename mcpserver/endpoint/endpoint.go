@@ -34,15 +34,15 @@ func New(mcpServer *server.MCPServer, maxBody int64, log *slog.Logger) http.Hand
 	small, large := newLanes(maxBody)
 	return &endpoint{log: log, maxBody: maxBody, small: small, large: large,
 		mcp: withoutSession(server.NewStreamableHTTPServer(mcpServer,
-		server.WithStateLess(true),
-		server.WithDisableStreaming(true),
-		server.WithDisableLocalhostProtection(true), // it would refuse a reverse proxy on the same host; we check Host
-		server.WithStreamableHTTPLogger(log),
-		server.WithHTTPContextFunc(func(ctx context.Context, r *http.Request) context.Context {
-			inner := server.ClientSessionFromContext(ctx).(session)
-			return mcpServer.WithContext(ctx, privateSession{inner, r.Header.Get(server.HeaderKeySessionID)})
-		}),
-	))}
+			server.WithStateLess(true),
+			server.WithDisableStreaming(true),
+			server.WithDisableLocalhostProtection(true), // it would refuse a reverse proxy on the same host; we check Host
+			server.WithStreamableHTTPLogger(log),
+			server.WithHTTPContextFunc(func(ctx context.Context, r *http.Request) context.Context {
+				inner := server.ClientSessionFromContext(ctx).(session)
+				return mcpServer.WithContext(ctx, privateSession{inner, r.Header.Get(server.HeaderKeySessionID)})
+			}),
+		))}
 }
 
 // A refusal is the answer to a request that mcp-go does not get. It is never a 401: on that, clients throw their tokens
