@@ -17,8 +17,8 @@ func (s *Server) answer(req *authRequest, params url.Values) url.Values {
 	return params
 }
 
-// wayBack adds a link to the page that returns to the client with an error (RFC 6749 section 4.1.2.1).
-func (s *Server) wayBack(page *templates.ErrorPage, req *authRequest, code, description string) {
+// addReturnLink adds a link to the page that returns to the client with an error (RFC 6749 section 4.1.2.1).
+func (s *Server) addReturnLink(page *templates.ErrorPage, req *authRequest, code, description string) {
 	page.BackURL = req.redirect.URL(s.answer(req, url.Values{"error": {code}, "error_description": {description}}))
 	page.BackHost = req.redirect.Place()
 }

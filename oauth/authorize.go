@@ -212,7 +212,7 @@ func (s *Server) authorizeError(w http.ResponseWriter, r *http.Request, req *aut
 		}
 	}
 	if req != nil {
-		s.wayBack(&page, req, e.Code, e.Description)
+		s.addReturnLink(&page, req, e.Code, e.Description)
 	}
 	s.pages.Error(w, e.Status, page)
 }

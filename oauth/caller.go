@@ -114,7 +114,7 @@ func (c asUser) RoundTrip(r *http.Request) (*http.Response, error) {
 	// provider knows it yet.
 	g, private := &c.session.Grant, c.session.Private
 	token, err := c.server.grants.TokenAfter401(r.Context(), g, private, &credential.Token, credential.Version)
-	c.explain(r.Context(), err)
+	c.toolError(r.Context(), err)
 	if token == nil || r.Body != nil && r.GetBody == nil {
 		return resp, nil
 	}
@@ -138,12 +138,12 @@ func send(r *http.Request, body io.ReadCloser, t *upstream.Token) (*http.Respons
 // upstreamToken returns the person's token. Its errors are for a tool to show; what is behind them is for the log.
 func (c *Caller) upstreamToken(ctx context.Context, broken int64) (*grants.Credential, error) {
 	credential, err := c.server.grants.UpstreamToken(ctx, &c.session.Grant, c.session.Private, broken)
-	return credential, c.explain(ctx, err)
+	return credential, c.toolError(ctx, err)
 }
 
-// explain turns what is wrong with the upstream credential into what a tool may show. If the person has to sign in
+// toolError turns what is wrong with the upstream credential into what a tool may show. If the person has to sign in
 // again the answer becomes a 401, because clients do not act on what a tool says.
-func (c *Caller) explain(ctx context.Context, err error) error {
+func (c *Caller) toolError(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
 		return nil

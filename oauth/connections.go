@@ -133,7 +133,7 @@ func (s *Server) handleSignOut(w http.ResponseWriter, r *http.Request) {
 // startVisit sends the browser to the provider. Who the person is takes no more than what every sign-in asks for.
 func (s *Server) startVisit(w http.ResponseWriter, r *http.Request, f *flow, p *upstream.Provider, another bool) {
 	r = withReference(r, f.state())
-	if err := s.goUpstream(w, r, f, p, nil, another); err != nil {
+	if err := s.redirectToProvider(w, r, f, p, nil, another); err != nil {
 		s.signInError(w, r, nil, s.explainVisit(err, p))
 	}
 }

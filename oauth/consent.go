@@ -38,7 +38,7 @@ func (s *Server) handleConsent(w http.ResponseWriter, r *http.Request) {
 		s.authorizeError(w, r, req, err)
 		return
 	}
-	err = s.goUpstream(w, r, newFlow(p.ID, *asked, s.now()), p, upstreamScopes(req.scopes, p), another)
+	err = s.redirectToProvider(w, r, newFlow(p.ID, *asked, s.now()), p, upstreamScopes(req.scopes, p), another)
 	if errors.Is(err, errTooLong) {
 		s.authorizeError(w, r, req, err)
 	} else if err != nil { // the other providers may be well

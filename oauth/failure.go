@@ -146,7 +146,7 @@ func (s *Server) signInError(w http.ResponseWriter, r *http.Request, req *authRe
 	page := f.ErrorPage
 	page.Reference, page.BackHost = reference(r.Context()), s.base.Host
 	if req != nil && f.Code != "" {
-		s.wayBack(&page, req, f.Code, f.Title)
+		s.addReturnLink(&page, req, f.Code, f.Title)
 	}
 	s.pages.Error(w, f.status, page)
 }

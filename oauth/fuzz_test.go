@@ -94,7 +94,7 @@ func FuzzAuthorizeQuery(f *testing.F) {
 		}
 		// The client is known: whatever else is wrong, the way back is its own, and carries its state unchanged.
 		var page templates.ErrorPage
-		s.wayBack(&page, req, "x", "y")
+		s.addReturnLink(&page, req, "x", "y")
 		back, parseErr := url.Parse(string(page.BackURL))
 		if parseErr != nil || back.Host != "a.example" || back.Path != "/cb" || back.Query().Get("x") != "1" {
 			t.Fatalf("%q: way back %v, %v", raw, back, parseErr)

@@ -33,9 +33,9 @@ func (s *Server) chosenProvider(form url.Values) (p *upstream.Provider, another 
 	return p, another, err
 }
 
-// goUpstream starts a flow: it sets the cookie, and sends the browser to the provider to ask for the scopes. If it
+// redirectToProvider starts a flow: it sets the cookie, and sends the browser to the provider to ask for the scopes. If it
 // returns an error, which is [errTooLong] if the request is at fault, it has not answered.
-func (s *Server) goUpstream(w http.ResponseWriter, r *http.Request, f *flow, p *upstream.Provider, scopes []string,
+func (s *Server) redirectToProvider(w http.ResponseWriter, r *http.Request, f *flow, p *upstream.Provider, scopes []string,
 	another bool) error {
 	to, err := p.AuthCodeURL(r.Context(), s.callbackURL(p), f.state(), f.verifier(), f.nonce(), scopes, another)
 	if err != nil {

@@ -92,9 +92,9 @@ func (r Rules) Pin(id Identity) string {
 	return login
 }
 
-// HangOnFacts reports whether the verdict on a person hangs on more than which account is theirs, that is, on what may
+// DependOnFacts reports whether the verdict on a person hangs on more than which account is theirs, that is, on what may
 // change at their provider any day: addresses, domain, groups and memberships.
-func (r Rules) HangOnFacts(id Identity) bool {
+func (r Rules) DependOnFacts(id Identity) bool {
 	var byAccount, byFacts bool // what may admit them
 	for _, rule := range r {
 		account := rule.kind == "anyone" || rule.kind == "github"
@@ -123,9 +123,9 @@ type Refusal struct {
 	unseenOrg, unseenEmail bool // because we are not told whether a rule matches
 }
 
-// OfToken reports whether the verdict hangs on what the token that was asked with may see. Another token of the same
+// DependsOnToken reports whether the verdict hangs on what the token that was asked with may see. Another token of the same
 // person may see more.
-func (r *Refusal) OfToken() bool { return r.unseenOrg }
+func (r *Refusal) DependsOnToken() bool { return r.unseenOrg }
 
 // A Remedy is something that a person can do about a refusal.
 type Remedy struct {

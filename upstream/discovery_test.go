@@ -112,7 +112,7 @@ func TestOneRequestForAll(t *testing.T) {
 }
 
 // Whoever asks first may close the page at once. That says nothing of the provider.
-func TestFirstOneLeaves(t *testing.T) {
+func TestCanceledDiscovery(t *testing.T) {
 	i, p := newIssuer(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

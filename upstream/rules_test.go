@@ -262,7 +262,7 @@ func TestWhatTheRulesAskFor(t *testing.T) {
 		{"anyone", "github-team:acme/devs", asks{Anyone: true, GitHub: true, Facts: true}},
 	} {
 		r := parseRules(t, tt.allow, tt.deny)
-		got := asks{r.AdmitAnyone(), r.AskGitHub(), r.HangOnFacts(octocat), r.Pin(octocat)}
+		got := asks{r.AdmitAnyone(), r.AskGitHub(), r.DependOnFacts(octocat), r.Pin(octocat)}
 		if diff := cmp.Diff(tt.want, got); diff != "" {
 			t.Errorf("ALLOW=%s DENY=%s (-want +got):\n%s", tt.allow, tt.deny, diff)
 		}

@@ -65,8 +65,8 @@ func TestTokenAnswers(t *testing.T) {
 	}
 }
 
-// TestSilence is about a GitHub that takes the connection and says nothing.
-func TestSilence(t *testing.T) {
+// TestProviderTimeout is about a GitHub that takes the connection and says nothing.
+func TestProviderTimeout(t *testing.T) {
 	var requests atomic.Int32
 	done := make(chan struct{})
 	p := newGitHub(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {

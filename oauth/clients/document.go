@@ -246,7 +246,7 @@ func (reg *Registry) SnapshotDocument(ctx context.Context, c *store.Client) {
 		} else if errors.Is(err, errWithdrawn) {
 			c.Keys = noKeys
 		} else if stored, storeErr := reg.storedDocument(ctx, c.ID); storeErr == nil && stored.KeysURI == c.KeysURI &&
-			reg.proven(stored) {
+			reg.hasValidProof(stored) {
 			c.Keys, c.IssuedAt = stored.Keys, stored.IssuedAt // other grants may live by them
 		}
 		if err != nil {

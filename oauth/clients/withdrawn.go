@@ -24,7 +24,7 @@ var noKeys = []byte(`{"keys":[]}`)
 
 // servesStored reports whether what is stored of a client may serve while its host cannot be asked.
 func (reg *Registry) servesStored(c *store.Client) bool {
-	return reg.documents.serves(c.IssuedAt) && reg.proven(c) && !bytes.Equal(c.Keys, noKeys)
+	return reg.documents.serves(c.IssuedAt) && reg.hasValidProof(c) && !bytes.Equal(c.Keys, noKeys)
 }
 
 // followDocument stores what the client's document and keys are by now, if they are others than those stored, and were
@@ -48,10 +48,10 @@ func (reg *Registry) withdrawKeys(ctx context.Context, stored *store.Client, lat
 	reg.followDocument(ctx, stored, latest)
 }
 
-// proven reports whether what is stored of a client is as this server wrote it: without that, whoever can write to the
+// hasValidProof reports whether what is stored of a client is as this server wrote it: without that, whoever can write to the
 // database could have the codes of a client whose host is down sent to themselves, or bring back a key that it has
 // withdrawn. An earlier release proved the document alone; that goes on to count.
-func (reg *Registry) proven(c *store.Client) bool {
+func (reg *Registry) hasValidProof(c *store.Client) bool {
 	return slices.ContainsFunc(reg.ring, func(k seal.Key) bool {
 		return hmac.Equal(c.Proof, reg.documentProof(k, c)) || hmac.Equal(c.Proof, reg.earlierProof(k, c))
 	})

@@ -105,7 +105,7 @@ func (k *Keeper) checkBelongsHere(g *store.Grant) error {
 func (k *Keeper) Readmit(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey) error {
 	err := k.checkBelongsHere(g)
 	if err == nil {
-		err = k.judgeAgain(ctx, g, private)
+		err = k.decideAccess(ctx, g, private)
 		refusal := new(upstream.Refusal)
 		switch {
 		case err == nil:
@@ -122,8 +122,8 @@ func (k *Keeper) Readmit(ctx context.Context, g *store.Grant, private *ecdh.Priv
 	return ErrNotReadmitted
 }
 
-// judgeAgain judges by what is known if that is recent enough, or cannot change; else it asks the provider.
-func (k *Keeper) judgeAgain(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey) error {
+// decideAccess judges by what is known if that is recent enough, or cannot change; else it asks the provider.
+func (k *Keeper) decideAccess(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey) error {
 	u, now := &g.User, k.now()
 	known, age := k.rules.Admit(u.Identity), now.Sub(u.FactsAt)
 	if login := k.rules.Pin(u.Identity); login != "" {
@@ -135,7 +135,7 @@ func (k *Keeper) judgeAgain(ctx context.Context, g *store.Grant, private *ecdh.P
 		}
 	}
 	// What comes from a clock that was far ahead is not recent.
-	if recent := age > -time.Minute && age < factsFresh; recent || !k.rules.HangOnFacts(u.Identity) {
+	if recent := age > -time.Minute && age < factsFresh; recent || !k.rules.DependOnFacts(u.Identity) {
 		if !errors.Is(known, upstream.ErrUndecided) {
 			return known
 		}
@@ -148,16 +148,16 @@ func (k *Keeper) judgeAgain(ctx context.Context, g *store.Grant, private *ecdh.P
 	}
 	var fresh upstream.Identity
 	if err == nil {
-		fresh, err = k.askAgain(ctx, g, private, credential)
+		fresh, err = k.refreshIdentity(ctx, g, private, credential)
 	}
 	was := u.FactsAt
 	refusal, failed := new(upstream.Refusal), new(upstream.Error)
 	switch {
-	case errors.As(err, &refusal) && refusal.OfToken():
+	case errors.As(err, &refusal) && refusal.DependsOnToken():
 		return err // of this grant; another one's token may show more
 	case err == nil, errors.As(err, &refusal):
 		// Also after a no: it is true of all the person's grants, and the gate will know.
-		u.Identity, u.FactsAt, u.UnknownSince = fresh, now, time.Time{}
+		u.Identity, u.FactsAt, u.UnreachableSince = fresh, now, time.Time{}
 		if err := k.store.SaveUser(ctx, *u, was); err != nil {
 			return fmt.Errorf("saving user: %w", err)
 		}
@@ -175,8 +175,8 @@ func (k *Keeper) judgeAgain(ctx context.Context, g *store.Grant, private *ecdh.P
 		return known
 	case errors.As(err, &failed) && !errors.Is(err, upstream.ErrBadAnswer):
 		// An outage, a rate limit, a firewall's page: nothing that says anything of the person.
-		if u.UnknownSince.IsZero() {
-			u.UnknownSince = now
+		if u.UnreachableSince.IsZero() {
+			u.UnreachableSince = now
 			if err := k.store.SaveUser(ctx, *u, was); err != nil {
 				return fmt.Errorf("saving user: %w", err)
 			}
@@ -184,11 +184,11 @@ func (k *Keeper) judgeAgain(ctx context.Context, g *store.Grant, private *ecdh.P
 		if errors.As(known, &refusal) {
 			return known
 		}
-		if errors.Is(known, upstream.ErrUndecided) || now.Sub(u.UnknownSince) >= unknownGrace {
+		if errors.Is(known, upstream.ErrUndecided) || now.Sub(u.UnreachableSince) >= unknownGrace {
 			return fmt.Errorf("judging whether the person may still come in: %w", err)
 		}
 		k.log.Failure(ctx, slog.LevelWarn, "access not checked, because the provider does not answer", u.Provider,
-			"grant", g.ID, "since", u.UnknownSince, "cause", err)
+			"grant", g.ID, "since", u.UnreachableSince, "cause", err)
 		return nil
 	case errors.Is(err, upstream.ErrBadAnswer):
 		return fmt.Errorf("%w: %w", errSignInAgain, err)
@@ -196,9 +196,9 @@ func (k *Keeper) judgeAgain(ctx context.Context, g *store.Grant, private *ecdh.P
 	return err
 }
 
-// askAgain asks the provider about a grant's user with their own token, and judges the answer, which is returned also
+// refreshIdentity asks the provider about a grant's user with their own token, and judges the answer, which is returned also
 // with a refusal.
-func (k *Keeper) askAgain(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey, c *Credential) (
+func (k *Keeper) refreshIdentity(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey, c *Credential) (
 	upstream.Identity, error) {
 	ctx, cancel := context.WithTimeout(ctx, judgeTimeout)
 	defer cancel()

@@ -33,7 +33,7 @@ func scanUser(u *store.User) []any {
 	return []any{
 		scanBytes{u.ID[:]}, &u.Provider, &u.Issuer, &u.Subject, &u.Login, &u.Name, scanJSON{&u.Emails}, &u.HostedDomain,
 		scanJSON{&u.Groups}, scanJSON{&u.Memberships}, &u.Pinned, scanJSON{&u.FormerLogins},
-		scanMillis{&u.FactsAt}, scanMillis{&u.UnknownSince},
+		scanMillis{&u.FactsAt}, scanMillis{&u.UnreachableSince},
 	}
 }
 

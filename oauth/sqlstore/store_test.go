@@ -184,7 +184,7 @@ var calls = map[string]struct {
 	}, nil},
 }
 
-func TestWhatIsNotThere(t *testing.T) {
+func TestMissingRows(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
 		s := open(t, url)
 		for name, c := range calls {

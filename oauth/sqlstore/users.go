@@ -31,7 +31,7 @@ func (s *Store) SaveUser(ctx context.Context, u store.User, factsAt time.Time) e
 			pinned = $9, facts_at = $10, unknown_since = $11, former_logins = $12
 		WHERE id = $1 AND facts_at = $2`,
 		u.ID[:], millis(factsAt), u.Login, u.Name, toJSON(u.Emails), u.HostedDomain, toJSON(u.Groups),
-		toJSON(u.Memberships), u.Pinned, millis(u.FactsAt), millis(u.UnknownSince), toJSON(u.FormerLogins))
+		toJSON(u.Memberships), u.Pinned, millis(u.FactsAt), millis(u.UnreachableSince), toJSON(u.FormerLogins))
 	if err != nil {
 		return fmt.Errorf("save a user: %w", err)
 	}

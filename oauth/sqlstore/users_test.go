@@ -21,7 +21,7 @@ func TestSaveUser(t *testing.T) {
 		first.Login, first.Name, first.Emails, first.HostedDomain = "renamed", "Z", []string{"z@example.com"}, "z.example"
 		first.Groups, first.Pinned, first.FormerLogins = []string{"z"}, "octocat", []string{"octocat"}
 		first.Memberships = map[string]upstream.Standing{"github-org:z": "pending"}
-		first.FactsAt, first.UnknownSince = t0.Add(time.Hour), t0.Add(2*time.Hour)
+		first.FactsAt, first.UnreachableSince = t0.Add(time.Hour), t0.Add(2*time.Hour)
 		second.Login, second.FactsAt = "too late", t0.Add(time.Minute)
 		must(t, s.SaveUser(ctx, first, read.FactsAt))
 		must(t, s.SaveUser(ctx, second, read.FactsAt))

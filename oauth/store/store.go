@@ -155,8 +155,8 @@ func (id ID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
 type User struct {
 	ID Hash // Identity.UserID
 	upstream.Identity
-	FactsAt      time.Time // when the provider last described them
-	UnknownSince time.Time // when it first could not, since then; zero: it could
+	FactsAt          time.Time // when the provider last described them
+	UnreachableSince time.Time // when it first could not, since then; zero: it could
 }
 
 // A Client is an MCP client as it registered, as its metadata document describes it, or as the operator registered it.
