@@ -217,6 +217,7 @@ func TestBrowserLooks(t *testing.T) {
 		{"error-unknown-client", w.base + "/authorize?client_id=unknown"},
 		{"error-with-way-back", hostile.authorizeURL() + "&scope=a&scope=b"},
 		{"error-callback", w.base + "/callback/github"},
+		{"not-found", w.base + "/oauth/authorize"},
 		{"provider", evaluate[string](b, "location.href")},
 		{"provider-error", w.app.DevIDP.URL() + "/login/oauth/authorize"},
 	} {
