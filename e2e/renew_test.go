@@ -158,6 +158,9 @@ func TestOldTokenServesUntilItExpires(t *testing.T) {
 	if got := w.renewals(); got != 1 {
 		t.Errorf("%d attempts to renew, want 1", got)
 	}
+	if !strings.Contains(w.logs.String(), `msg="upstream credential not renewed" provider=github`) {
+		t.Error("the log says nothing of the renewal that failed")
+	}
 }
 
 // The person removes the application at GitHub.

@@ -67,7 +67,12 @@ func (k *Keeper) UpstreamToken(ctx context.Context, g *store.Grant, private *ecd
 		}
 		if err := k.renew(ctx, g, c); err != nil {
 			if works && !expired && !errors.Is(err, ErrUpstreamDead) {
-				return c, nil // the old one is good for a little longer
+				if ctx.Err() == nil {
+					// The operator has the minutes until it expires.
+					k.log.Failure(ctx, slog.LevelWarn, "upstream credential not renewed", g.User.Provider,
+						"provider", g.User.Provider, "grant", g.ID, "expires", c.Expiry, "cause", err)
+				}
+				return c, nil // the old token is still valid
 			}
 			return nil, err
 		}
