@@ -16,16 +16,16 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 )
 
-// A client whose metadata document names keys proves at /token that it is itself by what it signs with one of them: a
-// JSON Web Token for this server, good for a short time and for one request (RFC 7523 sections 2.2 and 3).
+// A client whose metadata document names keys authenticates at /token with a signed assertion: a JSON Web Token for
+// this server, valid for a short time and for one request (RFC 7523 sections 2.2 and 3).
 
 const (
 	assertionType   = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
-	assertionLeeway = 30 * time.Second // how far a client's clock may be off
-	assertionLife   = time.Hour        // how far ahead exp may be: jtis are remembered for as long
+	assertionLeeway = 30 * time.Second // maximum error of a client's clock
+	assertionLife   = time.Hour        // maximum time until exp; jtis are remembered that long
 	maxAssertionID  = 256              // bytes
-	// keysAge is how old a copy of a client's key set must be to be fetched again because no key in it fits. Junk makes
-	// us ask no oftener.
+	// keysAge is the minimum age of a copied key set to be fetched again if no key in it fits. It limits how often
+	// forged assertions cause a fetch.
 	keysAge = time.Minute
 	// A shorter RSA key can be broken (RFC 7518 section 3.3); with a longer one, verifying costs too much.
 	minRSA, maxRSA = 2048, 8192 // bits
@@ -33,19 +33,19 @@ const (
 
 var assertionAlgorithms = []jose.SignatureAlgorithm{jose.RS256, jose.ES256}
 
-// An assertion is a client's, as it was sent. Nothing in it has been verified.
+// An assertion is a client's assertion as it was sent. Nothing in it has been verified.
 type assertion struct {
 	token  *jwt.JSONWebToken
 	claims jwt.Claims
 }
 
-// badAssertion is a client that is not authenticated by its assertion. The problem is for its makers.
+// badAssertion returns the error for a client whose assertion is invalid. The problem is for its developers.
 func badAssertion(problem string) *Error {
 	return &Error{Code: "invalid_client", Status: http.StatusUnauthorized,
 		Description: "The client_assertion " + problem + "."}
 }
 
-// readAssertion returns the assertion in a request, or nil if there is none. The causes of its errors would quote it.
+// readAssertion returns the assertion in a request, or nil. Its errors have no cause, because that would quote it.
 func readAssertion(form url.Values) (*assertion, error) {
 	kind, raw := form.Get("client_assertion_type"), form.Get("client_assertion")
 	if kind == "" && raw == "" {
@@ -70,8 +70,8 @@ func readAssertion(form url.Values) (*assertion, error) {
 	return a, nil
 }
 
-// checkAssertion returns why an assertion at that path does not authenticate the client. What costs nothing is checked
-// first, so that only assertions that look good make us fetch keys.
+// checkAssertion returns an error if an assertion at that path does not authenticate the client. Cheap checks come
+// first, so that only plausible assertions cause a fetch of keys.
 func (reg *Registry) checkAssertion(ctx context.Context, client *store.Client, a *assertion, path string) error {
 	if err := reg.checkClaims(a.claims, client.ID, path); err != nil {
 		return err
@@ -79,9 +79,9 @@ func (reg *Registry) checkAssertion(ctx context.Context, client *store.Client, a
 	return reg.checkSignature(ctx, client, a)
 }
 
-// SpendAssertion makes sure that the Requester's assertion was not used before, and is not used again. It is called
-// last, right before something is done with a code or token of the Requester's: a request that fails on anything else
-// can be sent again as it was, and who has no grant writes nothing.
+// SpendAssertion ensures that the Requester's assertion is used only once. It is called last, right before a code or
+// token of the Requester is used. So a request that fails on anything else can be sent again unchanged, and a client
+// without a grant writes nothing.
 func (reg *Registry) SpendAssertion(ctx context.Context, r *Requester) error {
 	if r.assertion == nil {
 		return nil
@@ -100,8 +100,8 @@ func (reg *Registry) SpendAssertion(ctx context.Context, r *Requester) error {
 	return nil
 }
 
-// checkClaims checks what RFC 7523 section 3 demands of the claims. It wants a jti besides, and no other server in aud:
-// that one could use the assertion here.
+// checkClaims checks the claims that RFC 7523 section 3 requires. It also requires a jti, and no other server in aud:
+// that server could use the assertion here.
 func (reg *Registry) checkClaims(c jwt.Claims, clientID, path string) error {
 	ours := []string{reg.baseURL, reg.baseURL + "/", reg.baseURL + "/token", reg.baseURL + path}
 	foreign := func(audience string) bool { return !slices.Contains(ours, audience) }
@@ -122,13 +122,13 @@ func (reg *Registry) checkClaims(c jwt.Claims, clientID, path string) error {
 	return nil
 }
 
-// checkSignature checks the signature by the client's keys as they are now or, if these cannot be fetched, as they were
-// last. If they cannot be fetched and none that we know fits, we cannot say that the client is wrong.
+// checkSignature checks the signature with the client's current keys or, if these cannot be fetched, the last known
+// ones. If they cannot be fetched and no known key fits, the client may still be right, so the error is not its fault.
 func (reg *Registry) checkSignature(ctx context.Context, client *store.Client, a *assertion) error {
 	forged := badAssertion("is not signed with a key of the client's")
 	began := reg.now()
 	var err error
-	// The second time for a key that is newer than our copies, or has moved.
+	// The second attempt is for a key that is newer than our copies, or has moved.
 	for _, after := range []time.Time{{}, began.Add(-keysAge)} {
 		var keys []byte
 		var at time.Time
@@ -145,12 +145,12 @@ func (reg *Registry) checkSignature(ctx context.Context, client *store.Client, a
 		bad.Err = err
 		return bad
 	}
-	// It may be signed with a key that is newer than our copy, which is too new to be fetched again, or cannot be.
+	// The key may be newer than our copy, which is too recent to be fetched again or cannot be fetched.
 	return fmt.Errorf("the client's newest keys %w", ErrNotFetched)
 }
 
-// signedBy reports whether the assertion says that it is signed with a key that is in the set, and whether it is signed
-// with one that is. Keys that it carries itself count for nothing.
+// signedBy reports whether the assertion names a key in the set, and whether a key in the set signed it. Keys in the
+// assertion itself are ignored.
 func (a *assertion) signedBy(keySet []byte) (named, signed bool) {
 	set, err := parseKeySet(keySet)
 	if err != nil {

@@ -14,14 +14,15 @@ import (
 // A Requester is a client that has authenticated itself.
 type Requester struct {
 	*store.Client
-	assertion *assertion // it did so with this, which must be used up; nil: in another way
+	assertion *assertion // must be spent; nil means that it authenticated in another way
 }
 
-// Authenticate returns the client that makes a request (RFC 6749 sections 2.3 and 3.2.1). A confidential client
-// may send its secret in either way, whichever it registered, because clients confuse them; a public one needs none,
-// and one that it sends is ignored. So is the assertion of a client whose keys we do not know, as when the operator
-// registered it as a public one. If we know them it must be good, also where the client could do without: "the
-// authorization server MUST validate the JWT" (RFC 7523 section 3), and who signs wrongly had better hear of it.
+// Authenticate returns the client that makes a request (RFC 6749 sections 2.3 and 3.2.1). A confidential client may
+// send its secret in either way, whichever it registered, because clients confuse them. A public client needs no
+// secret; one that it sends is ignored. The assertion of a client whose keys we do not know is also ignored, for
+// example if the operator registered it as public. If we know the keys, the assertion must be valid even if the client
+// does not need one: "the authorization server MUST validate the JWT" (RFC 7523 section 3), so that its developer
+// notices the mistake.
 func (reg *Registry) Authenticate(w http.ResponseWriter, r *http.Request, form url.Values) (*Requester, error) {
 	invalid := &Error{Code: "invalid_client", Status: http.StatusUnauthorized,
 		Description: "The client is unknown, or its authentication is missing or wrong. Register again."}
@@ -66,7 +67,7 @@ func (reg *Registry) Authenticate(w http.ResponseWriter, r *http.Request, form u
 	if err != nil {
 		return nil, err
 	}
-	// Before anything is fetched for it. It is not told invalid_client, on which it would come back as somebody else.
+	// This comes before any fetch for the client. A blocked client gets no invalid_client: it would register again.
 	if err := reg.checkBlocked(r.Context(), client); errors.Is(err, ErrBlocked) {
 		return nil, &Error{Code: "invalid_grant", Status: http.StatusBadRequest, Err: err,
 			Description: "The operator of this server has blocked the client."}

@@ -15,11 +15,11 @@ import (
 	"example.com/mcp-federated-login/oauth/store"
 )
 
-// The operator can block a client, or every client that redirects to some host. A block is looked up at each step of
-// a sign-in and at /token, but not at the gate: whoever blocks ends the grants as well, and none come after. The client
-// is never told invalid_client, on which it would register again, as somebody else; a page tells the person.
+// The operator can block a client, or every client that redirects to a host. Each step of a sign-in and /token check
+// for blocks. The gate does not: blocking also ends the grants, and no new ones follow. The client never gets
+// invalid_client, because it would register again under another client_id. A page tells the user.
 
-// ErrBlocked is what becomes of a blocked client's authorization request. There is no way back to it.
+// ErrBlocked is returned if the client of an authorization request is blocked. The user is not redirected to it.
 var ErrBlocked = &Error{Code: "access_denied", Status: http.StatusForbidden,
 	Description: "The operator of this server has blocked the client."}
 
@@ -43,13 +43,13 @@ func (reg *Registry) blocks(ctx context.Context) ([]string, error) {
 	return blocks, nil
 }
 
-// ShortID is a short name for the client, unlike its client_id made for people to copy.
+// ShortID returns a short name for the client. Unlike its client_id, people can copy it.
 func ShortID(c *store.Client) store.ID {
 	hash := store.HashOf(c.ID)
 	return store.ID(hash[:len(store.ID{})])
 }
 
-// Hosts are those that the client can be blocked by: of its metadata document, if it has one, and of its redirect URIs.
+// Hosts returns the hosts by which the client can be blocked: of its metadata document and of its redirect URIs.
 func Hosts(c *store.Client) []string {
 	addresses := c.RedirectURIs
 	if namesDocument(c.ID) {
@@ -65,8 +65,8 @@ func Hosts(c *store.Client) []string {
 	return slices.Compact(hosts)
 }
 
-// BlockedBy reports whether one of these, as [BlockName] spells them, blocks the client: its short ID; the client_id
-// that an operator gave it; or one of its hosts, or a domain above that.
+// BlockedBy reports whether one of these blocks, spelled as by [BlockName], matches the client: its short ID; the
+// client_id that an operator gave it; or one of its hosts, or a parent domain.
 func BlockedBy(c *store.Client, blocks []string) bool {
 	if slices.Contains(blocks, ShortID(c).String()) || slices.Contains(blocks, origin.HostName(c.ID)) {
 		return true
@@ -81,7 +81,7 @@ func BlockedBy(c *store.Client, blocks []string) bool {
 	return false
 }
 
-// BlockName returns how a block is spelt that an operator asks for by a client's short ID or client_id, or by a host.
+// BlockName returns the spelling of a block that an operator requests by short ID, client_id or host.
 func BlockName(s string) (string, error) {
 	_, notAddress := DocumentsLoopback.parseDocumentURL(s)
 	if c := (&store.Client{ID: s}); SelfRegistered(c) || notAddress == nil {

@@ -17,9 +17,9 @@ import (
 	"example.com/mcp-federated-login/oauth/store"
 )
 
-// A registered client's client_id is its registration: the metadata, compressed, under our MAC. Registering therefore
-// stores nothing, nobody can fill a table with clients, and a client_id outlives any restart. It stays short, because
-// some clients keep their whole record in a credential store of 1,280 characters.
+// A registered client's client_id is its registration: the metadata, compressed, under our MAC. So registering stores
+// nothing, nobody can fill a table with clients, and a client_id survives any restart. It stays short, because some
+// clients keep their whole record in a credential store of 1,280 characters.
 const (
 	clientIDPrefix  = "mcp_ci_"
 	maxClientID     = 1024 // characters
@@ -27,12 +27,12 @@ const (
 	maxRedirectURIs = 10
 )
 
-// ErrUnknown is a client_id that we never issued, or issued under a secret that is gone, or that the operator has
-// taken out of CLIENTS. Clients throw their registration away on it and register again, so it is said only when it is
-// true.
+// ErrUnknown is returned if this server never issued the client_id, or issued it under a removed secret, or the
+// operator has removed it from CLIENTS. Clients then discard their registration and register again, so it is returned
+// only if it is true.
 var ErrUnknown = errors.New("unknown client_id")
 
-// registration is what a client_id carries.
+// registration is the content of a client_id.
 type registration struct {
 	Name         string   `json:"n,omitempty"`
 	RedirectURIs []string `json:"r"`
@@ -41,7 +41,7 @@ type registration struct {
 	Nonce        []byte   `json:"x"`
 }
 
-// registrations packs them, with the words that most have in common.
+// registrations packs them, using the words that most of them share.
 var registrations = seal.NewPacker(`client_secret_basicclient_secret_post/oauth/callbackhttps://vscode.dev/redirect` +
 	`{"n":"","a":"","r":["http://127.0.0.1:/callback","http://localhost:/callback","https://"],"t":17,"x":"`)
 
@@ -66,12 +66,12 @@ func (reg *Registry) issueClientID(c *store.Client) (string, error) {
 	return clientIDPrefix + id, nil
 }
 
-// SelfRegistered reports whether the client registered here. Such a client_id belongs to one installation, which keeps
-// the tokens of its newest sign-in and forgets the others: their grants are replaced.
+// SelfRegistered reports whether the client registered itself. Such a client_id belongs to one installation. It keeps
+// only the tokens of its newest sign-in, so its other grants are replaced.
 func SelfRegistered(c *store.Client) bool { return strings.HasPrefix(c.ID, clientIDPrefix) }
 
-// TakenOut reports whether the operator has taken the client out of CLIENTS: its client_id can come from nowhere else.
-// One that was pinned there by the address of its document goes on by that document.
+// TakenOut reports whether the operator has removed the client from CLIENTS: its client_id has no other source. A
+// client that was listed there by its document URL is not affected: its document is used from then on.
 func (reg *Registry) TakenOut(c *store.Client) bool {
 	return reg.known[c.ID] == nil && !SelfRegistered(c) && !namesDocument(c.ID)
 }
@@ -89,9 +89,9 @@ func clientSecret(k seal.Key, clientID string) string {
 	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
 }
 
-// client returns the client with that client_id: one that the operator registered; else as it was when it signed
-// somebody in, from the client_id itself; or, if it is the address of a document, or the secret that signed it is gone,
-// from the store, which remembers every client that had a grant. It returns [ErrUnknown] if there is none.
+// client returns the client with that client_id. If the operator did not register it, it is as at its last sign-in. It
+// is read from the client_id, or from the store if that is a document URL or its secret was removed. The store keeps
+// every client that had a grant. [ErrUnknown] is returned if there is no such client.
 func (reg *Registry) client(ctx context.Context, id string) (*store.Client, error) {
 	if c := reg.known[id]; c != nil {
 		return c, nil
@@ -118,7 +118,7 @@ func (reg *Registry) client(ctx context.Context, id string) (*store.Client, erro
 // readClientID is the inverse of issueClientID. The MAC is checked before anything is decompressed.
 func (reg *Registry) readClientID(id string) (*store.Client, error) {
 	raw, err := base64.RawURLEncoding.DecodeString(strings.TrimPrefix(id, clientIDPrefix))
-	// The decoder overlooks line breaks and stray bits. Each client has one client_id, spelt one way.
+	// The decoder ignores line breaks and stray bits. Each client has one client_id, with one spelling.
 	if err != nil || clientIDPrefix+base64.RawURLEncoding.EncodeToString(raw) != id || len(raw) <= sha256.Size {
 		return nil, ErrUnknown
 	}

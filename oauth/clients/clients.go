@@ -1,11 +1,10 @@
-// Package clients says who an MCP client is, whether it may ask for a sign-in, where it may send people, and whether a
-// request at /token is its own.
+// Package clients identifies MCP clients. It decides whether a client may request a sign-in, where it may redirect
+// users, and whether a request at /token is its own.
 //
-// A client need not register: its client_id may be the address of a document that describes it (document.go), which is
-// fetched with the care that a stranger's address deserves (fetch.go); or the operator has registered it
-// (preregistered.go). One that registers gets a client_id that is its registration, signed (client.go). If a document
-// names keys, the client can prove at /token that it is itself (assertion.go). The operator can block clients
-// (block.go).
+// A client need not register: its client_id may be the URL of a document that describes it (document.go). The URL is
+// untrusted, so it is fetched with care (fetch.go). The operator can register clients (preregistered.go). A client that
+// registers itself gets a client_id that is its signed registration (client.go). If a document names keys, the client
+// can authenticate with them at /token (assertion.go). The operator can block clients (block.go).
 package clients
 
 import (
@@ -19,13 +18,13 @@ import (
 	"example.com/mcp-federated-login/oauth/storm"
 )
 
-// A Registry knows the clients: those that the operator registered, those that registered themselves, and those that
-// bring a metadata document.
+// A Registry knows the clients: those that the operator registered, those that registered themselves, and those with a
+// metadata document.
 type Registry struct {
 	baseURL         string
 	ring            seal.Ring
 	store           store.Store
-	known           map[string]*store.Client // that the operator registered, keyed by client_id
+	known           map[string]*store.Client // registered by the operator; keyed by client_id
 	documents       *fetcher
 	redirectSchemes []string
 	registration    bool
@@ -33,18 +32,18 @@ type Registry struct {
 	now             func() time.Time
 }
 
-// Config is what a [Registry] is made of. All of it is required except where it says so.
+// Config configures a [Registry]. All fields are required unless marked optional.
 type Config struct {
 	BaseURL string
 	Ring    seal.Ring
 	Store   store.Store
 	// Known are the clients that the operator registered, as [ParseClients] returns them. Optional.
 	Known []store.Client
-	// Documents says which clients may bring a metadata document instead of registering.
+	// Documents defines which clients may use a metadata document instead of registering.
 	Documents DocumentPolicy
 	// RedirectSchemes are the private schemes (RFC 8252 section 7.1) that clients may be redirected to. Optional.
 	RedirectSchemes []string
-	// Registration says that clients may register themselves (RFC 7591).
+	// Registration reports whether clients may register themselves (RFC 7591).
 	Registration bool
 	Log          *storm.Log
 	Now          func() time.Time
@@ -63,10 +62,10 @@ func (reg *Registry) Preregistered(c *store.Client) bool { return reg.known[c.ID
 // SelfRegistration reports whether clients may register themselves.
 func (reg *Registry) SelfRegistration() bool { return reg.registration }
 
-// Documents reports whether clients may bring a metadata document.
+// Documents reports whether clients may use a metadata document.
 func (reg *Registry) Documents() bool { return reg.documents.policy != DocumentsOff }
 
-// AuthMethods returns the ways for a client to authenticate, and the algorithms of the assertions by which it may.
+// AuthMethods returns the supported client authentication methods, and the algorithms for assertions.
 func (reg *Registry) AuthMethods() (methods []string, algorithms []jose.SignatureAlgorithm) {
 	methods = []string{authNone, authBasic, authPost}
 	if reg.Documents() {
@@ -75,18 +74,18 @@ func (reg *Registry) AuthMethods() (methods []string, algorithms []jose.Signatur
 	return methods, algorithms
 }
 
-// ForSignIn returns the client with that client_id that asks for a sign-in, as it describes itself now. It returns
-// [ErrUnknown] if there is none, [ErrBlocked] if the operator blocked it, and [ErrRegistrationOff] if it registered
-// itself where no client may any more.
+// ForSignIn returns the client that requests a sign-in, as it describes itself now. [ErrUnknown] is returned if there
+// is none, [ErrBlocked] if the operator blocked it, and [ErrRegistrationOff] if it registered itself but registration
+// is off.
 func (reg *Registry) ForSignIn(ctx context.Context, id string) (*store.Client, error) {
 	find := reg.client
 	var blocks []string
 	var err error
-	if namesDocument(id) && reg.known[id] == nil { // else its document is not asked for
+	if namesDocument(id) && reg.known[id] == nil { // else its document is not fetched
 		if !reg.Documents() {
 			return nil, ErrUnknown
 		}
-		// The operator may have blocked whoever publishes it: then it is not even fetched.
+		// The operator may have blocked its publisher: then the document is not even fetched.
 		if blocks, err = reg.blocks(ctx); err != nil {
 			return nil, err
 		}

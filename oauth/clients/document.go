@@ -12,33 +12,32 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/json" // tells upper from lower case, and refuses members that come twice
+	"github.com/go-jose/go-jose/v4/json" // case-sensitive, and rejects duplicate members
 
 	"example.com/mcp-federated-login/oauth/origin"
 	"example.com/mcp-federated-login/oauth/store"
 	"example.com/mcp-federated-login/upstream"
 )
 
-// A client may bring its metadata along instead of registering: its client_id is the https address of a JSON document
-// that describes it (OAuth Client ID Metadata Document, as MCP 2025-11-25 and later demand it). Whoever can publish
-// there is the client; so one document serves every installation of a program. The document is fetched when the client
-// asks for a sign-in. What it said then is stored with the grant, and /token goes by that; only of the keys of a client
-// that has any does /token ask for newer ones, and it goes by the stored ones while the client's host does not answer
-// (withdrawn.go).
+// A client need not register: its client_id may be the https URL of a JSON document that describes it (OAuth Client ID
+// Metadata Document, required since MCP 2025-11-25). The publisher of the document is the client, so one document
+// serves every installation of a program. The document is fetched when the client requests a sign-in, and stored with
+// the grant. /token uses the stored version. It looks for newer keys only, if the client has any, and uses the stored
+// keys while the client's host does not respond (withdrawn.go).
 
-// DocumentPolicy says which clients may bring a metadata document.
+// DocumentPolicy defines which clients may use a metadata document.
 type DocumentPolicy int
 
 const (
 	DocumentsOff      DocumentPolicy = iota
-	DocumentsOn                      // those on public addresses
-	DocumentsLoopback                // these, and those on this computer, also without TLS: for writing a client
+	DocumentsOn                      // documents on public addresses
+	DocumentsLoopback                // also documents on this computer, with or without TLS: for developing a client
 )
 
-// maxKeys is how many keys a client can have, each of which may have to be tried.
+// maxKeys is the maximum number of keys of a client. Each may have to be tried.
 const maxKeys = 16
 
-// clientDocument is what we use of a metadata document. The members are those of RFC 7591 section 2.
+// clientDocument holds the members of a metadata document that this server uses. RFC 7591 section 2 defines them.
 type clientDocument struct {
 	ClientID      string          `json:"client_id"`
 	Name          string          `json:"client_name"`
@@ -51,12 +50,12 @@ type clientDocument struct {
 	SecretExpires json.RawMessage `json:"client_secret_expires_at"`
 }
 
-// namesDocument reports whether a client_id is meant to be the address of a document. None that we issue begins so.
+// namesDocument reports whether a client_id is a document URL. No client_id that this server issues begins like that.
 func namesDocument(clientID string) bool {
 	return strings.HasPrefix(clientID, "https://") || strings.HasPrefix(clientID, "http://")
 }
 
-// Publisher returns the host that a client's metadata document stands at, or nothing if it has none.
+// Publisher returns the host of a client's metadata document, or "" if the client has none.
 func Publisher(c *store.Client) string {
 	if u, err := url.Parse(c.ID); err == nil && namesDocument(c.ID) {
 		return u.Host
@@ -64,9 +63,9 @@ func Publisher(c *store.Client) string {
 	return ""
 }
 
-// parseDocumentURL checks the address of a document, or of a key set that one names: https, with a path, without dot
-// segments, fragment and user (Client ID Metadata Document, Client Identifier). As with redirect URIs, it must survive
-// a round trip byte for byte, so that what was checked is what is fetched.
+// parseDocumentURL checks the URL of a document or of its key set: https, with a path, without dot segments, fragment
+// and user (Client ID Metadata Document, Client Identifier). As with redirect URIs, it must survive a round trip byte
+// for byte, so that the checked URL is the fetched URL.
 func (p DocumentPolicy) parseDocumentURL(raw string) (*url.URL, error) {
 	bad := func(problem string) (*url.URL, error) { return nil, badDocument("its address " + problem) }
 	u, err := url.Parse(raw)
@@ -85,13 +84,13 @@ func (p DocumentPolicy) parseDocumentURL(raw string) (*url.URL, error) {
 	return u, nil
 }
 
-// badDocument is a client whose metadata cannot be accepted. The problem is for its makers.
+// badDocument returns the error for a client with unacceptable metadata. The problem is for its developers.
 func badDocument(problem string) *Error {
 	return &Error{Code: "invalid_client", Status: http.StatusBadRequest,
 		Description: "The metadata document of the application cannot be used: " + problem + "."}
 }
 
-// parseDocument reads the metadata document that was found at the address id.
+// parseDocument reads the metadata document that was fetched from the URL id.
 func (p DocumentPolicy) parseDocument(id string, raw []byte) (*store.Client, error) {
 	var d clientDocument
 	if err := json.Unmarshal(raw, &d); err != nil {
@@ -100,7 +99,7 @@ func (p DocumentPolicy) parseDocument(id string, raw []byte) (*store.Client, err
 	c := &store.Client{ID: id, Name: upstream.CleanText(d.Name, maxClientName), AuthMethod: d.AuthMethod, Document: raw,
 		Keys: d.Keys, KeysURI: d.KeysURI}
 	for _, uri := range d.RedirectURIs {
-		if _, err := parseRedirectURI(uri); err == nil { // others may be good for other servers
+		if _, err := parseRedirectURI(uri); err == nil { // other servers may accept the others
 			c.RedirectURIs = append(c.RedirectURIs, uri)
 		}
 	}
@@ -123,14 +122,14 @@ func (p DocumentPolicy) parseDocument(id string, raw []byte) (*store.Client, err
 	if err := p.checkKeys(c); err != nil {
 		return nil, err
 	}
-	// Where the client leaves the choice to the server we let it in either way.
+	// If the client leaves the choice to the server, both methods are allowed.
 	if slices.Contains(d.AuthMethods, authNone) {
 		c.AuthMethod = authNone
 	}
 	return c, nil
 }
 
-// checkKeys checks what a document says of the client's keys.
+// checkKeys checks the keys in a client's document.
 func (p DocumentPolicy) checkKeys(c *store.Client) error {
 	switch {
 	case c.Keys != nil && c.KeysURI != "":
@@ -147,8 +146,8 @@ func (p DocumentPolicy) checkKeys(c *store.Client) error {
 	return nil
 }
 
-// parseKeySet reads a JSON Web Key Set (RFC 7517 section 5). Who publishes a private key, or a symmetric one, has given
-// it away: there is no telling who signs with it.
+// parseKeySet reads a JSON Web Key Set (RFC 7517 section 5). It rejects private and symmetric keys: once published,
+// anyone can sign with them.
 func parseKeySet(raw []byte) (*jose.JSONWebKeySet, error) {
 	var members struct {
 		Keys []json.RawMessage `json:"keys"`
@@ -166,7 +165,7 @@ func parseKeySet(raw []byte) (*jose.JSONWebKeySet, error) {
 		if err := json.Unmarshal(raw, &private); err != nil || private.D != nil || private.K != nil {
 			return nil, badDocument("its key set holds a private or symmetric key, or something that is no key")
 		}
-		// Keys that are not understood are to be ignored (RFC 7517 section 5).
+		// Unknown keys are to be ignored (RFC 7517 section 5).
 		if json.Unmarshal(raw, &key) == nil && key.Valid() && key.IsPublic() {
 			set.Keys = append(set.Keys, key)
 		}
@@ -174,9 +173,9 @@ func parseKeySet(raw []byte) (*jose.JSONWebKeySet, error) {
 	return set, nil
 }
 
-// fetchDocument returns the client as its document describes it, and when the document was fetched: after that time, or
-// before if it cannot be fetched now. The error is [ErrNotFetched] if there is no copy of it. A client is known if it
-// has signed somebody in.
+// fetchDocument returns the client as its document describes it, and the fetched copy. The copy was fetched after that
+// time, or earlier if the document cannot be fetched now. [ErrNotFetched] is returned if there is no copy. A client is
+// known if a user has signed in with it.
 func (reg *Registry) fetchDocument(ctx context.Context, id string, after time.Time, known bool) (*store.Client, fetched,
 	error) {
 	policy := reg.documents.policy
@@ -195,12 +194,12 @@ func (reg *Registry) fetchDocument(ctx context.Context, id string, after time.Ti
 	return c, found, err
 }
 
-// clientByDocument returns the client that its document describes now, or, if that cannot be fetched, described last.
+// clientByDocument returns the client as its current document describes it, or the last one if it cannot be fetched.
 func (reg *Registry) clientByDocument(ctx context.Context, id string) (*store.Client, error) {
 	c, found, err := reg.fetchDocument(ctx, id, time.Time{}, false)
 	if errors.Is(err, ErrNotFetched) {
 		stored, storeErr := reg.storedDocument(ctx, id)
-		if storeErr == nil && errors.Is(err, errTooMany) { // strangers may be in its way
+		if storeErr == nil && errors.Is(err, errTooMany) { // strangers may be using all slots
 			c, found, err = reg.fetchDocument(ctx, id, time.Time{}, true)
 		}
 		if err != nil {
@@ -218,7 +217,7 @@ func (reg *Registry) clientByDocument(ctx context.Context, id string) (*store.Cl
 	return c, nil
 }
 
-// storedDocument returns the client as its document described it at the newest sign-in: what /token goes by.
+// storedDocument returns the client as its document described it at the newest sign-in. /token uses this version.
 func (reg *Registry) storedDocument(ctx context.Context, id string) (*store.Client, error) {
 	row, err := reg.store.Client(ctx, store.HashOf(id))
 	if errors.Is(err, store.ErrNotFound) || err == nil && row.Document == nil {
@@ -227,7 +226,7 @@ func (reg *Registry) storedDocument(ctx context.Context, id string) (*store.Clie
 	if err != nil {
 		return nil, fmt.Errorf("looking up client: %w", err)
 	}
-	// The policy may have been stricter at the time, or be now: that is asked when a sign-in begins.
+	// The policy may have changed since. The current policy is checked when a sign-in begins.
 	c, err := DocumentsLoopback.parseDocument(id, row.Document)
 	if err != nil {
 		return nil, fmt.Errorf("reading stored document: %v", err) // not %w: it is not the client's fault
@@ -236,8 +235,8 @@ func (reg *Registry) storedDocument(ctx context.Context, id string) (*store.Clie
 	return c, nil
 }
 
-// SnapshotDocument completes a client with what is stored of it: its keys as they are now, for the time when they
-// cannot be fetched, and the proof that what is stored comes from here.
+// SnapshotDocument adds to a client its current keys, for use while they cannot be fetched, and the proof that this
+// server wrote the stored data.
 func (reg *Registry) SnapshotDocument(ctx context.Context, c *store.Client) {
 	if c.KeysURI != "" {
 		keys, err := reg.keySet(ctx, c.KeysURI, time.Time{})
@@ -247,7 +246,7 @@ func (reg *Registry) SnapshotDocument(ctx context.Context, c *store.Client) {
 			c.Keys = noKeys
 		} else if stored, storeErr := reg.storedDocument(ctx, c.ID); storeErr == nil && stored.KeysURI == c.KeysURI &&
 			reg.hasValidProof(stored) {
-			c.Keys, c.IssuedAt = stored.Keys, stored.IssuedAt // other grants may live by them
+			c.Keys, c.IssuedAt = stored.Keys, stored.IssuedAt // other grants may depend on them
 		}
 		if err != nil {
 			host := Publisher(c)
@@ -257,13 +256,13 @@ func (reg *Registry) SnapshotDocument(ctx context.Context, c *store.Client) {
 	c.Proof = reg.documentProof(reg.ring.Newest(), c)
 }
 
-// keySet returns the key set at an address as it was after that time.
+// keySet returns the key set at a URL, fetched after that time.
 func (reg *Registry) keySet(ctx context.Context, address string, after time.Time) (fetched, error) {
 	u, err := reg.documents.policy.parseDocumentURL(address)
 	if err != nil {
 		return fetched{}, err
 	}
-	// It is asked for by a client whose document is good, when somebody has signed in with it.
+	// Key sets are fetched only for clients with a valid document, after a user has signed in.
 	return reg.documents.get(ctx, keySetKind, u, after, true, func(raw []byte) error {
 		_, err := parseKeySet(raw)
 		return err
@@ -271,9 +270,9 @@ func (reg *Registry) keySet(ctx context.Context, address string, after time.Time
 }
 
 // currentKeys returns the key set of a client that was read by [Registry.storedDocument], and when it was known to be
-// the client's: after that time, or before if it cannot be learnt now. Then the error is [ErrNotFetched], and the keys
-// are the last ones that we know, if they are not too old. The client may have put newer keys into its document, or
-// moved them elsewhere.
+// the client's: after that time, or earlier if it cannot be fetched now. In that case [ErrNotFetched] is returned with
+// the last known keys, if they are not too old. The client may have put newer keys into its document, or moved them to
+// another URL.
 func (reg *Registry) currentKeys(ctx context.Context, stored *store.Client, after time.Time) ([]byte, time.Time,
 	error) {
 	if reg.documents.policy == DocumentsOff {
@@ -319,7 +318,7 @@ func (reg *Registry) currentKeys(ctx context.Context, stored *store.Client, afte
 	return keys, at, nil
 }
 
-// earlier returns the first of two times.
+// earlier returns the earlier of two times.
 func earlier(a, b time.Time) time.Time {
 	if b.Before(a) {
 		return b

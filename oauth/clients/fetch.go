@@ -23,8 +23,8 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// Strangers choose what is fetched here, so it goes to public addresses only, follows nobody elsewhere, and takes
-// little of our time and memory.
+// Strangers choose what is fetched here. So only public addresses are fetched, redirects are not followed, and time and
+// memory are limited.
 const (
 	fetchTimeout = 3 * time.Second
 	maxFetches   = 64 // at once
@@ -32,43 +32,43 @@ const (
 	// fetchPatience is how long a fetch may take before another one can take its place.
 	fetchPatience = time.Second
 	maxCopies     = 500
-	// How long a copy counts as fresh, whatever the host says (RFC 9111 section 5.2.2), and if it says nothing. The
-	// least is longer than a sign-in takes, whose steps all look at it.
+	// How long a copy is fresh, whatever the host says (RFC 9111 section 5.2.2), and if it says nothing. The minimum is
+	// longer than a sign-in, because every step of it reads the copy.
 	minFresh, maxFresh, freshByDefault = 15 * time.Minute, 24 * time.Hour, time.Hour
-	// maxStale is how long a copy serves while its host cannot be asked. A key that its owner has withdrawn must not
-	// live on for as long as that lasts.
+	// maxStale is how long a copy is used while its host cannot be reached. Otherwise a key that its owner has
+	// withdrawn would stay valid for the whole outage.
 	maxStale = 7 * 24 * time.Hour
-	// retryFetch is how long a host is left alone that could not be asked, while there is a copy.
+	// retryFetch is how long an unreachable host is not tried again, if there is a copy.
 	retryFetch = time.Minute
 )
 
 var (
-	// ErrNotFetched: what a client's address holds could not be learnt, which says nothing against the client.
+	// ErrNotFetched is returned if a client's URL could not be fetched. This is not the client's fault.
 	ErrNotFetched = errors.New("cannot be fetched")
 	errTooMany    = fmt.Errorf("%w: %w", ErrNotFetched, places.ErrNone)
-	// errWithdrawn is returned if the host answered that there is nothing at a client's address, or something that
-	// cannot be used. What was there before must not serve any more.
+	// errWithdrawn is returned if the host responds that there is nothing at a client's URL, or sends something
+	// unusable. Earlier copies must not be used any more.
 	errWithdrawn = errors.New("is not there")
 )
 
-// fetcher gets client metadata documents and key sets. It remembers those that were good, and no failures.
+// fetcher fetches client metadata documents and key sets. It caches valid ones, and no failures.
 type fetcher struct {
 	policy DocumentPolicy
 	dialer *net.Dialer
 	client *http.Client
 	now    func() time.Time
-	once   singleflight.Group // one at a time for an address
+	once   singleflight.Group // one fetch at a time per URL
 	places *places.Limit
 
 	mu     sync.Mutex         // guards copies
-	copies map[string]fetched // keyed by kind and address
+	copies map[string]fetched // keyed by kind and URL
 }
 
-// fetched is a copy of what was found at an address.
+// fetched is a copy of the content of a URL.
 type fetched struct {
 	body      []byte
-	at, until time.Time // when it was fetched, and until when it is not fetched again
-	stale     bool      // it could not be fetched again when it was time
+	at, until time.Time // time of the fetch, and when it may be fetched again
+	stale     bool      // the last attempt to refetch it failed
 	used      time.Time
 }
 
@@ -78,8 +78,8 @@ func newFetcher(policy DocumentPolicy, now func() time.Time) *fetcher {
 		allowed = append(allowed, ssrf.WithAllowedV4Prefixes(netip.MustParsePrefix("127.0.0.1/32")),
 			ssrf.WithAllowedV6Prefixes(netip.MustParsePrefix("::1/128")))
 	}
-	// The guard looks at the address of the connection, not at the name: a name can mean one thing when it is checked
-	// and another when it is dialled.
+	// The guard checks the address of the connection, not the name: a name can resolve differently when it is checked
+	// and when it is dialled.
 	dialer := &net.Dialer{Control: ssrf.New(allowed...).Safe}
 	return &fetcher{policy: policy, dialer: dialer, now: now, copies: map[string]fetched{},
 		places: places.New(maxPerHost, maxFetches, fetchPatience, now),
@@ -95,7 +95,7 @@ func newFetcher(policy DocumentPolicy, now func() time.Time) *fetcher {
 		}}
 }
 
-// A kind is something that can be fetched. What was found to be good as one kind is not taken for another.
+// A kind is a type of content. Content that is valid as one kind is not used as another.
 type kind struct {
 	name  string
 	limit int64 // bytes
@@ -106,11 +106,11 @@ var (
 	keySetKind   = kind{"keys", 32 << 10}
 )
 
-// get returns what is at the address: a fresh copy fetched after that time, or what is there now, if it is good. If it
-// cannot be fetched the last good copy serves, which is stale then. It returns [ErrNotFetched] if there is none, and
-// [errWithdrawn] if what is there is no good.
+// get returns the content of the URL: a fresh copy that was fetched after that time, or the current content if it is
+// valid. If it cannot be fetched, get returns the last valid copy, marked stale. [ErrNotFetched] is returned if there
+// is no copy, and [errWithdrawn] if the current content is invalid.
 //
-// What is known was good before, by a copy or by what the caller says. Its fetch does not stand back behind those of
+// A URL is known if it was valid before: there is a copy, or the caller says so. Its fetch has priority over those of
 // strangers.
 func (f *fetcher) get(ctx context.Context, k kind, u *url.URL, after time.Time, known bool, good func([]byte) error) (
 	fetched, error) {
@@ -119,7 +119,7 @@ func (f *fetcher) get(ctx context.Context, k kind, u *url.URL, after time.Time, 
 	if ok && f.now().Before(last.until) && (last.stale || last.at.After(after)) {
 		return last, nil
 	}
-	// Whoever waits may leave; the others go on waiting.
+	// A canceled caller does not cancel the shared fetch.
 	flight := f.once.DoChan(key, func() (any, error) {
 		asked := f.now()
 		body, until, err := f.fetch(u, k.limit, known || ok)
@@ -157,10 +157,10 @@ func (f *fetcher) copyOf(key string) (fetched, bool) {
 	return c, ok
 }
 
-// serves reports whether a copy that was made at that time may serve while it cannot be made anew.
+// serves reports whether a copy that was made at that time may be used while it cannot be refreshed.
 func (f *fetcher) serves(at time.Time) bool { return f.now().Sub(at) < maxStale }
 
-// leave remembers that a copy has become stale, and is to be fetched again in a while.
+// leave marks a copy as stale, and to be fetched again after retryFetch.
 func (f *fetcher) leave(key string, last fetched) fetched {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -171,7 +171,7 @@ func (f *fetcher) leave(key string, last fetched) fetched {
 	return last
 }
 
-// keep remembers a copy, in the place of the one that was not used for longest.
+// keep stores a copy, replacing the least recently used one if there is no room.
 func (f *fetcher) keep(key string, body []byte, at, until time.Time) fetched {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -186,14 +186,14 @@ func (f *fetcher) keep(key string, body []byte, at, until time.Time) fetched {
 	return c
 }
 
-// drop forgets a copy of what has been taken away. It would serve again as soon as its host fails.
+// drop deletes a withdrawn copy. Otherwise it would be used again as soon as its host fails.
 func (f *fetcher) drop(key string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.copies, key)
 }
 
-// fetch asks the address once, and says until when the answer is fresh.
+// fetch requests the URL once, and returns until when the response is fresh.
 func (f *fetcher) fetch(u *url.URL, limit int64, known bool) ([]byte, time.Time, error) {
 	ctx, leave, err := f.places.Take(context.Background(), origin.HostName(u.Hostname()), known)
 	if err != nil {
@@ -211,13 +211,13 @@ func (f *fetcher) fetch(u *url.URL, limit int64, known bool) ([]byte, time.Time,
 		return nil, time.Time{}, errTooMany
 	}
 	if failed := new(url.Error); errors.As(err, &failed) {
-		return nil, time.Time{}, fmt.Errorf("%w: %w", ErrNotFetched, failed.Err) // without the address and its query
+		return nil, time.Time{}, fmt.Errorf("%w: %w", ErrNotFetched, failed.Err) // without the URL and its query
 	} else if err != nil {
 		return nil, time.Time{}, fmt.Errorf("%w: %w", ErrNotFetched, err)
 	}
 	defer resp.Body.Close()
-	// Sites answer programs that they take for robots in many ways: 403, a redirect, a page with a riddle. The maker of
-	// the client is told, and yet the last good copy serves.
+	// Sites respond to supposed robots in many ways: 403, a redirect, a page with a riddle. The client's developer is
+	// told, but the last valid copy is still used.
 	t, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	switch status := resp.StatusCode; {
 	case status == http.StatusNotFound, status == http.StatusGone:
@@ -239,7 +239,7 @@ func (f *fetcher) fetch(u *url.URL, limit int64, known bool) ([]byte, time.Time,
 	return body, f.now().Add(freshFor(resp.Header)), nil
 }
 
-// freshFor returns how long an answer is fresh (RFC 9111 section 4.2), within our bounds.
+// freshFor returns how long a response is fresh (RFC 9111 section 4.2), within our bounds.
 func freshFor(h http.Header) time.Duration {
 	fresh, said := freshByDefault, false
 	for directive := range strings.SplitSeq(strings.ToLower(strings.Join(h.Values("Cache-Control"), ",")), ",") {

@@ -13,11 +13,11 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// minClientSecret is the least length of a client's secret. Its hash is in the database, where a short one could be
-// found by trying.
+// minClientSecret is the minimum length of a client's secret. Its hash is in the database, where a short secret could
+// be guessed.
 const minClientSecret = 32 // characters
 
-// clientMetadata is what an operator says of a client, in the words of RFC 7591 section 2.
+// clientMetadata describes a client that the operator registers, with the names of RFC 7591 section 2.
 type clientMetadata struct {
 	ID           string   `json:"client_id"`
 	Name         string   `json:"client_name"`
@@ -30,11 +30,11 @@ var clientMembers = []string{"client_id", "client_name", "redirect_uris", "token
 
 // ParseClients reads the clients that an operator registered: a JSON array of objects with the members client_id,
 // client_name, redirect_uris, token_endpoint_auth_method and client_secret (RFC 7591 section 2). The default method is
-// client_secret_basic with a secret, else none. A client_id may be the address of a client ID metadata document, which
-// is then not fetched. A redirect URI must be one that may be used while these private schemes are.
+// client_secret_basic with a secret, else none. A client_id may be the URL of a client ID metadata document, which is
+// then not fetched. A redirect URI must be allowed with these private schemes.
 //
-// The error says all that is wrong, one mistake a line, and holds no secret. The clients beside an error are for
-// further checks, and not for use.
+// The error lists all mistakes, one per line, and contains no secret. Clients returned with an error are only for
+// further checks.
 func ParseClients(file []byte, redirectSchemes []string) ([]store.Client, error) {
 	var entries []json.RawMessage
 	if json.Unmarshal(file, &entries) != nil || len(entries) == 0 {
@@ -60,7 +60,7 @@ func ParseClients(file []byte, redirectSchemes []string) ([]store.Client, error)
 	return clients, errors.Join(wrong...)
 }
 
-// parseClient reads a client. Its ID is empty if it cannot be one.
+// parseClient reads a client. Its ID is empty if the client_id is invalid.
 func parseClient(entry []byte, redirectSchemes []string) (c store.Client, mistakes []string) {
 	var m clientMetadata
 	var members map[string]any

@@ -21,25 +21,25 @@ var (
 	errRedirectURI = errors.New("a redirect URI is an absolute https URI, or http on localhost, 127.0.0.1 or [::1], " +
 		"of at most 512 characters, without user name, fragment, or parameters of the answer")
 
-	// notPrivate are schemes that run code or read files in the browser that follows them, and the web's.
+	// notPrivate are the schemes that run code or read files in the browser, and those of the web.
 	notPrivate = []string{"javascript", "data", "vbscript", "file", "blob", "about", "filesystem", "view-source", "http",
 		"https"}
 
 	privateScheme = regexp.MustCompile(`^[a-z][a-z0-9.+-]*$`)
-	// editorSchemes open VS Code and what descends from it. See callbackOfExtension.
+	// editorSchemes open VS Code and editors derived from it. See callbackOfExtension.
 	editorSchemes = []string{"antigravity", "code-oss", "cursor", "kiro", "trae", "vscode", "vscode-insiders", "vscodium",
 		"windsurf"}
 
-	// callbackOfExtension is the shape of a callback in an editor: "vscode://publisher.extension/mcp-auth/callback/1f2e".
-	// Other addresses there install an extension or an MCP server ("cursor://anysphere.cursor-deeplink/mcp/install?..."),
-	// clone a repository or open a file. These take parameters, and no segment of their paths is called a callback.
+	// callbackOfExtension matches a callback in an editor: "vscode://publisher.extension/mcp-auth/callback/1f2e". Other
+	// URLs there install an extension or an MCP server ("cursor://anysphere.cursor-deeplink/mcp/install?..."), clone a
+	// repository or open a file. Those take parameters, and their paths have no segment named callback.
 	callbackOfExtension = regexp.MustCompile(`^[a-z-]+://[\w-]+\.[\w-]+` +
 		`(/[\w~-][\w.~-]*)*/[\w-]*[cC]allback(/[\w~-][\w.~-]*)*/?$`)
 )
 
-// parseRedirectURI returns a redirect URI that may be registered. What it accepts is a subset of RFC 6749 section
-// 3.1.2: it must survive a round trip through net/url byte for byte, so that what was checked is what a browser gets,
-// and its host must be plain, because net/url accepts hosts such as "a.com;sandbox", "*" and "'self'".
+// parseRedirectURI returns a redirect URI that may be registered. It accepts a subset of RFC 6749 section 3.1.2. The
+// URI must survive a round trip through net/url byte for byte, so that the browser gets the URI that was checked. Its
+// host must be plain, because net/url accepts hosts such as "a.com;sandbox", "*" and "'self'".
 func parseRedirectURI(raw string) (*url.URL, error) {
 	if raw == "" || len(raw) > maxRedirectURI || strings.ContainsAny(raw, "#\\") || !origin.Printable(raw) {
 		return nil, errRedirectURI
@@ -62,8 +62,8 @@ func parseRedirectURI(raw string) (*url.URL, error) {
 			return nil, errRedirectURI
 		}
 	default:
-		// A private scheme (RFC 8252 section 7.1) may be registered, since one refusal would lock out a client that
-		// registers several URIs at once. Whether it may be used is decided at /authorize.
+		// A private scheme (RFC 8252 section 7.1) may be registered: an error would lock out a client that registers
+		// several URIs at once. /authorize decides whether it may be used.
 		if CheckRedirectScheme(u.Scheme) != nil || !origin.Printable(u.Host) {
 			return nil, errRedirectURI
 		}
@@ -71,7 +71,7 @@ func parseRedirectURI(raw string) (*url.URL, error) {
 	return u, nil
 }
 
-// CheckRedirectScheme returns an error if no client must ever be redirected to by that scheme: it is no private scheme
+// CheckRedirectScheme returns an error if no client may ever be redirected to that scheme: it is not a private scheme
 // (RFC 8252 section 7.1), or a browser would run or read something instead of opening an application.
 func CheckRedirectScheme(scheme string) error {
 	if !privateScheme.MatchString(scheme) || slices.Contains(notPrivate, scheme) {
@@ -80,13 +80,13 @@ func CheckRedirectScheme(scheme string) error {
 	return nil
 }
 
-// answerParams are what an authorization response adds: "code", "state" and "iss" once each, so that a redirect URI
-// must not bring its own.
+// answerParams are the parameters that an authorization response adds: "code", "state" and "iss" once each. So a
+// redirect URI must not contain them.
 var answerParams = []string{"code", "state", "iss", "error", "error_description"}
 
-// matchesRedirect reports whether a requested redirect URI is the registered one: "the authorization server MUST
-// compare the two URIs using simple string comparison", except that a loopback http URI may come with any port,
-// because native apps learn theirs late (OAuth 2.1 sections 2.3.1 and 8.4.2).
+// matchesRedirect reports whether a requested redirect URI matches the registered one: "the authorization server MUST
+// compare the two URIs using simple string comparison". Exception: a loopback http URI may have any port, because
+// native apps learn theirs late (OAuth 2.1 sections 2.3.1 and 8.4.2).
 func matchesRedirect(registered, requested string) bool {
 	if registered == "" || requested == "" {
 		return false
@@ -103,30 +103,29 @@ func matchesRedirect(registered, requested string) bool {
 	return a.String() == b.String()
 }
 
-// A Redirect is a redirect URI that is known to be the client's: it is registered ([redirectTo]), or was when we
-// sealed it into a question ([question.redirect]). Only newRedirect makes one, for those two, and only a redirect can
-// send a browser away to a client: what has not been validated cannot be redirected to.
+// A Redirect is a redirect URI that is known to be the client's: it is registered ([redirectTo]), or was when this
+// server sealed it into a question ([question.redirect]). Only newRedirect makes one, for those two. Only a Redirect
+// can send a browser to a client, so an unvalidated URI cannot be used.
 type Redirect struct{ uri *url.URL }
 
 var (
-	// errRedirectScheme: the redirect URI is the client's, and this server does not use its scheme.
+	// errRedirectScheme is returned if the client's redirect URI has a scheme that this server does not allow.
 	errRedirectScheme = errors.New("redirect_uri has a private scheme that is not in REDIRECT_SCHEMES")
-	// errNotCallback: the redirect URI is the client's, and makes the editor do something else than take an answer.
+	// errNotCallback is returned if the client's redirect URI makes the editor do more than receive a response.
 	errNotCallback = errors.New("redirect_uri is not the callback of an extension, " +
 		"for example vscode://publisher.extension/oauth/callback")
 )
 
-// Redirect returns the redirect URI to use for a request's redirect_uri parameter, which may be left out if the client
-// registered exactly one (RFC 6749 section 3.1.2.3). Of private schemes only those may be used that the operator
-// allows.
+// Redirect returns the redirect URI for a request's redirect_uri parameter. The parameter may be omitted if the client
+// registered exactly one (RFC 6749 section 3.1.2.3). A private scheme must be allowed by the operator.
 func (reg *Registry) Redirect(c *store.Client, requested string) (Redirect, error) {
 	to, err := redirectTo(c, requested, reg.redirectSchemes)
 	return to, badRedirect(err)
 }
 
-// AskedRedirect returns the redirect URI that a person was shown when they were asked. The URI must come from what this
-// server sealed then: the client may no longer name it. It returns [ErrBlocked] if the operator has blocked its host
-// since.
+// AskedRedirect returns the redirect URI that the user was shown on the consent page. The URI must come from the data
+// that this server sealed then: the client may have removed it since. [ErrBlocked] is returned if the operator has
+// blocked its host since.
 func (reg *Registry) AskedRedirect(ctx context.Context, uri string) (Redirect, error) {
 	to, err := newRedirect(uri, reg.redirectSchemes)
 	if err != nil {
@@ -135,7 +134,7 @@ func (reg *Registry) AskedRedirect(ctx context.Context, uri string) (Redirect, e
 	return to, reg.checkBlocked(ctx, &store.Client{RedirectURIs: []string{uri}})
 }
 
-// badRedirect says to a person what is wrong with a redirect URI.
+// badRedirect returns the error that tells the user what is wrong with a redirect URI.
 func badRedirect(err error) error {
 	description := "The address to return to is not one that the application registered."
 	switch {
@@ -178,8 +177,8 @@ func newRedirect(uri string, schemes []string) (Redirect, error) {
 	return to, nil
 }
 
-// URL returns the address to send the browser to, keeping the redirect URI's own query (RFC 6749 section 3.1.2). Its
-// type makes html/template link to it whatever its scheme is: that has been checked.
+// URL returns the URL to send the browser to, keeping the redirect URI's own query (RFC 6749 section 3.1.2). Its type
+// makes html/template link to it whatever its scheme is. The scheme has been checked.
 func (r Redirect) URL(params url.Values) template.URL {
 	u := *r.uri
 	if u.RawQuery != "" {
@@ -192,13 +191,14 @@ func (r Redirect) URL(params url.Values) template.URL {
 // String returns the redirect URI.
 func (r Redirect) String() string { return r.uri.String() }
 
-// Private reports whether the system opens the application that has claimed the scheme, so that the browser stays.
+// Private reports whether the URI has a private scheme. The system then opens the application that claimed the scheme,
+// and the browser stays.
 func (r Redirect) Private() bool { return r.uri.Scheme != "https" && r.uri.Scheme != "http" }
 
-// Local reports whether the browser is sent to a program on the person's own computer.
+// Local reports whether the browser is sent to a program on the user's own computer.
 func (r Redirect) Local() bool { return r.Private() || origin.IsLoopback(r.uri.Hostname()) }
 
-// Place says to people where the browser is sent: the host with its port, after the scheme if that is private.
+// Place returns where the browser is sent, for display: the host with its port, after the scheme if that is private.
 func (r Redirect) Place() string {
 	switch {
 	case !r.Private():

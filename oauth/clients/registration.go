@@ -9,7 +9,7 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// RegistrationRequest is what we use of RFC 7591 section 2. Everything else is ignored, as that section demands.
+// RegistrationRequest holds the members of RFC 7591 section 2 that we use. It says that others are to be ignored.
 type RegistrationRequest struct {
 	RedirectURIs    []string `json:"redirect_uris"`
 	ClientName      string   `json:"client_name"`
@@ -17,8 +17,8 @@ type RegistrationRequest struct {
 	ApplicationType string   `json:"application_type"`
 }
 
-// RegistrationResponse is RFC 7591 section 3.2.1. Strict clients refuse null values and missing redirect_uris, and
-// want client_secret_expires_at whenever there is a secret, 0 included: hence the pointer.
+// RegistrationResponse is defined in RFC 7591 section 3.2.1. Strict clients reject null values and missing
+// redirect_uris, and require client_secret_expires_at with every secret, even if it is 0: hence the pointer.
 type RegistrationResponse struct {
 	ClientID        string   `json:"client_id"`
 	IssuedAt        int64    `json:"client_id_issued_at"`
@@ -36,8 +36,8 @@ func InvalidMetadata(description string) error {
 	return &Error{Code: "invalid_client_metadata", Description: description, Status: http.StatusBadRequest}
 }
 
-// noUsableRedirect refuses a client all of whose redirect URIs would be refused at /authorize, so that its developer
-// learns it now. One that is usable is enough: clients register the callbacks of several programs at once.
+// noUsableRedirect returns an error if /authorize would deny all of a client's redirect URIs, so that its developer
+// learns it now. One usable URI is enough: clients register the callbacks of several programs at once.
 func (reg *Registry) noUsableRedirect() error {
 	private := "No private scheme is allowed here."
 	if len(reg.redirectSchemes) > 0 {
@@ -64,8 +64,8 @@ func (reg *Registry) Register(req *RegistrationRequest) (*RegistrationResponse, 
 	if !slices.ContainsFunc(req.RedirectURIs, usable) {
 		return nil, reg.noUsableRedirect()
 	}
-	// RFC 7591 makes client_secret_basic the default, but MCP clients that leave the method out are public ones, and
-	// break when they are handed a secret.
+	// RFC 7591 makes client_secret_basic the default, but MCP clients that omit the method are public clients, and fail
+	// if they get a secret.
 	if req.AuthMethod == "" {
 		req.AuthMethod = authNone
 	}
@@ -98,8 +98,8 @@ func (reg *Registry) Register(req *RegistrationRequest) (*RegistrationResponse, 
 	return resp, nil
 }
 
-// ErrRegistrationOff: clients do not register themselves here, and those that did before do not sign anybody in. What
-// they already hold they keep, and refresh.
+// ErrRegistrationOff is returned if a client registered itself but registration is off. It can start no new sign-in.
+// Its existing grants stay valid and can be refreshed.
 var ErrRegistrationOff = &Error{Code: "access_denied", Status: http.StatusForbidden,
 	Description: "Clients cannot register themselves at this server. Ask its operator for a client_id."}
 
@@ -111,5 +111,5 @@ const (
 	authJWT   = "private_key_jwt" // only for clients by metadata document
 )
 
-// GrantTypes are what every client may use.
+// GrantTypes are the grant types that every client may use.
 var GrantTypes = []string{"authorization_code", "refresh_token"}

@@ -14,21 +14,21 @@ import (
 	"example.com/mcp-federated-login/oauth/store"
 )
 
-// What is stored of a client by metadata document serves while its host cannot be asked, also after a restart. So it
-// has to follow what the host said last: a key may have been withdrawn because it was stolen. It follows at /token and
-// /revoke, where keys are looked at, and only for a client that has signed somebody in; a sign-in that merely begins
-// writes nothing.
+// The stored data of a client with a metadata document is used while its host is unreachable, also after a restart. So
+// it has to follow the host's last response: a key may have been withdrawn because it was stolen. It is updated at
+// /token and /revoke, where keys are used, and only for a client that has signed a user in. A sign-in that merely
+// begins writes nothing.
 
-// noKeys is stored in the place of keys that were withdrawn. No host can publish it: a key set without keys is refused.
+// noKeys replaces withdrawn keys in the store. No host can publish it, because a key set without keys is invalid.
 var noKeys = []byte(`{"keys":[]}`)
 
-// servesStored reports whether what is stored of a client may serve while its host cannot be asked.
+// servesStored reports whether the stored data of a client may be used while its host is unreachable.
 func (reg *Registry) servesStored(c *store.Client) bool {
 	return reg.documents.serves(c.IssuedAt) && reg.hasValidProof(c) && !bytes.Equal(c.Keys, noKeys)
 }
 
-// followDocument stores what the client's document and keys are by now, if they are others than those stored, and were
-// fetched later.
+// followDocument stores the client's current document and keys if they differ from the stored ones and were fetched
+// later.
 func (reg *Registry) followDocument(ctx context.Context, stored *store.Client, latest store.Client) {
 	same := bytes.Equal(latest.Document, stored.Document) && bytes.Equal(latest.Keys, stored.Keys)
 	if same || !latest.IssuedAt.After(stored.IssuedAt) {
@@ -42,15 +42,15 @@ func (reg *Registry) followDocument(ctx context.Context, stored *store.Client, l
 	}
 }
 
-// withdrawKeys stores that the client's keys are not there any more, beside its latest document.
+// withdrawKeys stores that the client's keys were withdrawn, with its latest document.
 func (reg *Registry) withdrawKeys(ctx context.Context, stored *store.Client, latest store.Client) {
 	latest.Keys, latest.IssuedAt = noKeys, reg.now()
 	reg.followDocument(ctx, stored, latest)
 }
 
-// hasValidProof reports whether what is stored of a client is as this server wrote it: without that, whoever can write to the
-// database could have the codes of a client whose host is down sent to themselves, or bring back a key that it has
-// withdrawn. An earlier release proved the document alone; that goes on to count.
+// hasValidProof reports whether this server wrote the stored data of a client. Without this check, an attacker who can
+// write to the database could redirect the codes of a client whose host is down, or restore a key that it has
+// withdrawn. The proof of an earlier release covers only the document; it is still accepted.
 func (reg *Registry) hasValidProof(c *store.Client) bool {
 	return slices.ContainsFunc(reg.ring, func(k seal.Key) bool {
 		return hmac.Equal(c.Proof, reg.documentProof(k, c)) || hmac.Equal(c.Proof, reg.earlierProof(k, c))
@@ -60,7 +60,7 @@ func (reg *Registry) hasValidProof(c *store.Client) bool {
 // documentProof returns a MAC over a stored document, its keys, and when they were fetched.
 func (reg *Registry) documentProof(k seal.Key, c *store.Client) []byte {
 	h := hmac.New(sha256.New, k.Derive("client document and keys", reg.baseURL))
-	fetched := strconv.FormatInt(c.IssuedAt.UnixMilli(), 10) // as exact as it is stored
+	fetched := strconv.FormatInt(c.IssuedAt.UnixMilli(), 10) // with the precision of the store
 	h.Write(seal.LengthPrefixed([]byte(c.ID), c.Document, c.Keys, []byte(fetched)))
 	return h.Sum(nil)
 }

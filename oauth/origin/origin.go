@@ -12,9 +12,8 @@ import (
 	"strings"
 )
 
-// Parse parses an origin that is spelt as browsers spell it (RFC 6454 section 6.1), so that it can be compared
-// byte by byte. Only loopback may do without TLS. The error does not quote it: what is in the wrong place may be a
-// secret.
+// Parse parses an origin in the spelling of browsers (RFC 6454 section 6.1), so that it can be compared byte by byte.
+// Only loopback may omit TLS. The error does not quote the value, which may be a misplaced secret.
 func Parse(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	switch {
@@ -54,7 +53,7 @@ func ValidHost(u *url.URL) bool {
 	return err == nil && n > 0 && strconv.FormatUint(n, 10) == port
 }
 
-// IsLoopback reports whether a host name means this computer. Other names that resolve to it are not trusted to.
+// IsLoopback reports whether a host name means this computer. Other names that resolve to it are not trusted.
 func IsLoopback(host string) bool {
 	return host == "localhost" || host == "127.0.0.1" || host == "::1"
 }
@@ -64,7 +63,7 @@ func Printable(s string) bool {
 	return !strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c >= 0x7f })
 }
 
-// HostName returns the one spelling of a host: in lower case, without dots at the end, and an IPv4 address as such.
+// HostName returns the canonical spelling of a host: lower case, no dots at the end, and an IPv4 address as such.
 func HostName(host string) string {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return ip.Unmap().String()

@@ -9,26 +9,26 @@ import (
 	"time"
 )
 
-// Strangers can have us talk to a provider, with codes that are none, and to any host, for documents that are none. So
-// few of these calls run at once, and each has a place. Strangers could hold all of them, where the other side answers
-// slowly. Therefore whoever has held a place for long without going on loses it to a newcomer, the oldest first; and to
-// one who is known it does at once.
+// Strangers can make us call a provider, with invalid codes, and any host, for invalid documents. So only a few of
+// these calls run at once, and each has a place. Strangers could hold all places if the other side responds slowly. So
+// a newcomer takes the place of the oldest call that has exceeded the patience. A known caller takes a stranger's place
+// immediately.
 
-// ErrNone is returned if all places are taken, and is why the call of whoever loses a place ends.
+// ErrNone is returned if all places are taken. It is also the reason that a call ends if it loses its place.
 var ErrNone = errors.New("too many at once")
 
-// A Limit is how many calls run at once.
+// A Limit limits how many calls run at once.
 type Limit struct {
 	perHost, total int
-	patience       time.Duration // how long nobody can take a place from a stranger but those who are known
+	patience       time.Duration // how long a place is safe, except a stranger's from a known caller
 	now            func() time.Time
 
 	mu    sync.Mutex    // guards the fields below
 	held  []*place      // the oldest first
-	freed chan struct{} // closed when a place has been given back
+	freed chan struct{} // closed when a place is given back
 }
 
-// A place is one call's.
+// A place belongs to one call.
 type place struct {
 	host  string
 	known bool
@@ -40,8 +40,8 @@ func New(perHost, total int, patience time.Duration, now func() time.Time) *Limi
 	return &Limit{perHost: perHost, total: total, patience: patience, now: now, freed: make(chan struct{})}
 }
 
-// Take takes a place for a call to the host. The call has to run in the context that it returns, which ends with the
-// place, and to call leave, which may be called twice. It returns [ErrNone] if there is none.
+// Take takes a place for a call to the host. The call must run in the returned context, which ends with the place, and
+// must call leave, which may be called twice. [ErrNone] is returned if there is no place.
 func (p *Limit) Take(ctx context.Context, host string, known bool) (_ context.Context, leave func(), err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -60,7 +60,7 @@ func (p *Limit) Take(ctx context.Context, host string, known bool) (_ context.Co
 	return ctx, func() { p.leave(mine) }, nil
 }
 
-// rivals returns those who stand in the way of a newcomer, or nil if there is room.
+// rivals returns the places that a newcomer could take, or nil if there is room.
 func (p *Limit) rivals(host string) (same []*place) {
 	for _, h := range p.held {
 		if h.host == host {
@@ -102,7 +102,7 @@ func (p *Limit) remove(which *place) bool {
 	return i >= 0
 }
 
-// Wait takes a place as soon as there is one, but waits no longer than that.
+// Wait takes a place as soon as there is one, but waits no longer than most.
 func (p *Limit) Wait(ctx context.Context, host string, most time.Duration) (context.Context, func(), error) {
 	deadline := time.After(most)
 	for {
@@ -114,7 +114,7 @@ func (p *Limit) Wait(ctx context.Context, host string, most time.Duration) (cont
 		}
 		select {
 		case <-freed:
-		case <-time.After(p.patience / 4): // somebody's patience may be over
+		case <-time.After(p.patience / 4): // a place may have exceeded the patience
 		case <-deadline:
 			return nil, nil, ErrNone
 		case <-ctx.Done():

@@ -12,15 +12,15 @@ import (
 // minSecret is the least number of bytes in a ring key.
 const minSecret = 32
 
-// A Key is one of the server's secrets. Everything that the secret is used for has a key of its own, derived
-// under a label, so that no two uses can be played against each other.
+// A Key is one of the server's secrets. Each use of the secret has its own key, derived under a label, so that no use
+// can be exploited against another.
 type Key struct {
-	name   string // says which key a stored value needs; reveals nothing about the key
+	name   string // identifies the key in stored values; reveals nothing about it
 	secret []byte
 }
 
-// A Ring is the server's secrets: the first seals and signs, all of them open and verify. Rotation is to put a new
-// one in front, and to drop an old one when nothing needs it any more.
+// A Ring is the server's secrets. The first seals and signs; all of them open and verify. To rotate, put a new secret
+// in front, and remove an old one when nothing needs it any more.
 type Ring []Key
 
 func NewRing(secrets [][]byte) (Ring, error) {

@@ -7,10 +7,10 @@ import (
 	"sync"
 )
 
-// A Packer compresses small things: what goes into client_ids and cookies, where every byte counts. A compressor takes
-// 800 KB and a millisecond to make, and strangers can ask for one as often as they like, so they are used again.
+// A Packer compresses the content of client_ids and cookies, where every byte counts. A compressor takes 800 KB and a
+// millisecond to make, and strangers can cause this as often as they like, so compressors are reused.
 type Packer struct {
-	words            []byte // what the things have in common; it is referred to instead of repeated
+	words            []byte // common to most inputs; referred to instead of repeated
 	writers, readers sync.Pool
 }
 
@@ -30,7 +30,7 @@ func (p *Packer) Pack(plain []byte) []byte {
 	return b.Bytes()
 }
 
-// unpack is the inverse of pack. The caller has made sure that packed is ours: there is no limit on what comes out.
+// unpack is the inverse of pack. The caller must check that this server made packed: the output has no limit.
 func (p *Packer) Unpack(packed []byte) ([]byte, error) {
 	r, ok := p.readers.Get().(io.Reader)
 	if ok {

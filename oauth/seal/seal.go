@@ -1,5 +1,5 @@
 // Package seal makes the tokens and codes of the authorization server, and binds the upstream tokens to them, so that
-// the database and SECRET together open none. It holds the key ring as well.
+// the database and SECRET together open no upstream token. It also holds the key ring.
 package seal
 
 import (
@@ -30,24 +30,24 @@ import (
 //	             HKDF(content key, ring key). The content key is new at each write.
 //	sealed key   the content key, sealed with HPKE (RFC 9180, base mode) to the public key of each live grant.
 //
-// To read the upstream token takes a live MCP token and the ring key. To write one takes only public keys: a person
-// who signs in with one client moves all of their clients to the new upstream token, and a grant that has ended is
-// out at the next write.
+// Reading the upstream token requires a live MCP token and the ring key. Writing one requires only public keys. So if a
+// user signs in with one client, all of their clients get the new upstream token, and a grant that has ended is
+// excluded at the next write.
 //
-// A renewal can read the version that it replaces, so it seals only to grants whose fingerprints are in there. A grant
-// that somebody invented in the database gets nothing, even if they know SECRET. A sign-in cannot read that version and
-// has to believe the rows; SECURITY.md says what follows.
+// A renewal can read the version that it replaces, so it seals only to grants whose fingerprints are in that version. A
+// grant that an attacker adds to the database gets nothing, even if the attacker knows SECRET. A sign-in cannot read
+// that version and has to trust the rows; SECURITY.md describes the consequences.
 //
-// A grant keeps its key for as long as it lives. A new key at each refresh would help only against a thief of four
-// things: SECRET, the database, an older copy of it, and a token that was alive in the older copy. It would cost every
-// refresh an HPKE seal and the lock on the user's row, and every grant a second sealed key, for the access token that
-// is still alive.
+// A grant keeps its key until it ends. A new key at each refresh would help only against a thief of four things:
+// SECRET, the database, an older copy of it, and a token that was valid in the older copy. Every refresh would need an
+// HPKE seal and the lock on the user's row. Every grant would need a second sealed key, for the access token that is
+// still valid.
 
 var (
-	// ErrRingKey: the value was made under a secret that this server no longer has. That is the operator's mistake,
-	// never the caller's.
+	// ErrRingKey is returned if the value was made under a secret that this server no longer has. That is the
+	// operator's mistake, never the caller's.
 	ErrRingKey = errors.New("sealed under a key that SECRET no longer holds")
-	// ErrForged: the stored value was not made by us for this place: somebody wrote to the database.
+	// ErrForged is returned if this server did not write the value for this place: the database was changed.
 	ErrForged = errors.New("stored value fails its authentication: the database has been tampered with")
 )
 
@@ -77,12 +77,13 @@ func X25519Key(b []byte) *ecdh.PrivateKey {
 	return k
 }
 
-// grantContext is what a wrap vouches for: whoever changes one of these in the database makes the wrap fail to open.
+// grantContext returns the data that a wrap authenticates: if any of it is changed in the database, the wrap does not
+// open.
 func grantContext(g *store.Grant) []byte {
 	return LengthPrefixed(oldGrantContext(g), g.Credential[:])
 }
 
-// oldGrantContext is what wraps vouch for that were made before release 0.2.
+// oldGrantContext returns the data that wraps from before release 0.2 authenticate.
 func oldGrantContext(g *store.Grant) []byte {
 	return LengthPrefixed(g.ID[:], g.User.ID[:], []byte(g.Client.ID), []byte(strings.Join(g.Scopes, " ")),
 		[]byte(g.Audience),
@@ -97,7 +98,7 @@ func tokenContext(t *store.Token, grant []byte) []byte {
 	return LengthPrefixed([]byte(t.Kind), grant, binary.BigEndian.AppendUint64(nil, uint64(t.N)), millis(t.ExpiresAt))
 }
 
-// millis is how precisely a store keeps a time.
+// millis returns a time with the precision of the store.
 func millis(t time.Time) []byte {
 	return binary.BigEndian.AppendUint64(nil, uint64(t.UnixMilli()))
 }
@@ -150,12 +151,12 @@ func (r Ring) NewAccess(g *store.Grant, seed Secret, n, reissued int64, expiry t
 	return t
 }
 
-// OpenToken returns what the token wraps: the private key of its grant, or of a refresh token the grant's seed.
+// OpenToken returns the content of the token's wrap: the grant's private key or, for a refresh token, its seed.
 func (r Ring) OpenToken(token Secret, t *store.Token) (Secret, error) {
 	return r.unwrap(token, t.Wrap, &t.Grant, func(grant []byte) []byte { return tokenContext(t, grant) })
 }
 
-// Content is what a credential's ciphertext holds, as JSON.
+// Content is the content of a credential's ciphertext, as JSON.
 type Content struct {
 	upstream.Token
 	// SealedTo are the fingerprints of the grants that can read this version. Nil means that a release before 0.2 wrote
@@ -163,19 +164,19 @@ type Content struct {
 	SealedTo [][]byte `json:"sealed_to"`
 }
 
-// VouchesFor reports whether the grant was among those that could read this version of a credential.
+// VouchesFor reports whether the grant could read this version of a credential.
 func (c *Content) VouchesFor(r store.Recipient) bool {
 	return c.SealedTo == nil ||
 		slices.ContainsFunc(c.SealedTo, func(f []byte) bool { return bytes.Equal(f, fingerprint(r)) })
 }
 
-// fingerprint names a grant and its key in 16 bytes.
+// fingerprint identifies a grant and its key in 16 bytes.
 func fingerprint(r store.Recipient) []byte {
 	h := store.HashOf(string(LengthPrefixed(r.Grant[:], r.PublicKey)))
 	return h[:16]
 }
 
-// SealCredential is the one way to write an upstream token. It seals to those recipients that are vouched for. The
+// SealCredential is the only way to write an upstream token. It seals to the recipients that vouched accepts. The
 // others get an empty key, which opens nothing.
 func (r Ring) SealCredential(user store.Hash, t *upstream.Token, vouched func(store.Recipient) bool) store.SealFunc {
 	return func(credential store.ID, version int64, to []store.Recipient) (store.Sealed, error) {
@@ -213,7 +214,7 @@ func (r Ring) SealCredential(user store.Hash, t *upstream.Token, vouched func(st
 	}
 }
 
-// AnyRecipient is the vouching of a sign-in.
+// AnyRecipient accepts every recipient, as a sign-in must.
 func AnyRecipient(store.Recipient) bool { return true }
 
 // OpenCredential returns the upstream token that the grant with this private key is bound to.
@@ -237,7 +238,7 @@ func (r Ring) OpenCredential(private *ecdh.PrivateKey, g *store.Grant, c *store.
 	}
 	var content Content
 	if err := json.Unmarshal(plain, &content); err != nil {
-		return nil, ErrForged // without the cause: it would quote the plain text
+		return nil, ErrForged // without the cause, which would quote the plain text
 	}
 	return &content, nil
 }

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Tokens and codes are opaque: a prefix that people and secret scanners recognise, 32 bytes that nobody can guess
-// (RFC 6749 section 10.10), and a checksum, so that a mistyped or made-up one is refused before any look-up.
+// Tokens and codes are opaque: a prefix for people and secret scanners, 32 bytes that nobody can guess (RFC 6749
+// section 10.10), and a checksum, so that a mistyped or invented token is rejected before any lookup.
 const (
 	AccessPrefix  = "mcp_at_"
 	RefreshPrefix = "mcp_rt_"
@@ -45,11 +45,11 @@ func Parse(prefix, token string) (s Secret, ok bool) {
 	return s, s.Format(prefix) == token
 }
 
-// The tokens of a grant are derived from its seed, so that everybody who holds the seed (that is, a code or any
-// refresh token of the grant) arrives at the same pair n. This is what makes a refresh idempotent.
+// The tokens of a grant are derived from its seed. So every holder of the seed (that is, of a code or any refresh token
+// of the grant) derives the same pair n. This makes a refresh idempotent.
 
-// AccessToken returns the access token of pair n, or, if reissued is not 0, the one that was issued after it with the
-// same pair. A token that has expired must not come to life again: a copy of it may have been left lying about.
+// AccessToken returns the access token of pair n or, if reissued is not 0, the one that was issued after it with the
+// same pair. An expired token must not become valid again: someone may have a copy.
 func AccessToken(seed Secret, n, reissued int64) Secret {
 	info := []string{"access", strconv.FormatInt(n, 10)}
 	if reissued > 0 {

@@ -10,11 +10,11 @@ import (
 )
 
 // stormInterval is how often failures of one kind are logged. While the store or a provider is down every request
-// fails, and a line for each would bury what the operator needs, or fill the disk.
+// fails. A line for each would hide what the operator needs, or fill the disk.
 const stormInterval = time.Second
 
-// A storm counts failures of each kind that come faster than they are logged. The first is logged at once. A line says
-// how many of its kind were left out since the line before, and stands for itself and for these.
+// A storm counts failures of each kind that come faster than they are logged. The first is logged immediately. A line
+// gives the number of failures of its kind that were left out since the line before.
 type storm struct {
 	now func() time.Time
 
@@ -24,7 +24,7 @@ type storm struct {
 
 type failures struct {
 	logged  time.Time // when the last line was written
-	leftOut int       // how many came since then
+	leftOut int       // number of failures since then
 	newest  func(leftOut int)
 }
 
@@ -57,8 +57,8 @@ func (s *storm) tooEarly(k *failures) bool {
 	return since >= 0 && since < stormInterval
 }
 
-// flush writes a line for each kind whose failures have stopped, with the count, and forgets the kind. At the
-// server's end it does so for all.
+// flush writes a line for each kind whose failures have stopped, with the count, and deletes the kind. When the server
+// ends it does so for all kinds.
 func (s *storm) flush(all bool) {
 	var lines []func()
 	s.mu.Lock()
@@ -67,7 +67,7 @@ func (s *storm) flush(all bool) {
 			continue
 		}
 		if k.leftOut > 0 {
-			lines = append(lines, func() { k.newest(k.leftOut - 1) }) // which is itself one of them
+			lines = append(lines, func() { k.newest(k.leftOut - 1) }) // the newest is itself one of them
 		}
 		delete(s.kinds, kind)
 	}
@@ -77,7 +77,7 @@ func (s *storm) flush(all bool) {
 	}
 }
 
-// A Log is a logger that an outage does not fill.
+// A Log is a logger that an outage cannot fill.
 type Log struct {
 	*slog.Logger
 	storm *storm
@@ -86,8 +86,8 @@ type Log struct {
 // New returns a Log that writes to log.
 func New(log *slog.Logger, now func() time.Time) *Log { return &Log{log, newStorm(now)} }
 
-// Failure logs a failure that can come with every request, as in an outage: at once, or, if one of this kind was just
-// logged, by the number left_out on a later line.
+// Failure logs a failure that every request can have, as in an outage. It logs immediately, unless a failure of this
+// kind was just logged: then a later line counts it in left_out.
 func (l *Log) Failure(ctx context.Context, level slog.Level, message, kind string, args ...any) {
 	l.storm.add(message+"\x00"+kind, func(leftOut int) {
 		if leftOut > 0 {
@@ -97,11 +97,11 @@ func (l *Log) Failure(ctx context.Context, level slog.Level, message, kind strin
 	})
 }
 
-// LeftOut logs the failures that were left out so far: of all kinds, or of those that have stopped.
+// LeftOut logs the failures that were left out so far: of all kinds, or only of those that have stopped.
 func (l *Log) LeftOut(all bool) { l.storm.flush(all) }
 
-// Class returns the beginning of what the log says of an error: what was attempted, in words of ours, or the provider
-// that failed. What follows can differ from one failure to the next.
+// Class returns the beginning of an error text: the attempted action, in our words, or the provider that failed. The
+// rest can differ from one failure to the next.
 func Class(err error) string {
 	if err == nil {
 		return ""
