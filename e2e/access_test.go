@@ -12,8 +12,8 @@ import (
 
 const orgPath = "/api/v3/user/memberships/orgs/acme"
 
-// arrive signs somebody in with a new client as far as they get: away to the client's redirect URI, or to a page. What
-// they withhold of the scopes is left unticked.
+// arrive signs a user in with a new client as far as possible: to the client's redirect URI, or to a page. Scopes that
+// the user withholds are left unticked.
 func (w *world) arrive(clientID, provider, login string, withhold ...string) *page {
 	w.t.Helper()
 	p := w.browser().open(w.authorizeURL(clientID, nil)).press("Continue with "+provider, nil)
@@ -26,7 +26,7 @@ func (w *world) arrive(clientID, provider, login string, withhold ...string) *pa
 	return p.press("Authorize", set)
 }
 
-// TestWhoMayComeIn judges at sign-in, for every kind of rule, over HTTP all the way.
+// TestWhoMayComeIn checks the decision at sign-in for every kind of rule, over HTTP all the way.
 func TestWhoMayComeIn(t *testing.T) {
 	const (
 		notYou  = "This account does not have access"
@@ -44,7 +44,7 @@ func TestWhoMayComeIn(t *testing.T) {
 		provider, login string
 		change          func(*devidp.Server)
 		withhold        string
-		status          int // 0: they are in
+		status          int // 0 if the user is let in
 		want            []string
 		link            string
 	}{
@@ -146,7 +146,7 @@ func TestWhoMayComeIn(t *testing.T) {
 					t.Errorf("the page lacks %q:\n%s", want, p.text)
 				}
 			}
-			var link string // the first to GitHub
+			var link string // the first link to GitHub
 			for _, l := range slices.Backward(p.links) {
 				if path, ok := strings.CutPrefix(l, gitHub); ok {
 					link = path
@@ -164,7 +164,7 @@ func TestWhoMayComeIn(t *testing.T) {
 	}
 }
 
-// TestRulesAtConnections: the page is for those who may come in, and their memberships are asked for here as well.
+// TestRulesAtConnections checks that /connections is only for allowed users, and that it looks up memberships too.
 func TestRulesAtConnections(t *testing.T) {
 	w := newWorld(t, map[string]string{"ALLOW": "github-org:acme"})
 	w.browser().visit("GitHub", "octocat")

@@ -8,8 +8,8 @@ import (
 	"example.com/mcp-federated-login/upstream/devidp"
 )
 
-// TestRevokedAtTheProviderWithoutRulesThatAsk checks that who revokes the app at the provider, or loses their account
-// there, is signed out within about an hour, although no rule needs to know anything and no tool asks.
+// TestRevokedAtTheProviderWithoutRulesThatAsk checks that a user who revokes the app at the provider, or loses the
+// account there, is signed out within about an hour, even if no rule needs data and no tool calls the provider.
 func TestRevokedAtTheProviderWithoutRulesThatAsk(t *testing.T) {
 	const user = "/api/v3/user"
 	revoke := func(w *world) {
@@ -40,7 +40,7 @@ func TestRevokedAtTheProviderWithoutRulesThatAsk(t *testing.T) {
 	} {
 		t.Run("F3: "+tt.name, func(t *testing.T) {
 			w := newWorld(t, map[string]string{"TOKEN_CACHE": "0", "ALLOW": tt.allow})
-			one, two := w.signIn(), w.signIn() // share a credential
+			one, two := w.signIn(), w.signIn() // both share a credential
 			tt.change(w)
 			w.clock.advance(tt.later)
 			if !tt.stays {
@@ -80,10 +80,10 @@ func (w *world) callsTo(path string) (n int) {
 	return n
 }
 
-// TestAllowMeansTheLoginOfToday checks that ALLOW=github:octocat admits who has the login today, and not who had it
-// when they came in under another rule. DENY goes by every login that an account had here.
+// TestAllowMeansTheLoginOfToday checks that ALLOW=github:octocat admits the account that has the login today, not one
+// that had it when it signed in under another rule. DENY matches every login that an account had here.
 func TestAllowMeansTheLoginOfToday(t *testing.T) {
-	// The stand-in goes on to know the accounts as octocat and mallory.
+	// The development provider still knows the accounts as octocat and mallory.
 	restart := func(w *world, octocat, variable, value string) {
 		w.env[variable] = value
 		w.restart()
@@ -118,7 +118,7 @@ func TestAllowMeansTheLoginOfToday(t *testing.T) {
 		w, _ := start(t, "ALLOW", "github:octo")
 		former := w.signInWith("GitHub", "octocat")
 		arrives(w, "mallory", http.StatusForbidden)
-		// The rule goes on to mean the account that it once matched, until the operator names another login.
+		// The rule still means the account that it once matched, until the operator names another login.
 		w.app.DevIDP.Rename("octocat", "octave")
 		w.clock.advance(time.Hour)
 		w.stillIn("renamed again", former)

@@ -17,7 +17,7 @@ import (
 
 var loopbackDocuments = map[string]string{"CLIENT_METADATA": "loopback"}
 
-// TestClientAssertionWorksOnce: whoever reads an assertion along the way comes too late with it.
+// TestClientAssertionWorksOnce checks that an assertion works once, so that it is useless to an eavesdropper.
 func TestClientAssertionWorksOnce(t *testing.T) {
 	host, key := newDocumentHost(t), newSigner(t, jose.ES256, "1")
 	jwks := host.put("/keys", keySet(key))
@@ -52,7 +52,7 @@ func TestClientAssertionWorksOnce(t *testing.T) {
 		form := url.Values{"client_id": {c.id}, "token": {c.refresh}}
 		a := w.post("/revoke", asserted(form, key.sign(w.claims(c.id, used), nil)))
 		assertJSONError(t, a, http.StatusUnauthorized, "invalid_client")
-		assertJSONError(t, c.present(key, nil), http.StatusOK, "") // the control: the grant is alive
+		assertJSONError(t, c.present(key, nil), http.StatusOK, "") // the valid request: the grant still works
 	})
 	t.Run("until the very end of its life", func(t *testing.T) {
 		w.clock.advance(5*time.Minute + 29*time.Second)
@@ -68,7 +68,8 @@ func TestClientAssertionWorksOnce(t *testing.T) {
 	})
 }
 
-// TestClientAssertionForRevocation: /revoke authenticates as /token does, and may be the audience itself.
+// TestClientAssertionForRevocation checks that /revoke authenticates as /token does, and that it can be the audience
+// itself.
 func TestClientAssertionForRevocation(t *testing.T) {
 	w, host, key := newWorld(t, loopbackDocuments), newDocumentHost(t), newSigner(t, jose.RS256, "1")
 	jwks := host.put("/keys", keySet(key))
@@ -97,8 +98,8 @@ func TestClientAssertionForRevocation(t *testing.T) {
 	}
 }
 
-// TestClientChangesItsKeys: a key that is new at the client's jwks_uri works, and one that is gone does not. Whoever
-// sends what no key verifies makes the server ask once a minute.
+// TestClientChangesItsKeys checks that a key that is new at the client's jwks_uri works, and that a removed key does
+// not. Assertions that no key verifies make the server fetch the keys only once a minute.
 func TestClientChangesItsKeys(t *testing.T) {
 	w, host := newWorld(t, loopbackDocuments), newDocumentHost(t)
 	a, b, stranger := newSigner(t, jose.ES256, "a"), newSigner(t, jose.RS256, "b"), newSigner(t, jose.ES256, "x")
@@ -140,12 +141,12 @@ func TestClientChangesItsKeys(t *testing.T) {
 }
 
 // TestClientHostDown checks C19: if the keys cannot be fetched, those of the newest sign-in are used. An assertion that
-// they do not verify may be by a new key. That is not the client's fault, and consumes nothing.
+// they do not verify may be signed with a new key. That is not the client's fault, and consumes nothing.
 func TestClientHostDown(t *testing.T) {
 	key, next := newSigner(t, jose.ES256, "1"), newSigner(t, jose.ES256, "2")
 	for _, test := range []struct {
 		name    string
-		restart bool // the server has no copy but the one in its database
+		restart bool // the server's only copy is in its database
 		signer  signer
 		status  int
 	}{
@@ -159,7 +160,7 @@ func TestClientHostDown(t *testing.T) {
 			c := w.signInKeyed(host, "/client", host.put("/keys", keySet(key)), key)
 			host.put("/keys", keySet(key, next))
 			host.setDown(true)
-			w.clock.advance(25 * time.Hour) // beyond the life of any copy
+			w.clock.advance(25 * time.Hour) // longer than any copy lives
 			if test.restart {
 				w.restart()
 			}
@@ -174,7 +175,7 @@ func TestClientHostDown(t *testing.T) {
 				t.Error("no Retry-After")
 			}
 			host.setDown(false)
-			w.clock.advance(time.Minute) // for which it is left alone
+			w.clock.advance(time.Minute) // the host is not tried again before
 			assertJSONError(t, c.present(test.signer, jti), http.StatusOK, "")
 		})
 	}
@@ -224,9 +225,9 @@ func TestClientHostDown(t *testing.T) {
 	}
 }
 
-// TestAssertionOfAClientThatNeedsNone: it may leave it out. What it sends must be good all the same, if its keys are
-// known here. They are not where the operator registered a client as public that in its own document is not: it goes on
-// sending assertions.
+// TestAssertionOfAClientThatNeedsNone checks that such a client can leave out its assertion, but that one it sends must
+// be valid if its keys are known here. They are not known if the operator registered the client as public although its
+// own document does not: it goes on sending assertions.
 func TestAssertionOfAClientThatNeedsNone(t *testing.T) {
 	w, host := newWorld(t, loopbackDocuments), newDocumentHost(t)
 	key, stranger := newSigner(t, jose.RS256, "1"), newSigner(t, jose.RS256, "1")
@@ -262,7 +263,7 @@ func TestAssertionOfAClientThatNeedsNone(t *testing.T) {
 				assertJSONError(t, a, http.StatusOK, "")
 			} else {
 				assertJSONError(t, a, test.status, "invalid_client")
-				assertJSONError(t, w.post("/token", form), http.StatusOK, "") // the control: without it
+				assertJSONError(t, w.post("/token", form), http.StatusOK, "") // the valid request, without an assertion
 			}
 		})
 	}
@@ -276,7 +277,8 @@ func TestAssertionOfAClientThatNeedsNone(t *testing.T) {
 	})
 }
 
-// TestPrivateKeyJWTIsForDocuments: no client can register for it, and it is not offered where it cannot be used.
+// TestPrivateKeyJWTIsForDocuments checks that no client can register for private_key_jwt, and that it is offered only
+// where it can be used.
 func TestPrivateKeyJWTIsForDocuments(t *testing.T) {
 	for policy, want := range map[string]bool{"off": false, "on": true, "loopback": true} {
 		t.Run(policy, func(t *testing.T) {

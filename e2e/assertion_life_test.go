@@ -12,10 +12,10 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// TestClientChangesItsDocument: a client's keys are those of its document, as it is by now.
+// TestClientChangesItsDocument checks that a client's keys are those of its current document.
 func TestClientChangesItsDocument(t *testing.T) {
 	old, next := newSigner(t, jose.ES256, "old"), newSigner(t, jose.ES256, "next")
-	// briefly publishes the old key, in a set whose copies run out before those of the document.
+	// briefly publishes the old key, in a set whose copies expire before those of the document.
 	briefly := func(h *documentHost) map[string]any {
 		h.handle("/keys", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Cache-Control", "max-age=1")
@@ -73,8 +73,8 @@ func TestClientChangesItsDocument(t *testing.T) {
 	}
 }
 
-// TestWithdrawnKeyDoesNotLiveOn checks that what we know of a host that cannot be asked does not serve for ever: a key
-// may have been withdrawn because it was stolen.
+// TestWithdrawnKeyDoesNotLiveOn checks that copies from a host that is down are not used forever: a key may have been
+// withdrawn because it was stolen.
 func TestWithdrawnKeyDoesNotLiveOn(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		w, host, key := newWorld(t, loopbackDocuments), newDocumentHost(t), newSigner(t, jose.ES256, "1")
@@ -84,8 +84,8 @@ func TestWithdrawnKeyDoesNotLiveOn(t *testing.T) {
 			w.restart()
 		}
 		w.clock.advance(6 * 24 * time.Hour)
-		assertJSONError(t, c.present(key, nil), http.StatusOK, "") // the control
-		// A sign-in that learns nothing new does not lengthen it.
+		assertJSONError(t, c.present(key, nil), http.StatusOK, "") // the valid request
+		// A sign-in that fetches nothing new does not extend that time.
 		w.code(c.id)
 		w.clock.advance(2 * 24 * time.Hour)
 		assertJSONError(t, c.present(key, nil), http.StatusServiceUnavailable, "temporarily_unavailable")
@@ -95,7 +95,7 @@ func TestWithdrawnKeyDoesNotLiveOn(t *testing.T) {
 	}
 }
 
-// TestMovedKeysWhileTheDocumentIsOutOfReach: what is signed with a key that we cannot know of is not said to be forged.
+// TestMovedKeysWhileTheDocumentIsOutOfReach checks that an assertion is not called forged if its key is unknowable.
 func TestMovedKeysWhileTheDocumentIsOutOfReach(t *testing.T) {
 	w, host, keyHost := newWorld(t, loopbackDocuments), newDocumentHost(t), newDocumentHost(t)
 	old, next := newSigner(t, jose.ES256, "old"), newSigner(t, jose.ES256, "next")
@@ -103,10 +103,10 @@ func TestMovedKeysWhileTheDocumentIsOutOfReach(t *testing.T) {
 	host.setDown(true)
 	w.clock.advance(2 * time.Hour)
 	assertJSONError(t, c.present(next, nil), http.StatusServiceUnavailable, "temporarily_unavailable")
-	assertJSONError(t, c.present(old, nil), http.StatusOK, "") // the control
+	assertJSONError(t, c.present(old, nil), http.StatusOK, "") // the valid request
 }
 
-// TestJunkAtAHostThatFails: it is asked once a minute, whatever strangers send; and that is no trouble of ours.
+// TestJunkAtAHostThatFails checks that a failing host is tried once a minute, and no ERROR is logged, whatever is sent.
 func TestJunkAtAHostThatFails(t *testing.T) {
 	w, host, key := newWorld(t, loopbackDocuments), newDocumentHost(t), newSigner(t, jose.ES256, "1")
 	c := w.signInKeyed(host, "/client", host.put("/keys", keySet(key)), key)
@@ -127,8 +127,8 @@ func TestJunkAtAHostThatFails(t *testing.T) {
 	}
 }
 
-// TestAssertionIsUsedUpLast: whatever a request fails on, it can be sent again as it was. And who has no grant leaves
-// nothing in the database.
+// TestAssertionIsUsedUpLast checks that a failed request can be sent again unchanged, whatever it failed on, and that a
+// request without a grant stores nothing.
 func TestAssertionIsUsedUpLast(t *testing.T) {
 	w, host, key := newWorld(t, loopbackDocuments), newDocumentHost(t), newSigner(t, jose.ES256, "1")
 	c := w.signInKeyed(host, "/client", host.put("/keys", keySet(key)), key)
@@ -160,11 +160,11 @@ func TestAssertionIsUsedUpLast(t *testing.T) {
 	if n := query[int](w, `SELECT count(*) FROM assertions`); n != before {
 		t.Errorf("%d assertions were noted, want none", n-before)
 	}
-	assertJSONError(t, w.post("/token", form), http.StatusOK, "") // the control
+	assertJSONError(t, w.post("/token", form), http.StatusOK, "") // the valid request
 	assertJSONError(t, w.post("/token", form), http.StatusUnauthorized, "invalid_client")
 }
 
-// TestSignInWhileTheKeysAreOutOfReach leaves the other grants the keys that they live by.
+// TestSignInWhileTheKeysAreOutOfReach checks that the other grants keep the keys that they depend on.
 func TestSignInWhileTheKeysAreOutOfReach(t *testing.T) {
 	w, host, keyHost := newWorld(t, loopbackDocuments), newDocumentHost(t), newDocumentHost(t)
 	key := newSigner(t, jose.ES256, "1")
@@ -175,7 +175,8 @@ func TestSignInWhileTheKeysAreOutOfReach(t *testing.T) {
 	assertJSONError(t, c.present(key, nil), http.StatusOK, "")
 }
 
-// TestBlockedClientHasNothingFetched: its host may be why it was blocked. And it is not told invalid_client.
+// TestBlockedClientHasNothingFetched checks that nothing is fetched for a blocked client: its host may be the reason
+// for the block. The client is not told invalid_client.
 func TestBlockedClientHasNothingFetched(t *testing.T) {
 	w, host, key := newWorld(t, loopbackDocuments), newDocumentHost(t), newSigner(t, jose.ES256, "1")
 	c := w.signInKeyed(host, "/client", host.put("/keys", keySet(key)), key)
@@ -190,7 +191,7 @@ func TestBlockedClientHasNothingFetched(t *testing.T) {
 	}
 }
 
-// TestPinnedAndUnpinned: what signed in with its document goes on when the operator registers it, and after that.
+// TestPinnedAndUnpinned checks that a client by document keeps working while the operator registers it, and after.
 func TestPinnedAndUnpinned(t *testing.T) {
 	w, host := newWorld(t, loopbackDocuments), newDocumentHost(t)
 	id := host.putClient("/client", nil)
@@ -205,7 +206,7 @@ func TestPinnedAndUnpinned(t *testing.T) {
 	}
 }
 
-// TestStoredDocumentAfterARotation: what was written under the old SECRET serves under both.
+// TestStoredDocumentAfterARotation checks that a document stored under the old SECRET works while both secrets are set.
 func TestStoredDocumentAfterARotation(t *testing.T) {
 	const old, new = "qN6RsQDQI6L3MpdLrySB6vd6I04XGFX6IRzQIIlTkVg=", "tIbnKYHPArOfN68kWBo7yj7Qez4c0BD4BfU6A6jU42I="
 	host := newDocumentHost(t)
@@ -220,7 +221,7 @@ func TestStoredDocumentAfterARotation(t *testing.T) {
 	}
 }
 
-// TestUnreadableStoredDocument is trouble of ours: a newer release may read documents more strictly.
+// TestUnreadableStoredDocument checks a server-side failure: a newer release may parse documents more strictly.
 func TestUnreadableStoredDocument(t *testing.T) {
 	w, host := newWorld(t, loopbackDocuments), newDocumentHost(t)
 	id := host.putClient("/client", nil)

@@ -44,7 +44,7 @@ func newSigner(t testing.TB, algorithm jose.SignatureAlgorithm, kid string) sign
 	return signer{t, jose.JSONWebKey{Key: key, KeyID: kid, Algorithm: string(algorithm)}}
 }
 
-// keySet is what the client publishes of its keys.
+// keySet is the key set that the client publishes.
 func keySet(signers ...signer) jose.JSONWebKeySet {
 	var set jose.JSONWebKeySet
 	for _, s := range signers {
@@ -69,7 +69,7 @@ func (s signer) sign(claims map[string]any, header map[jose.HeaderKey]any) strin
 	return raw
 }
 
-// claims are those of a good assertion, with some changed: nil leaves one out.
+// claims returns the claims of a valid assertion, with some changed: nil leaves one out.
 func (w *world) claims(clientID string, changed map[string]any) map[string]any {
 	now := w.clock.now()
 	claims := map[string]any{"iss": clientID, "sub": clientID, "aud": w.base + "/token", "jti": rand.Text(),
@@ -87,8 +87,8 @@ func asserted(form url.Values, assertion string) url.Values {
 	return form
 }
 
-// TestDocumentClients signs people in with clients that bring a metadata document over TLS, as ChatGPT does
-// (altinity-mcp#118), and lets these live: a refresh, and a revocation.
+// TestDocumentClients signs users in with clients that have a metadata document over TLS, as ChatGPT does
+// (altinity-mcp#118), and lets these refresh and revoke.
 func TestDocumentClients(t *testing.T) {
 	host := newDocumentHost(t)
 	rs, es := newSigner(t, jose.RS256, "r1"), newSigner(t, jose.ES256, "e1")
@@ -99,7 +99,7 @@ func TestDocumentClients(t *testing.T) {
 	for _, test := range []struct {
 		name     string
 		document map[string]any
-		signer   *signer // nil: the client sends no assertion
+		signer   *signer // nil means that the client sends no assertion
 	}{
 		{"public", nil, nil},
 		{"RS256, keys at an address", private("jwks_uri", host.url+"/keys"), &rs},
@@ -132,7 +132,7 @@ func TestDocumentClients(t *testing.T) {
 	}
 }
 
-// A keyedClient is a client by metadata document that authenticates with private_key_jwt, and has signed somebody in.
+// A keyedClient is a client by metadata document that authenticates with private_key_jwt, and has signed a user in.
 type keyedClient struct {
 	w       *world
 	id      string
@@ -152,7 +152,7 @@ func (w *world) signInKeyed(host *documentHost, path, jwksURI string, s signer) 
 	return c
 }
 
-// form is a refresh with the client's newest token that lacks its authentication.
+// form returns a refresh request with the client's newest token, without client authentication.
 func (c *keyedClient) form() url.Values {
 	return url.Values{"grant_type": {"refresh_token"}, "client_id": {c.id}, "refresh_token": {c.refresh}}
 }
@@ -169,14 +169,14 @@ func (c *keyedClient) send(form url.Values, header http.Header) answer {
 	return a
 }
 
-// present refreshes with a good assertion of the signer's, some of its claims changed.
+// present refreshes with a valid assertion by the signer, with some claims changed.
 func (c *keyedClient) present(s signer, changed map[string]any) answer {
 	c.w.t.Helper()
 	return c.send(asserted(c.form(), s.sign(c.w.claims(c.id, changed), nil)), nil)
 }
 
-// TestClientAssertion sends assertions that differ from a good one in one thing. Each that is refused is followed, as
-// its control, by the good one with the same jti and the same refresh token: nothing was consumed.
+// TestClientAssertion sends assertions that differ from a valid one in one thing. After each refusal, the valid one
+// with the same jti and the same refresh token works: nothing was consumed.
 func TestClientAssertion(t *testing.T) {
 	w, host := newWorld(t, map[string]string{"CLIENT_METADATA": "loopback"}), newDocumentHost(t)
 	rs, es, stranger := newSigner(t, jose.RS256, "r1"), newSigner(t, jose.ES256, "e1"), newSigner(t, jose.ES256, "e1")
@@ -188,7 +188,7 @@ func TestClientAssertion(t *testing.T) {
 	weak.Key, encrypts.Use = short, "enc"
 	pss := signer{t, jose.JSONWebKey{Key: rs.Key, KeyID: "pss", Algorithm: string(jose.PS256)}}
 	mine := w.signInKeyed(host, "/mine", host.put("/keys", keySet(rs, es, weak, encrypts, pss)), rs)
-	pss.Algorithm = string(jose.RS256) // of the assertion
+	pss.Algorithm = string(jose.RS256) // the assertion's algorithm
 	other := w.signInKeyed(host, "/other", host.put("/other-keys", keySet(stranger)), stranger)
 	strangers := host.put("/strangers-keys", keySet(stranger))
 	public, err := x509.MarshalPKIXPublicKey(es.Public().Key)
@@ -203,7 +203,7 @@ func TestClientAssertion(t *testing.T) {
 	type changes = map[string]any
 	now := w.clock.now()
 	at := func(d time.Duration) int64 { return now.Add(d).Unix() }
-	// What is sent: a good assertion of a key's, with claims, header parameters or form parameters changed.
+	// Each case sends a key's valid assertion, with claims, header parameters or form parameters changed.
 	by := func(s signer, changed changes, header map[jose.HeaderKey]any, params ...string) func(string) url.Values {
 		return func(jti string) url.Values {
 			claims := w.claims(mine.id, changes{"jti": jti})
@@ -350,7 +350,7 @@ func TestClientAssertion(t *testing.T) {
 	}
 }
 
-// basicAuth is RFC 6749 section 2.3.1: both halves are form-encoded first.
+// basicAuth follows RFC 6749 section 2.3.1: both halves are form-encoded first.
 func basicAuth(id, secret string) string {
 	return base64.StdEncoding.EncodeToString([]byte(url.QueryEscape(id) + ":" + url.QueryEscape(secret)))
 }

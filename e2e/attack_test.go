@@ -15,13 +15,13 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// TestTwelveSignInsOfOnePerson checks that more than ten sign-ins sign nobody out. GitHub keeps ten tokens of a person
-// and an app for the same scopes, and the eleventh sign-in kills the first one's token without a word (exomem#223).
+// TestTwelveSignInsOfOnePerson checks that more than ten sign-ins sign nobody out. GitHub keeps ten tokens per user and
+// app for the same scopes, and the eleventh sign-in silently revokes the first token (exomem#223).
 func TestTwelveSignInsOfOnePerson(t *testing.T) {
 	t.Run("the first client's tool still works", func(t *testing.T) {
 		w := newWorld(t, nil)
 		b := w.browser()
-		asked := 0 // times the provider showed its page
+		asked := 0 // how often the provider showed its page
 		var all []tokens
 		for range 12 {
 			id := w.register(callbackURI)
@@ -60,7 +60,7 @@ func TestTwelveSignInsOfOnePerson(t *testing.T) {
 	})
 }
 
-// upstreamToken gets a token of octocat's from the provider, as the program would.
+// upstreamToken gets octocat's token from the provider, as the program would.
 func (w *world) upstreamToken() *upstream.Token {
 	w.t.Helper()
 	github, err := upstream.GitHub(w.app.DevIDP.GitHub())
@@ -81,7 +81,7 @@ func (w *world) upstreamToken() *upstream.Token {
 	return token
 }
 
-// repositories calls list_repositories and returns the first repository's full name, else what went wrong.
+// repositories calls list_repositories and returns the first repository's full name, or the error.
 func (w *world) repositories(access string) string {
 	w.t.Helper()
 	a := w.tool(access, "list_repositories")
@@ -100,8 +100,8 @@ func (w *world) repositories(access string) string {
 	return result.Result.StructuredContent.Repositories[0].FullName
 }
 
-// TestStrangersWriteNothing checks that no number of requests of people who have not signed in fills a table, so there
-// is no limit that they could exhaust either.
+// TestStrangersWriteNothing checks that requests of users who have not signed in fill no table, however many there are.
+// So there is no limit that they could exhaust either.
 func TestStrangersWriteNothing(t *testing.T) {
 	w := newWorld(t, nil)
 	known := w.signIn() // so that there is something to damage
@@ -145,7 +145,7 @@ func TestStrangersWriteNothing(t *testing.T) {
 		t.Errorf("strangers changed the database's files, of %d bytes before and %d after", len(before.files), len(got.files))
 	}
 
-	// The control: one person who signs in changes both.
+	// A user who signs in does change both.
 	w.signIn()
 	got := w.stored()
 	if got.rows["grants"] != before.rows["grants"]+1 || got.rows["clients"] != before.rows["clients"]+1 {
@@ -156,7 +156,7 @@ func TestStrangersWriteNothing(t *testing.T) {
 	}
 }
 
-// A stock is what the database holds.
+// A stock is the content of the database.
 type stock struct {
 	rows  map[string]int // keyed by table
 	files []byte         // server.db and server.db-wal
@@ -202,7 +202,7 @@ func (w *world) readOnly() *sql.DB {
 	return db
 }
 
-// query returns the one value that a query yields.
+// query returns the single value of a query.
 func query[T any](w *world, statement string) T {
 	w.t.Helper()
 	var v T
@@ -212,8 +212,8 @@ func query[T any](w *world, statement string) T {
 	return v
 }
 
-// TestForeignHost: a page whose name was rebound to this server's address is of the same origin as the server to a
-// browser, and is given away by its Host alone.
+// TestForeignHost checks that a foreign Host is refused. If a name is rebound to this server's address (DNS rebinding),
+// a browser treats its page and the server as one origin, and only the Host header reveals it.
 func TestForeignHost(t *testing.T) {
 	w := newWorld(t, nil)
 	access := w.signIn().access
@@ -229,7 +229,7 @@ func TestForeignHost(t *testing.T) {
 				t.Errorf("Host %s: %s: got status %d, want 421", host, route, a.status)
 			}
 		}
-		for _, path := range []string{"/healthz", "/readyz"} { // load balancers ask by address
+		for _, path := range []string{"/healthz", "/readyz"} { // load balancers use the IP address
 			if got := w.call(http.MethodGet, path, http.Header{"Host": {host}}, "").status; got != http.StatusOK {
 				t.Errorf("Host %s: %s: got status %d, want 200", host, path, got)
 			}
@@ -239,7 +239,7 @@ func TestForeignHost(t *testing.T) {
 			t.Errorf("Host %s: development provider: got status %d, want 421", host, a.status)
 		}
 	}
-	for _, route := range serverRoutes { // the control
+	for _, route := range serverRoutes { // the valid request
 		method, path, _ := strings.Cut(route, " ")
 		if got := w.call(method, path, nil, "").status; got == http.StatusMisdirectedRequest {
 			t.Errorf("own Host: %s: got status %d", route, got)
@@ -255,8 +255,8 @@ var serverRoutes = []string{"GET /", "GET /static/style.css",
 	"POST /connections/sign-out", "POST /token", "OPTIONS /token", "POST /revoke", "POST /webhook/github", "POST /mcp",
 	"POST /mcp/", "GET /mcp", "DELETE /mcp", "OPTIONS /mcp", "GET /nowhere", "PUT /token"}
 
-// TestOtherLoopbackNames: on loopback one server has three names. Programs may use any; people are taken to the one
-// where the cookies are.
+// TestOtherLoopbackNames checks the three names of a server on loopback. Programs can use any of them; browsers are
+// redirected to the name that has the cookies.
 func TestOtherLoopbackNames(t *testing.T) {
 	w := newWorld(t, nil)
 	_, port, _ := strings.Cut(strings.TrimPrefix(w.base, "http://"), ":")
@@ -279,8 +279,8 @@ func TestOtherLoopbackNames(t *testing.T) {
 	}
 }
 
-// TestForwardedToDevelopmentSignIn: with the stand-in anybody can be anybody, so a tunnel that somebody opened to show
-// their work must not put it on the internet.
+// TestForwardedToDevelopmentSignIn checks that the development provider, where anybody can sign in as anybody, cannot
+// be reached through a tunnel that a developer opened to show their work.
 func TestForwardedToDevelopmentSignIn(t *testing.T) {
 	w := newWorld(t, nil)
 	for _, header := range []string{"", "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Via",
@@ -292,7 +292,7 @@ func TestForwardedToDevelopmentSignIn(t *testing.T) {
 		for _, route := range serverRoutes {
 			method, path, _ := strings.Cut(route, " ")
 			if route == "POST /authorize" {
-				h.Set("Sec-Fetch-Site", "same-origin") // without it that is a 403 for another reason
+				h.Set("Sec-Fetch-Site", "same-origin") // without this header, the 403 would have another reason
 			}
 			if got := w.call(method, path, h, "").status; (got == http.StatusForbidden) != (header != "") {
 				t.Errorf("%s: %q: got status %d", route, header, got)

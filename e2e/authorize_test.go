@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// registration sends a registration and returns the answer.
+// registration sends a registration and returns the response.
 func (w *world) registration(metadata map[string]any) answer {
 	w.t.Helper()
 	body, err := json.Marshal(metadata)
@@ -65,7 +65,7 @@ func TestRegister(t *testing.T) {
 			}
 		})
 	}
-	// What could be used nowhere is refused, and said why; beside one that can be used it does no harm.
+	// A URI that can be used nowhere is refused, with the reason. Next to a usable one it does no harm.
 	for _, uri := range []string{"urn:ietf:wg:oauth:2.0:oob", "x:y", "my-app://callback",
 		"cursor://anysphere.cursor-deeplink/mcp/install?name=x&config=e30", "vscode:extension/evil.extension",
 		"vscode:mcp/install?%7B%7D", "vscode-insiders://vscode.git/clone?url=https://evil.example/x.git"} {
@@ -103,8 +103,8 @@ func TestRegister(t *testing.T) {
 	}
 }
 
-// assertJSONError checks the shape of RFC 6749 section 5.2, or of a success if the code is empty. It prints no body,
-// which may hold tokens.
+// assertJSONError checks the shape of RFC 6749 section 5.2, or of a success if the code is empty. It prints no body:
+// bodies can hold tokens.
 func assertJSONError(t *testing.T, a answer, status int, code string) {
 	t.Helper()
 	if a.status != status || a.str("error") != code {
@@ -118,7 +118,8 @@ func assertJSONError(t *testing.T, a answer, status int, code string) {
 	}
 }
 
-// TestAuthorizeRedirectURI: what is not exactly the client's is never redirected to, and not even linked to.
+// TestAuthorizeRedirectURI checks that the server neither redirects nor links to a URI that is not exactly the
+// client's.
 func TestAuthorizeRedirectURI(t *testing.T) {
 	w := newWorld(t, nil)
 	id := w.register("https://client.example/cb?tenant=1", "http://127.0.0.1/cb", "http://[::1]/cb", "foo://callback")
@@ -135,7 +136,7 @@ func TestAuthorizeRedirectURI(t *testing.T) {
 		"http://127.0.0.1:1234@evil.example/cb":                  false,
 		"http://127.0.0.1.evil.example/cb":                       false,
 		"https://127.0.0.1/cb":                                   false,
-		"https://client.example:8443/cb?tenant=1":                false, // no port freedom elsewhere
+		"https://client.example:8443/cb?tenant=1":                false, // other hosts: the port must match
 		"https://client.example/cb":                              false,
 		"https://client.example/cb?tenant=2":                     false,
 		"https://client.example/cb?tenant=1&x=1":                 false,
@@ -202,8 +203,8 @@ func assertErrorPage(t *testing.T, p *page, status int, path, text string) {
 	}
 }
 
-// TestAuthorizeRequest: mistakes of a known client. The person is shown a page, and the client is told only if the
-// person follows its link, because anybody can register a client and make mistakes on purpose (AZ8).
+// TestAuthorizeRequest checks mistakes of a known client. The user sees a page, and the client is told only if the user
+// follows its link, because anybody can register a client and make mistakes on purpose (AZ8).
 func TestAuthorizeRequest(t *testing.T) {
 	w := newWorld(t, nil)
 	id := w.register(callbackURI)
@@ -213,8 +214,8 @@ func TestAuthorizeRequest(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		change func(url.Values)
-		code   string // empty: the question is asked
-		state  string // that the link back carries
+		code   string // empty if the consent page is shown
+		state  string // state in the link back
 	}{
 		{"control", nil, "", ""},
 		{"P1: no resource", set("resource"), "", ""},
@@ -287,7 +288,7 @@ func flipped(s string) string {
 	return string(b)
 }
 
-// TestAuthorizeUnknownClient checks what a person sees whose client is unknown. Clients keep a client_id for ever, and
+// TestAuthorizeUnknownClient checks the page for a user whose client is unknown. Clients keep a client_id forever, and
 // have no button to forget it (claude-code#4760).
 func TestAuthorizeUnknownClient(t *testing.T) {
 	w, elsewhere := newWorld(t, map[string]string{"CLIENT_METADATA": "off"}), newWorld(t, nil)

@@ -37,7 +37,7 @@ func TestBatches(t *testing.T) {
 	for _, test := range []struct {
 		name, version, body string
 		status              int
-		want                string // of the answers, in their order: id and "ok" or error code
+		want                string // the responses in order: id and "ok" or error code
 	}{
 		{"control: no batch", "", ping, 200, "1 ok"},
 		{"two requests", "", "[" + ping + "," + whoami + "]", 200, "[1 ok, two ok]"},
@@ -77,7 +77,7 @@ func TestBatches(t *testing.T) {
 			}
 		})
 	}
-	// A client that is answered 403 sends the batch again, and what it did would be done again.
+	// A client that gets a 403 sends the batch again, and would repeat the calls that succeeded.
 	t.Run("one message lacks a scope", func(t *testing.T) {
 		id := w.register(callbackURI)
 		q := w.browser().signIn(w.authorizeURL(id, func(q url.Values) { q.Set("scope", "account:read") }))
@@ -128,7 +128,7 @@ func TestBatches(t *testing.T) {
 	})
 }
 
-// outcome sums up the JSON-RPC responses in an answer.
+// outcome sums up the JSON-RPC responses in a response body.
 func outcome(t *testing.T, a answer) string {
 	t.Helper()
 	type response struct {

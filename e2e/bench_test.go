@@ -17,8 +17,8 @@ import (
 )
 
 // BenchmarkGate measures what the gate and the endpoint behind it add to a tool call: the same MCP server bare, behind
-// the gate with the token in its cache, and behind the gate with a look-up in SQLite each time. The three take turns,
-// so that the ratios hold although the machine's speed drifts. The scope middleware is in none of them.
+// the gate with the token in its cache, and behind the gate with a lookup in SQLite each time. The three take turns, so
+// that the ratios hold although the machine's speed drifts. None includes the scope middleware.
 func BenchmarkGate(b *testing.B) {
 	ms := server.NewMCPServer("bench", "1", server.WithToolCapabilities(false))
 	ms.AddTool(mcp.NewTool("echo"), func(context.Context, mcp.CallToolRequest) (*mcp.CallToolResult, error) {

@@ -14,8 +14,8 @@ import (
 
 const blockedTitle = "This application is blocked here"
 
-// TestBlockedAtEachStep: whichever step a client has reached when it is blocked, the next one fails, says what is true,
-// and consumes nothing. The same step works when the block has been lifted.
+// TestBlockedAtEachStep checks that, whichever step a client has reached when it is blocked, the next step fails, tells
+// the truth and consumes nothing. The same step works once the block is lifted.
 func TestBlockedAtEachStep(t *testing.T) {
 	w := newWorld(t, nil)
 	id := w.register(callbackURI)
@@ -24,7 +24,7 @@ func TestBlockedAtEachStep(t *testing.T) {
 	consent, callback, code := w.browser().open(request), w.atCallback(id), w.code(id)
 	shortID := clients.ShortID(&store.Client{ID: id}).String()
 	for _, block := range []string{shortID, "127.0.0.1"} {
-		// Only the row: the command would end the grants as well.
+		// Block only the row: the command would also end the grants.
 		if err := w.app.Store.Block(t.Context(), block, w.clock.now()); err != nil {
 			t.Fatal(err)
 		}
@@ -34,7 +34,7 @@ func TestBlockedAtEachStep(t *testing.T) {
 			"cancel, asked before":  consent.press("Cancel", nil),
 			"callback, sent to GitHub before": func() *page {
 				cookies := callback.b.client.Jar.Cookies(callback.url)
-				defer callback.b.client.Jar.SetCookies(callback.url, cookies) // for the control
+				defer callback.b.client.Jar.SetCookies(callback.url, cookies) // for the valid request
 				callback.b.stopAt = ""
 				return callback.b.open(callback.url.String())
 			}(),
@@ -72,7 +72,7 @@ func TestBlockedAtEachStep(t *testing.T) {
 	w.redeem(id, code)
 }
 
-// TestOperatorBlocks goes the operator's way, beside the running server.
+// TestOperatorBlocks uses the operator's commands, beside the running server.
 func TestOperatorBlocks(t *testing.T) {
 	const home = "https://sub.client.example/cb"
 	w := newWorld(t, nil)
@@ -152,7 +152,7 @@ func TestWhatABlockCovers(t *testing.T) {
 		t.Error("blocked by nothing")
 	}
 
-	// What an operator sees of a client's hosts in clients list is what they can block it by.
+	// The hosts that clients list shows for a client are those that the operator can block it by.
 	described := &store.Client{ID: "https://App.example/client.json", RedirectURIs: []string{"http://localhost:80/cb",
 		"http://localhost:81/cb", "com.example.app:/cb"}}
 	if diff := cmp.Diff([]string{"app.example", "localhost"}, clients.Hosts(described)); diff != "" {

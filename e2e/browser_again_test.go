@@ -14,8 +14,8 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// slowConsent makes the server hold the answer to the first POST /authorize until another one comes, as a slow network
-// does.
+// slowConsent makes the server hold the response to the first POST /authorize until a second one arrives, as a slow
+// network does.
 func (w *world) slowConsent() {
 	w.t.Helper()
 	w.srv.Close()
@@ -39,7 +39,7 @@ func (w *world) slowConsent() {
 	go w.srv.Serve(l)
 }
 
-// pressBoth clicks one button and soon after another, whatever comes of the first.
+// pressBoth clicks one button and soon after another, whatever the first click does.
 func (b *tab) pressBoth(first, second string) {
 	b.t.Helper()
 	evaluate[bool](b, `{ const press = text => [...document.querySelectorAll("button")].
@@ -52,7 +52,7 @@ func (b *tab) seeAgain(heading string) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
 	defer cancel()
-	for ctx.Err() == nil { // an error is that of a page that is being left
+	for ctx.Err() == nil { // errors come from a page that is being left
 		h1, err := chromedp.Run(ctx, chromedp.Evaluate[string](`document.querySelector("h1")?.innerText ?? ""`))
 		if err == nil && strings.Contains(h1, heading) {
 			return
@@ -109,8 +109,8 @@ func TestBrowserBackToTheConsentPage(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		leave  func(*tab, *site) // the consent page, for other pages
-		pages  int               // to go back
-		grants int               // by then
+		pages  int               // how many pages to go back
+		grants int               // grants minted so far
 	}{
 		{"from the provider", func(b *tab, _ *site) {
 			b.press("Continue with GitHub")
@@ -138,7 +138,7 @@ func TestBrowserBackToTheConsentPage(t *testing.T) {
 			evaluate[bool](b, fmt.Sprintf(`setTimeout(() => history.go(-%d)), true`, tt.pages))
 			b.seeAgain("Test client wants to connect")
 			b.assertStatus(http.StatusOK)
-			b.assertMinted(w, tt.grants, tt.grants) // going back is no consent
+			b.assertMinted(w, tt.grants, tt.grants) // going back is not consent
 			evaluate[bool](b, `setTimeout(() => document.querySelector("[name=decision]").click()), true`)
 			if got := c.answer(); got.Get("error") != "access_denied" {
 				t.Errorf("the client got error %q, want access_denied", got.Get("error"))
@@ -148,8 +148,8 @@ func TestBrowserBackToTheConsentPage(t *testing.T) {
 	}
 }
 
-// TestBrowserRestoredTab closes the browser at each step of a sign-in and opens the page again in a new one, with what
-// the first has stored.
+// TestBrowserRestoredTab closes the browser at each step of a sign-in and opens the page again in a new one, with the
+// data that the first has stored.
 func TestBrowserRestoredTab(t *testing.T) {
 	toProvider := func(b *tab) {
 		b.press("Continue with GitHub")
@@ -157,9 +157,9 @@ func TestBrowserRestoredTab(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name  string
-		leave func(*tab, *site) string // goes to the page, and returns its address
-		see   string                   // in the restored tab
-		then  func(*tab)               // to the client's code; nil: it does not get there
+		leave func(*tab, *site) string // goes to the page, and returns its URL
+		see   string                   // heading in the restored tab
+		then  func(*tab)               // continues to the client's code; nil if it cannot
 	}{
 		{"consent page", func(b *tab, c *site) string { return evaluate[string](b, "location.href") },
 			"Test client wants to connect", func(b *tab) { toProvider(b); b.press("Authorize") }},
@@ -170,7 +170,7 @@ func TestBrowserRestoredTab(t *testing.T) {
 			b.press("Cancel")
 			b.do(chromedp.WaitVisible(chromedp.Search(`//*[@role="alert"]`)))
 			b.assertStatus(http.StatusConflict)
-			return evaluate[string](b, "location.href") // which is without the question
+			return evaluate[string](b, "location.href") // without the consent request
 		}, "The application asked for something that cannot work", nil},
 		{"callback of a finished sign-in", func(b *tab, c *site) string {
 			toProvider(b)

@@ -13,7 +13,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// A person signs in to /connections, disconnects one application and then everything, without a mouse.
+// A user signs in to /connections, disconnects one application and then everything, without a mouse.
 func TestBrowserConnectionsByKeyboard(t *testing.T) {
 	w := newWorld(t, nil)
 	first, second := w.connect("First client"), w.connect("Second client")

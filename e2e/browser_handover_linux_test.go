@@ -15,14 +15,14 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// A desktop is where Chromium opens applications: it calls xdg-open, which is ours.
+// A desktop is where Chromium opens applications: it calls xdg-open, which the test replaces.
 type desktop struct {
 	t    *testing.T
 	pipe string
 }
 
-// newDesktop returns a desktop with an application for cursor://, and a tab in a browser on it whose owner lets the
-// world's pages open that without being asked.
+// newDesktop returns a desktop with an application for cursor://, and a tab in a browser whose user lets the world's
+// pages open that application without a prompt.
 func newDesktop(t *testing.T, w *world) (*desktop, *tab) {
 	t.Helper()
 	dir := t.TempDir()
@@ -47,7 +47,7 @@ func (d *desktop) opened(uri string) url.Values {
 	d.t.Helper()
 	got := make(chan []byte, 1)
 	go func() {
-		b, err := os.ReadFile(d.pipe) // until a writer has come and gone
+		b, err := os.ReadFile(d.pipe) // until a writer has opened and closed it
 		if err != nil {
 			d.t.Error(err)
 		}

@@ -35,14 +35,14 @@ func TestBrowserUnknownClient(t *testing.T) {
 	}
 }
 
-// A page of another site cannot press the consent page's button, or read it, and no cookie comes of trying.
+// A page of another site cannot press the consent page's button or read the page, and trying sets no cookie.
 func TestBrowserOtherSiteGetsNowhere(t *testing.T) {
 	w := newWorld(t, nil)
 	c, evil, b := newSite(w), newSite(w), newTab(t)
 	b.open(evil.url)
 	b.see("Elsewhere")
 
-	// What a script can embed or read.
+	// Requests that embed or read our pages.
 	const image = `new Promise(done => { const i = new Image(); i.onload = () => done(true);
 		i.onerror = () => done(false); i.src = address })`
 	const fetched = `fetch(address).then(() => true, () => false)`
@@ -60,7 +60,7 @@ func TestBrowserOtherSiteGetsNowhere(t *testing.T) {
 		}
 	}
 
-	// What a script can send: the answer that the consent page would.
+	// A request that sends the form of the consent page.
 	address := quote(w.base + "/authorize")
 	form := map[string]string{"provider": "github"}
 	for name, values := range w.browser().open(c.authorizeURL()).forms[0].fields { // anybody can read them
@@ -81,7 +81,7 @@ func TestBrowserOtherSiteGetsNowhere(t *testing.T) {
 		t.Errorf("the provider was asked: %v", calls)
 	}
 
-	// The same form on a page of ours.
+	// The same form on our own page.
 	b.open(c.authorizeURL())
 	b.see("Test client wants to connect")
 	evaluate[bool](b, submit)
@@ -89,7 +89,7 @@ func TestBrowserOtherSiteGetsNowhere(t *testing.T) {
 	b.assertCookies(w, 1)
 }
 
-// A page of another site cannot show ours in a frame, to make people click what they do not see.
+// A page of another site cannot show ours in a frame, to make users click on things that they do not see.
 func TestBrowserOtherSiteCannotFrame(t *testing.T) {
 	w := newWorld(t, nil)
 	c, evil, b := newSite(w), newSite(w), newTab(t)
@@ -124,8 +124,8 @@ func TestBrowserOtherSiteCannotFrame(t *testing.T) {
 	}
 }
 
-// TestBrowserTakesAFlowCookieFromAnotherPort checks that what SECURITY.md says of loopback is still so: cookies ignore
-// ports, and no consent page is seen. If a browser stops it, the sentences there can go.
+// TestBrowserTakesAFlowCookieFromAnotherPort checks that the statement about loopback in SECURITY.md still holds:
+// cookies ignore ports, and no consent page is seen. If a browser stops this, those sentences can be removed.
 func TestBrowserTakesAFlowCookieFromAnotherPort(t *testing.T) {
 	for name, plant := range map[string]bool{"planted": true, "control: not planted": false} {
 		t.Run(name, func(t *testing.T) {
@@ -157,8 +157,8 @@ func TestBrowserTakesAFlowCookieFromAnotherPort(t *testing.T) {
 	}
 }
 
-// An attacker's name that leads to this machine all of a sudden (DNS rebinding) makes the attacker's page one of our
-// origin's to Chromium, but not to us.
+// If an attacker's name suddenly leads to this machine (DNS rebinding), Chromium treats the attacker's page as
+// same-origin with ours, but the server does not.
 func TestBrowserReboundName(t *testing.T) {
 	w := newWorld(t, nil)
 	c, b := newSite(w), newTab(t)
@@ -171,7 +171,7 @@ func TestBrowserReboundName(t *testing.T) {
 		method, path string
 		want         int
 	}{
-		{"GET", "/healthz", 200}, // a load balancer asks by address
+		{"GET", "/healthz", 200}, // load balancers use the IP address
 		{"GET", "/", 421},
 		{"GET", strings.TrimPrefix(c.authorizeURL(), w.base), 421},
 		{"POST", "/authorize", 421},
@@ -224,7 +224,7 @@ func TestBrowserLooks(t *testing.T) {
 		b.inspect(page.name, page.address)
 	}
 
-	// The eye sees faults.
+	// This test finds faults.
 	for _, harm := range []string{
 		`document.querySelector("h1").style.whiteSpace = "nowrap"`,
 		`document.querySelector("main").style.width = "400px"`,
@@ -262,7 +262,7 @@ func (b *tab) inspect(page, address string) {
 	}
 }
 
-// layoutFaults lists what does not fit: the page into its window, text into the boxes around it.
+// layoutFaults lists elements that do not fit: the page into its window, text into the boxes around it.
 const layoutFaults = `(() => {
 	const faults = [], root = document.documentElement
 	if (root.scrollWidth > root.clientWidth) faults.push("the page scrolls sideways")
@@ -284,7 +284,7 @@ const layoutFaults = `(() => {
 	return faults
 })()`
 
-// look changes the viewport, and what the person prefers.
+// look changes the viewport, and the user's color preference.
 func (b *tab) look(width int64, scheme string) {
 	b.t.Helper()
 	metrics := emulation.SetDeviceMetricsOverrideParams{Width: width, Height: 800, DeviceScaleFactor: 1,
@@ -299,7 +299,7 @@ func (b *tab) look(width int64, scheme string) {
 	}
 }
 
-// screenshot takes a picture of the whole page if somebody wants one.
+// screenshot takes a picture of the whole page if SCREENSHOTS is set.
 func (b *tab) screenshot(name string) {
 	b.t.Helper()
 	dir := os.Getenv("SCREENSHOTS")

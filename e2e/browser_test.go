@@ -11,7 +11,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// A person opens the link of an MCP client, is asked, signs in, and comes back to the client.
+// A user opens the link of an MCP client, is asked, signs in, and comes back to the client.
 func TestBrowserSignIn(t *testing.T) {
 	const focused = `document.activeElement.matches(":focus-visible") ? document.activeElement.innerText : ""`
 	for _, way := range []struct {
@@ -40,7 +40,7 @@ func TestBrowserSignIn(t *testing.T) {
 			c, b := newSite(w), newTab(t)
 			b.open(c.authorizeURL())
 			b.see("Test client wants to connect")
-			b.assertCookies(w, 0) // one set before consent would void the question
+			b.assertCookies(w, 0) // a cookie before consent would make the question pointless
 			way.choose(b)
 			b.see("Who do you want to be?")
 			b.assertCookies(w, 1)
@@ -60,7 +60,7 @@ func TestBrowserHearsComplaints(t *testing.T) {
 	b := newTab(t)
 	b.open(w.base)
 	evaluate[bool](b, `document.head.append(Object.assign(document.createElement("style"), {textContent: "*{}"})), true`)
-	b.open(w.base) // so that the complaint has come
+	b.open(w.base) // so that complaints have arrived
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.complaint) == 0 {

@@ -22,7 +22,7 @@ func (w *world) atCallback(clientID string) *page {
 	return p
 }
 
-// TestConsentForm: the answer must come from our own page, in the browser of the person who was asked.
+// TestConsentForm checks that the consent form must come from our own page, in the browser of the user who was asked.
 func TestConsentForm(t *testing.T) {
 	w := newWorld(t, nil)
 	id := w.register(callbackURI)
@@ -88,8 +88,8 @@ func TestConsentForm(t *testing.T) {
 	})
 }
 
-// TestCallback: answers that are not those of this browser's sign-in mint nothing, and each has its page. The control
-// of all of them is that the same answer, undisturbed, signs the person in.
+// TestCallback checks that a callback that is not of this browser's sign-in mints nothing, and that each has its page.
+// In each case the same callback, unchanged, signs the user in.
 func TestCallback(t *testing.T) {
 	w := newWorld(t, nil)
 	id := w.register(callbackURI)
@@ -106,7 +106,7 @@ func TestCallback(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		attack func(p *page) *page
-		text   string // empty: signed in
+		text   string // empty if the user is signed in
 	}{
 		{"control", func(p *page) *page { return reopen(p, same) }, ""},
 		{"S6: no cookie", func(p *page) *page { p.b = w.browser(); return reopen(p, same) }, noFlow},
@@ -172,7 +172,7 @@ func TestCallback(t *testing.T) {
 			}
 			assertErrorPage(t, end, http.StatusBadRequest, path, test.text)
 			if strings.Contains(test.name, "second time") {
-				minted-- // the first
+				minted-- // do not count the first
 			}
 			if minted != 0 {
 				t.Errorf("%d grants were minted, want none", minted)
@@ -181,8 +181,8 @@ func TestCallback(t *testing.T) {
 	}
 }
 
-// TestCallbackIssuer: GitHub began to send iss in 2026. A wrong one means that the answer is another server's, and its
-// code must not be shown to anybody (RFC 9207).
+// TestCallbackIssuer checks the iss parameter, which GitHub began to send in 2026. A wrong iss means that the response
+// is another server's, and its code must not be shown to anybody (RFC 9207).
 func TestCallbackIssuer(t *testing.T) {
 	for name, mode := range map[string]devidp.IssMode{"control: right": devidp.IssRight,
 		"control: absent": devidp.IssAbsent, "wrong": devidp.IssWrong} {
@@ -208,7 +208,7 @@ func TestCallbackIssuer(t *testing.T) {
 }
 
 // TestAnswerToClient checks that the client gets its state back, unchanged (mcp-trino#155), and our issuer, whatever
-// the person decides. A client that hears nothing of a refusal waits for ever.
+// the user decides. A client that is not told of a refusal waits forever.
 func TestAnswerToClient(t *testing.T) {
 	w := newWorld(t, nil)
 	id := w.register(callbackURI + "?tenant=1")
@@ -246,8 +246,8 @@ func TestAnswerToClient(t *testing.T) {
 	}
 }
 
-// TestUseAnotherAccount checks that a person can change accounts (google_workspace_mcp#693). A provider that knows the
-// browser answers without a question.
+// TestUseAnotherAccount checks that a user can change accounts (google_workspace_mcp#693). A provider that knows the
+// browser signs it in without a question.
 func TestUseAnotherAccount(t *testing.T) {
 	w := newWorld(t, nil)
 	id, b := w.register(callbackURI), w.browser()
@@ -266,14 +266,14 @@ func TestUseAnotherAccount(t *testing.T) {
 	}
 }
 
-// TestOneFlowTakesOnePlace: a cookie can be sent as often as one likes, but a provider is asked about one flow only
-// once at a time. Otherwise one consent would be enough to fill all the places that sign-ins have.
+// TestOneFlowTakesOnePlace checks that a provider gets one request at a time for a flow, however often its cookie is
+// sent. Otherwise one consent would be enough to fill all the places that sign-ins have.
 func TestOneFlowTakesOnePlace(t *testing.T) {
 	w := newWorld(t, nil)
 	p := w.atCallback(w.register(callbackURI))
 	var second *page
 	w.app.DevIDP.FailNext(tokenPath, 1, devidp.Fault{Status: http.StatusBadGateway, Then: func() {
-		second = p.b.open(p.url.String()) // while the first is being asked about
+		second = p.b.open(p.url.String()) // while the first request is running
 	}})
 	if first := p.b.open(p.url.String()); first.status != http.StatusServiceUnavailable {
 		t.Errorf("first: got status %d, want 503", first.status)

@@ -13,8 +13,7 @@ import (
 	"github.com/mark3labs/mcp-go/server"
 )
 
-// An era is one of the two ways to say the same in MCP: the requests that call a tool, as request 1, and that cancel
-// it.
+// An era is one of the two ways to write the same MCP messages: one calls a tool, as request 1, and one cancels it.
 type era struct {
 	name   string
 	call   func(access string) (http.Header, string)
@@ -66,8 +65,8 @@ func legacyHeader(access string) http.Header {
 		"Accept": {"application/json, text/event-stream"}, "Mcp-Protocol-Version": {"2025-11-25"}}
 }
 
-// TestOthersCannotCancelACall: mcp-go keeps calls in flight under session name and request id. Every client counts its
-// requests from 1, and without sessions every request has the same, empty session name.
+// TestOthersCannotCancelACall checks that clients cannot cancel each other's calls. mcp-go keys running calls by
+// session name and request id. Every client counts from 1, and without sessions every session name is empty.
 func TestOthersCannotCancelACall(t *testing.T) {
 	w, api := newWorld(t, nil), newSlowAPI(t)
 	victim, otherClient := w.signIn(), w.signIn()
@@ -84,7 +83,7 @@ func TestOthersCannotCancelACall(t *testing.T) {
 		all = append(all, e, e.withSession("invented"))
 	}
 	for _, era := range all {
-		// start makes the victim's call, and returns when it is in flight. What it is answered comes later.
+		// start makes the victim's call, and returns when it is running. The response comes later.
 		start := func(t *testing.T, ctx context.Context, address string) <-chan string {
 			header, body := era.call(victim.access)
 			answered := make(chan string, 1)
@@ -130,7 +129,7 @@ func TestOthersCannotCancelACall(t *testing.T) {
 	}
 }
 
-// A slowAPI is GitHub's API on a slow day: it holds each answer until it is told to release one.
+// A slowAPI is GitHub's API on a slow day: it holds each response until the test releases one.
 type slowAPI struct {
 	*httptest.Server
 	arrived, release, abandoned chan struct{}
@@ -154,7 +153,7 @@ func newSlowAPI(t *testing.T) *slowAPI {
 	return api
 }
 
-// signInAs registers a client and signs somebody in with it.
+// signInAs registers a client and signs a user in with it.
 func (w *world) signInAs(login string) tokens {
 	w.t.Helper()
 	id := w.register(callbackURI)
@@ -163,7 +162,7 @@ func (w *world) signInAs(login string) tokens {
 	return w.redeem(id, p.url.Query().Get("code"))
 }
 
-// bareServer is mcp-go as it comes, with a tool that waits in the same way.
+// bareServer is mcp-go with its defaults, with a tool that waits in the same way.
 func bareServer(api *slowAPI) *server.MCPServer {
 	s := server.NewMCPServer("bare", "1")
 	s.AddTool(mcp.NewTool("list_repositories"),
@@ -178,7 +177,7 @@ func bareServer(api *slowAPI) *server.MCPServer {
 	return s
 }
 
-// do posts and returns the body of the answer, or the error.
+// do sends a POST and returns the response body, or the error.
 func do(ctx context.Context, address string, header http.Header, body string) string {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, strings.NewReader(body))
 	if err != nil {
@@ -197,7 +196,8 @@ func do(ctx context.Context, address string, header http.Header, body string) st
 	return string(b)
 }
 
-// TestNoSessionToSteal: whoever knows a session id could listen in on it, or end it. Here there are none.
+// TestNoSessionToSteal checks that there are no sessions: anybody who knew a session's id could listen in on it, or end
+// it.
 func TestNoSessionToSteal(t *testing.T) {
 	w := newWorld(t, nil)
 	alice := w.signIn()

@@ -27,7 +27,7 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// patience is how long something may take in the browser before its test fails.
+// patience is how long a step in the browser can take before its test fails.
 const patience = 30 * time.Second
 
 // rebound is a name that Chromium resolves to this machine, as an attacker's name server may at any time.
@@ -39,9 +39,9 @@ type tab struct {
 	ctx context.Context
 
 	mu        sync.Mutex          // guards what Chromium reports
-	complaint []string            // by the console, a policy, or an exception that nobody caught
-	requested []string            // addresses
-	referers  map[string][]string // keyed by the host that got them
+	complaint []string            // from the console, a policy, or an uncaught exception
+	requested []string            // URLs
+	referers  map[string][]string // keyed by the host that received them
 }
 
 // newTab starts a Chromium of its own.
@@ -78,7 +78,7 @@ func (b *tab) another() *tab {
 	return n
 }
 
-// hear takes note of what Chromium reports.
+// hear records Chromium's reports.
 func (b *tab) hear(event any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -101,7 +101,7 @@ func (b *tab) hear(event any) {
 	}
 }
 
-// do fails the test if a step is impossible, or does not become possible in time.
+// do fails the test if a step does not become possible in time.
 func (b *tab) do(steps ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, patience)
@@ -123,7 +123,7 @@ func evaluate[T any](b *tab, script string) T {
 	return v
 }
 
-// quote makes a JavaScript literal.
+// quote returns a JavaScript literal.
 func quote(v any) string {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -132,7 +132,7 @@ func quote(v any) string {
 	return string(b)
 }
 
-// open goes to an address, as a click on a link in another program does.
+// open goes to a URL, as a click on a link in another program does.
 func (b *tab) open(address string) {
 	b.t.Helper()
 	b.do(chromedp.Navigate(address))
@@ -144,7 +144,7 @@ func (b *tab) goBack() {
 	evaluate[bool](b, `setTimeout(() => history.back()), true`)
 }
 
-// see waits for a page with this in its heading.
+// see waits for a page whose heading contains this text.
 func (b *tab) see(heading string) {
 	b.t.Helper()
 	b.do(chromedp.WaitVisible(chromedp.Search(`//h1[contains(normalize-space(), "` + heading + `")]`)))
@@ -156,7 +156,7 @@ func (b *tab) press(text string) {
 	b.do(chromedp.Click(chromedp.Search(`//button[normalize-space()="` + text + `"]`)))
 }
 
-// callback returns the address that the provider sent the browser to.
+// callback returns the URL that the provider sent the browser to.
 func (b *tab) callback() string {
 	b.t.Helper()
 	b.mu.Lock()
@@ -168,7 +168,7 @@ func (b *tab) callback() string {
 	return b.requested[i]
 }
 
-// text returns what the page says.
+// text returns the text of the page.
 func (b *tab) text() string {
 	b.t.Helper()
 	return evaluate[string](b, "document.body.innerText")
@@ -181,8 +181,7 @@ func (b *tab) assertStatus(want int) {
 	}
 }
 
-// assertCookies asserts how many cookies of our server there are, and that scripts and other sites' forms cannot use
-// them.
+// assertCookies asserts how many cookies our server has set, and that scripts and other sites' forms cannot use them.
 func (b *tab) assertCookies(w *world, want int) {
 	b.t.Helper()
 	at := network.GetCookiesParams{URLs: []string{w.base + "/callback/github"}}
@@ -211,7 +210,7 @@ func (b *tab) assertNoComplaint() {
 	}
 }
 
-// assertRefererStaysHome asserts that no server was told of a page of another one. Queries hold states and codes.
+// assertRefererStaysHome asserts that no server got the URL of another server's page: queries hold states and codes.
 func (b *tab) assertRefererStaysHome(w *world) {
 	b.t.Helper()
 	b.mu.Lock()
@@ -232,12 +231,12 @@ func (b *tab) assertRefererStaysHome(w *world) {
 	}
 }
 
-// A site is a web server that is not ours: where an MCP client waits for its code, or where an attacker's pages are.
+// A site is a web server that is not ours: an MCP client's, which waits for the code, or one with an attacker's pages.
 type site struct {
 	w       *world
 	url     string
 	id      string          // its client_id
-	arrived chan url.Values // queries that came to its redirect URI
+	arrived chan url.Values // queries received at its redirect URI
 }
 
 func newSite(w *world) *site {
@@ -274,7 +273,7 @@ func (s *site) answer() url.Values {
 	}
 }
 
-// assertSignedIn redeems the code in an answer and calls a tool.
+// assertSignedIn redeems the code in a response and calls a tool.
 func (s *site) assertSignedIn(answer url.Values) {
 	s.w.t.Helper()
 	if answer.Get("state") != "xyz" || answer.Get("iss") != s.w.base || len(answer) != 3 {

@@ -26,7 +26,7 @@ func clientsFile(t *testing.T, clients ...map[string]any) string {
 	return path
 }
 
-// registeredBy is an operator's client with these further members.
+// registeredBy returns a client as the operator registers it, with these further members.
 func registeredBy(id string, more ...string) map[string]any {
 	c := map[string]any{"client_id": id, "client_name": "Notebook", "redirect_uris": []string{callbackURI}}
 	for i := 0; i < len(more); i += 2 {
@@ -35,8 +35,8 @@ func registeredBy(id string, more ...string) map[string]any {
 	return c
 }
 
-// TestPreRegisteredClient also checks that the address of a metadata document pins that client. Nothing is fetched
-// then: Claude's host refuses the addresses of some clouds (claude-ai-mcp#650).
+// TestPreRegisteredClient also checks that the URL of a metadata document pins that client. Nothing is fetched then:
+// Claude's host refuses the addresses of some clouds (claude-ai-mcp#650).
 func TestPreRegisteredClient(t *testing.T) {
 	const pinned = "https://client.example/metadata.json"
 	w := newWorld(t, map[string]string{"CLIENTS": clientsFile(t,
@@ -103,7 +103,8 @@ func TestPreRegisteredClient(t *testing.T) {
 	})
 }
 
-// TestPreRegisteredClientTakenOut: what the file says holds at each use. Nothing is lost if it was a mistake.
+// TestPreRegisteredClientTakenOut checks that the file's contents apply at each use, and that nothing is lost if an
+// edit was a mistake.
 func TestPreRegisteredClientTakenOut(t *testing.T) {
 	file := clientsFile(t, registeredBy("notebook"), registeredBy("other"))
 	w := newWorld(t, map[string]string{"CLIENTS": file})
@@ -117,7 +118,7 @@ func TestPreRegisteredClientTakenOut(t *testing.T) {
 		"invalid_client")
 	p := w.browser().open(w.authorizeURL("notebook", nil))
 	assertErrorPage(t, p, http.StatusBadRequest, "/authorize", "is not known here")
-	w.redeem("other", w.code("other")) // the control
+	w.redeem("other", w.code("other")) // the valid request
 
 	w.env["CLIENTS"] = file
 	w.restart()
@@ -164,7 +165,7 @@ func TestTokensOfAClientTakenOutEndWithTheRestart(t *testing.T) {
 	}
 }
 
-// TestRegistrationOff: no client comes in by itself, and those that are in stay.
+// TestRegistrationOff checks that no new client can register itself, and that existing clients go on working.
 func TestRegistrationOff(t *testing.T) {
 	w := newWorld(t, map[string]string{"CLIENTS": clientsFile(t, registeredBy("notebook"))})
 	const metadata, unknown = "/.well-known/oauth-authorization-server", "mcp_ci_unknown"
@@ -217,7 +218,7 @@ func TestRegistrationOff(t *testing.T) {
 	w.redeem(held.clientID, w.code(held.clientID))
 }
 
-// TestPreRegisteredClientIsBlocked: by the client_id that the operator gave it.
+// TestPreRegisteredClientIsBlocked checks that such a client can be blocked by the client_id that the operator gave it.
 func TestPreRegisteredClientIsBlocked(t *testing.T) {
 	w := newWorld(t, map[string]string{"CLIENTS": clientsFile(t, registeredBy("notebook"), registeredBy("portal"))})
 	held, other := w.redeem("notebook", w.code("notebook")), w.redeem("portal", w.code("portal"))

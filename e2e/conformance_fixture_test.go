@@ -13,8 +13,8 @@ import (
 	"github.com/mark3labs/mcp-go/server"
 )
 
-// An everything is the MCP server that the suite's scenarios ask for: their descriptions name its tools, resources
-// and prompts, and what each must answer.
+// An everything is the MCP server that the suite's scenarios need: their descriptions name its tools, resources and
+// prompts, and the response of each.
 type everything struct{ *server.MCPServer }
 
 func newEverything() *server.MCPServer {
@@ -72,8 +72,8 @@ func (s everything) addContentTools() {
 	})
 }
 
-// aMoment passes after each notification, as the suite asks. Without it, mcp-go would now and then drop the last: one
-// that it is just about to write when the tool returns (https://github.com/mark3labs/mcp-go/pull/969).
+// aMoment is the pause after each notification, as the suite demands. Without it, mcp-go would sometimes drop the last
+// one, which it is about to write when the tool returns (https://github.com/mark3labs/mcp-go/pull/969).
 const aMoment = 50 * time.Millisecond
 
 func (s everything) addNotifyingTools() {
@@ -111,8 +111,8 @@ func (s everything) addNotifyingTools() {
 	})
 }
 
-// A question is one of the things that a tool can ask of the client while it runs. mcp-go asks older clients by a
-// request of its own.
+// A question is a request that a tool can make to the client while it runs. To older clients, mcp-go sends it as a
+// separate request.
 type question struct {
 	ask      func(*server.InputRequestBuilder)
 	answered func(mcp.InputResponses) bool
@@ -140,7 +140,7 @@ func roots(id string) question {
 		func(r mcp.InputResponses) bool { return server.RootsResponse(r, id) != nil }}
 }
 
-// unanswered asks the questions that have not been answered, or returns nil.
+// unanswered asks the questions that have no answer yet, or returns nil.
 func unanswered(state string, answers mcp.InputResponses, questions ...question) *server.InputRequestBuilder {
 	b, pending := server.NewInputRequestBuilder(state), false
 	for _, q := range questions {

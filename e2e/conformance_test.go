@@ -30,13 +30,13 @@ import (
 	"example.com/mcp-federated-login/mcpserver"
 )
 
-// suite is the official conformance suite (https://github.com/modelcontextprotocol/conformance). What npm calls its
-// latest release is older than this alpha, and knows no authorization servers.
+// suite is the official conformance suite (https://github.com/modelcontextprotocol/conformance). The release that npm
+// calls latest is older than this alpha, and knows no authorization servers.
 const suite = "@modelcontextprotocol/conformance@0.2.0-alpha.12"
 
-// An exception is a check that is not passed.
+// An exception is a check that does not pass.
 type exception struct {
-	status string // of the suite: FAILURE or WARNING
+	status string // FAILURE or WARNING, as the suite reports it
 	reason string
 	// sessions: mcp-go v1.2.1 passes it within a session, and only there; this server keeps none, so that any instance
 	// can answer any request. Otherwise mcp-go does not pass it in any case.
@@ -68,7 +68,7 @@ const (
 	internalError = "mcp-go makes an internal error of a tool's MissingRequiredClientCapabilityError"
 )
 
-// TestConformanceAuthorization lets the suite sign in as a client, one time for each way to have a client_id.
+// TestConformanceAuthorization lets the suite sign in as a client, once for each way to get a client_id.
 func TestConformanceAuthorization(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -104,7 +104,7 @@ func TestConformanceAuthorization(t *testing.T) {
 				t.Fatal(err)
 			}
 			callback := "http://" + l.Addr().String() + "/callback"
-			l.Close() // the suite is to listen there
+			l.Close() // the suite will listen there
 			_, port, _ := net.SplitHostPort(l.Addr().String())
 			w, clientID, certificate := tt.start(t, callback)
 			var authorizeURL string
@@ -123,7 +123,7 @@ func TestConformanceAuthorization(t *testing.T) {
 				}
 				resp, err := http.Get(callback + "?" + w.browser().signIn(authorizeURL).Encode())
 				if err != nil {
-					t.Fatal("the suite's callback does not answer") // the error has the code in it
+					t.Fatal("the suite's callback does not answer") // the error contains the code
 				}
 				resp.Body.Close()
 			}
@@ -134,8 +134,8 @@ func TestConformanceAuthorization(t *testing.T) {
 	}
 }
 
-// TestConformanceServer lets the suite use an MCP server behind our gate, and then mcp-go alone as it is by default,
-// with sessions: what is said of it above must be so.
+// TestConformanceServer lets the suite use an MCP server behind our gate, and then mcp-go alone with its defaults, with
+// sessions. This checks the statement about sessions above.
 func TestConformanceServer(t *testing.T) {
 	for _, tt := range requirements {
 		t.Run(tt.revision, func(t *testing.T) {
@@ -186,7 +186,7 @@ func addToken(t *testing.T, w *world, to string) string {
 	return "http://" + own
 }
 
-// A check is one of the suite's findings.
+// A check is a result that the suite reports.
 type check struct {
 	ID, Status, ErrorMessage string
 }
@@ -251,7 +251,7 @@ func runSuite(t *testing.T, env []string, seen func(line string), args ...string
 	return byScenario
 }
 
-// resultName is what the suite names the folder of a scenario's results.
+// resultName is the name that the suite gives to the folder of a scenario's results.
 var resultName = regexp.MustCompile(`^(?:authorization-)?server-(.+)-\d{4}-\d\d-\d\dT[\d-]+Z$`)
 
 // suiteList returns the scenarios that must run: the first list that the suite prints.
@@ -279,7 +279,8 @@ func suiteList(t *testing.T, args ...string) []string {
 	return scenarios
 }
 
-// troubles returns what is wrong, keyed by scenario and check. Of a check that comes several times, the worst.
+// troubles returns the checks that did not pass, keyed by scenario and check. If a check occurs several times, the
+// worst counts.
 func troubles(byScenario map[string][]check) map[string]check {
 	found := map[string]check{}
 	for scenario, checks := range byScenario {
@@ -293,7 +294,8 @@ func troubles(byScenario map[string][]check) map[string]check {
 	return found
 }
 
-// judge fails the test unless the required scenarios ran, and all checks but the exceptions passed. It logs the totals.
+// judge fails the test unless the required scenarios ran, and all checks except the exceptions passed. It logs the
+// totals.
 func judge(t *testing.T, name string, required []string, byScenario map[string][]check,
 	exceptions map[string]exception) {
 	t.Helper()
@@ -323,7 +325,7 @@ func judge(t *testing.T, name string, required []string, byScenario map[string][
 		count["SUCCESS"], count["FAILURE"], count["WARNING"])
 }
 
-// newTLSWorld starts a world behind a proxy that does TLS. The certificate is the name of a file.
+// newTLSWorld starts a world behind a TLS proxy. The certificate is returned as a file name.
 func newTLSWorld(t *testing.T) (w *world, certificate string) {
 	proxy := httptest.NewUnstartedServer(nil)
 	base := "https://" + proxy.Listener.Addr().String()

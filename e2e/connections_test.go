@@ -13,14 +13,14 @@ import (
 	"example.com/mcp-federated-login/mcpserver"
 )
 
-// What the pages say.
+// Texts of the pages.
 const (
 	signedOut     = "Sign in to see what is connected"
 	disconnectAll = "Disconnect everything"
 	noConnection  = "No application is connected with this account."
 )
 
-// visit signs somebody in to /connections, at the provider with that name, and returns the page they arrive at.
+// visit signs a user in to /connections, at the provider with that name, and returns the page they arrive at.
 func (b *browser) visit(provider, login string) *page {
 	b.w.t.Helper()
 	p := b.open(b.w.base+"/connections").press("Continue with "+provider, nil)
@@ -45,7 +45,7 @@ func (w *world) works(t tokens) bool { return w.tool(t.access, "whoami").status 
 
 func (w *world) grants() int { return query[int](w, `SELECT count(*) FROM grants`) }
 
-// calls counts the requests to the stand-in by method and the end of the path.
+// calls counts the requests to the development provider by method and the end of the path.
 func (w *world) calls(method, pathEnd string) (n int) {
 	for _, c := range w.app.DevIDP.Calls() {
 		if c.Method == method && strings.HasSuffix(c.Path, pathEnd) {
@@ -65,7 +65,7 @@ func TestConnections(t *testing.T) {
 	second, other := w.connect("Second\u202e client"), w.signInWith("GitHub", "mallory")
 	w.clock.advance(time.Hour)
 	second.access = w.refresh(second.clientID, second.refresh).str("access_token")
-	w.code(w.register(callbackURI)) // a sign-in whose code nobody has redeemed
+	w.code(w.register(callbackURI)) // a sign-in whose code is never redeemed
 
 	before, b := w.stored().rows, w.browser()
 	p := b.visit("GitHub", "octocat")
@@ -115,7 +115,7 @@ func TestConnections(t *testing.T) {
 	}
 }
 
-// TestConnectionsForms: only our own page presses its buttons, and only those of the person who is signed in.
+// TestConnectionsForms checks that only our own page can press its buttons, and only those of the signed-in user.
 func TestConnectionsForms(t *testing.T) {
 	w := newWorld(t, nil)
 	for _, path := range []string{"sign-in", "disconnect", "disconnect-all", "sign-out"} {
@@ -179,7 +179,7 @@ func TestConnectionsForms(t *testing.T) {
 	}
 }
 
-// grantID returns what the page's first Disconnect button names.
+// grantID returns the grant of the page's first Disconnect button.
 func (p *page) grantID() string {
 	p.b.w.t.Helper()
 	for _, f := range p.forms {

@@ -14,7 +14,7 @@ import (
 	"github.com/mark3labs/mcp-go/server"
 )
 
-// A conversation is a request whose answer comes bit by bit.
+// A conversation is a request whose response arrives bit by bit.
 type conversation struct {
 	lines  <-chan string // closed at the end
 	hangUp func()
@@ -44,7 +44,7 @@ func (w *world) converse(address string, header http.Header, body string) conver
 	return conversation{lines, hangUp}
 }
 
-// until reads up to the line that contains what, and returns it; empty if there is none.
+// until reads up to the line that contains the text, and returns it; it returns "" if there is none.
 func (c conversation) until(what string) string {
 	for line := range c.lines {
 		if strings.Contains(line, what) {
@@ -54,9 +54,9 @@ func (c conversation) until(what string) string {
 	return ""
 }
 
-// TestNothingCrossesOver: two people at once, with the same request ids, and with whatever session id they like. What
-// is for one never reaches the other, and no one can answer in another's place. TestOthersCannotCancelACall is about
-// cancelling.
+// TestNothingCrossesOver checks two users at once, with the same request ids and with any session id they like.
+// Messages for one never reach the other, and neither can answer in the other's place. TestOthersCannotCancelACall
+// checks cancelling.
 func TestNothingCrossesOver(t *testing.T) {
 	w, api, mallorysAPI := newWorld(t, nil), newSlowAPI(t), newSlowAPI(t)
 	alice, mallory := w.signIn(), w.signInAs("mallory")
@@ -87,7 +87,7 @@ func TestNothingCrossesOver(t *testing.T) {
 		return c, question
 	}
 
-	// Mallory calls a tool while Alice's waits for her answer, and listens to what comes.
+	// Mallory calls a tool while Alice's call waits for her answer, and listens.
 	listensIn := func(t *testing.T, address, session string) bool {
 		a, _ := asked(t, address, session, false)
 		header, body := call(mallory.access, session, "fetch", fmt.Sprintf(`{"url":%q}`, mallorysAPI.URL))
@@ -100,7 +100,7 @@ func TestNothingCrossesOver(t *testing.T) {
 		mallorysAPI.release <- struct{}{}
 		return m.until("private") != ""
 	}
-	// Mallory answers the question that Alice was asked. Its id is easy to guess: they are numbered from 1.
+	// Mallory answers Alice's question. Its id is easy to guess: they are numbered from 1.
 	answers := func(t *testing.T, address, session string) bool {
 		a, question := asked(t, address, session, true)
 		var request struct{ ID int }
@@ -151,7 +151,7 @@ func TestNothingCrossesOver(t *testing.T) {
 		})
 	}
 
-	// mcp-go has nothing in common for modern requests but what TestOthersCannotCancelACall cancels.
+	// For modern requests, mcp-go shares only the state that TestOthersCannotCancelACall cancels.
 	t.Run("modern/notifications and results", func(t *testing.T) {
 		begin := func(access, say string) conversation {
 			header, body := fetchCall(access, api.URL, say)

@@ -38,7 +38,7 @@ func TestRelativeLinksInPagesLeadSomewhere(t *testing.T) {
 		}
 	}
 
-	// The control: the same check finds what is broken, and only that.
+	// The same check finds links that are broken, and only those.
 	const text = "[a](README.md) [b](deploy/) [c](README.md#configuration) [d](https://example.com/none) " +
 		"[e](none.md) [f](README.md#none) [g](docs/none.go#L1)\n```\n[h](code.md)\n```\n[i](#none) [j](#here)\n# Here\n"
 	want := []string{"none.md", "README.md#none", "docs/none.go#L1", "#none"}

@@ -10,8 +10,8 @@ import (
 )
 
 // TestLogTellsTheStage checks that the operator's log names the stage and the grant. Clients show their users one
-// message for everything that can go wrong (claude-ai-mcp#134), be it a proxy that dropped a header (claude-ai-mcp#872)
-// or a token that was never stored (claude-code#66210). A stranger may not be told more.
+// message for every failure (claude-ai-mcp#134), such as a proxy that dropped a header (claude-ai-mcp#872) or a token
+// that was never stored (claude-code#66210). A stranger must not be told more.
 func TestLogTellsTheStage(t *testing.T) {
 	w := newWorld(t, map[string]string{"TOKEN_CACHE": "0"})
 	id, other := w.register(callbackURI), w.register(callbackURI)

@@ -20,10 +20,10 @@ import (
 	"example.com/mcp-federated-login/upstream/devidp"
 )
 
-// floodLimit is what the whole process may need in memory, whatever signed-in users send it.
+// floodLimit is the memory that the whole process may use, whatever signed-in users send it.
 const floodLimit = 256 << 20
 
-// floodBodies are what is expensive for mcp-go to decode.
+// floodBodies are bodies that are expensive for mcp-go to decode.
 var floodBodies = []struct {
 	name, text string
 	crowd      string // how a hundred users send it at once, if they do
@@ -120,7 +120,7 @@ func TestFloodOfBodies(t *testing.T) {
 	})
 }
 
-// A flood is what users send to a process at once.
+// A flood is a set of requests that users send to a process at the same time.
 type flood struct {
 	w       *world
 	address string
@@ -152,7 +152,7 @@ func (f *flood) send(t *testing.T, users []string, times int, body string, chunk
 				req.Host = req.Header.Get("Host")
 				resp, err := http.DefaultClient.Do(req)
 				if err != nil {
-					return // the server closes the connection on who sends more than it takes
+					return // the server closes the connection if a body is too large
 				}
 				defer resp.Body.Close()
 				io.Copy(io.Discard, resp.Body)
@@ -184,7 +184,7 @@ func (f *flood) send(t *testing.T, users []string, times int, body string, chunk
 	}
 }
 
-// sendSlowly sends requests but for their last byte, and returns how to stop.
+// sendSlowly sends requests except their last byte, and returns a function that stops them.
 func (f *flood) sendSlowly(t *testing.T, users []string, times int, length, body string) (stop func()) {
 	t.Helper()
 	var all sync.WaitGroup
@@ -245,7 +245,7 @@ func (f *flood) check(t *testing.T) {
 	}
 }
 
-// peak returns the most memory that a process has had.
+// peak returns the peak memory use of a process.
 func peak(t *testing.T, pid int) int {
 	t.Helper()
 	status, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// challengeOf returns the parameters of an answer's one Bearer challenge.
+// challengeOf returns the parameters of the response's only Bearer challenge.
 func challengeOf(t testing.TB, a answer) map[string]string {
 	t.Helper()
 	values := a.header.Values("WWW-Authenticate")
@@ -24,7 +24,7 @@ func challengeOf(t testing.TB, a answer) map[string]string {
 	return params
 }
 
-// TestGate: who gets a 401, and what it says.
+// TestGate checks which requests get a 401, and what it contains.
 func TestGate(t *testing.T) {
 	w := newWorld(t, map[string]string{"TOKEN_CACHE": "0"})
 	good := w.signIn()
@@ -42,7 +42,7 @@ func TestGate(t *testing.T) {
 			name          string
 			query         string
 			authorization []string
-			code          string // empty: no credential arrived
+			code          string // empty if no credential arrived
 		}{
 			{"Q2: nothing", "", nil, ""},
 			{"Q3: token in the query", "?access_token=" + good.access, nil, ""},
@@ -100,8 +100,8 @@ func TestGate(t *testing.T) {
 	})
 }
 
-// TestMissingScope: a client that was granted less is told, in a real 403, what to ask for: what it has and what it
-// needs.
+// TestMissingScope checks that a client whose grant lacks a scope gets a real 403 that lists the scopes to ask for:
+// those it has and those it needs.
 func TestMissingScope(t *testing.T) {
 	w := newWorld(t, nil)
 	little := w.signInFor(w.register(callbackURI), "account:read")
@@ -145,7 +145,7 @@ func bodyOf(size int, template, value string) string {
 	return fmt.Sprintf(template, strings.Repeat(value+",", n-1)+value)
 }
 
-// TestMCPBody: bodies that are not what the endpoint takes.
+// TestMCPBody checks bodies that the endpoint does not accept.
 func TestMCPBody(t *testing.T) {
 	w := newWorld(t, nil)
 	access := w.signIn().access
@@ -179,11 +179,11 @@ func TestMCPBody(t *testing.T) {
 				if a.status != test.status {
 					t.Errorf("got status %d, want %d", a.status, test.status)
 				}
-				// What is no JSON is answered by mcp-go, in words.
+				// mcp-go answers a body that is not JSON with a text.
 				if test.status != http.StatusOK && test.contentType == "application/json" && a.json["error"] == nil {
 					t.Errorf("got %.300s, want a JSON-RPC error", a.body)
 				}
-				if got := a.header.Get("WWW-Authenticate"); got != "" { // clients would throw their tokens away
+				if got := a.header.Get("WWW-Authenticate"); got != "" { // clients would discard their tokens
 					t.Errorf("got the challenge %s", got)
 				}
 			})
@@ -206,7 +206,7 @@ func TestMCPBody(t *testing.T) {
 		}
 		w.subscribe(w.serve(newStreamServer()), access).hangUp() // positive control
 	})
-	t.Run("without the scope", func(t *testing.T) { // the body is judged first
+	t.Run("without the scope", func(t *testing.T) { // the body is checked first
 		header := legacyHeader(w.signInFor(w.register(callbackURI), "account:read").access)
 		const call = `{"jsonrpc":"2.0","id":%s,"method":"tools/call","params":{"name":"list_repositories","arguments":{%s}}}`
 		for body, want := range map[string]int{
@@ -219,7 +219,7 @@ func TestMCPBody(t *testing.T) {
 			}
 		}
 	})
-	t.Run("5 MB without a token", func(t *testing.T) { // the token is asked for first
+	t.Run("5 MB without a token", func(t *testing.T) { // the token is checked first
 		header := http.Header{"Content-Type": {"application/json"}}
 		if got := w.call(http.MethodPost, "/mcp", header, large).status; got != http.StatusUnauthorized {
 			t.Errorf("got status %d, want 401", got)
@@ -227,7 +227,7 @@ func TestMCPBody(t *testing.T) {
 	})
 }
 
-// TestCORS checks what a client in a browser can read. Without it MCP Inspector fails at once (typescript-sdk#715).
+// TestCORS checks what a client in a browser can read. Without it MCP Inspector fails immediately (typescript-sdk#715).
 func TestCORS(t *testing.T) {
 	w := newWorld(t, nil)
 	preflight := func(path, method, headers string) answer {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// What Cursor and VS Code register, verbatim. Refusing one URI loses the client (agent-connector-for-wp#111).
+// The registrations of Cursor and VS Code, verbatim. Refusing one URI loses the client (agent-connector-for-wp#111).
 var (
 	cursorURIs = []string{"cursor://anysphere.cursor-mcp/oauth/callback",
 		"https://www.cursor.com/agents/mcp/oauth/callback", "http://localhost:8787/callback"}
@@ -15,7 +15,8 @@ var (
 		"http://127.0.0.1:33418/"}
 )
 
-// TestHandOver: what real clients register can all be used, and what opens an application is a page, not a redirect.
+// TestHandOver checks that everything real clients register can be used, and that an application is opened by a page,
+// not by a redirect.
 func TestHandOver(t *testing.T) {
 	w := newWorld(t, nil)
 	for name, uris := range map[string][]string{"Cursor": cursorURIs, "VS Code": vscodeURIs} {
@@ -25,7 +26,7 @@ func TestHandOver(t *testing.T) {
 				const state = "abc+/=&;'\"<>"
 				private := strings.HasPrefix(uri, "cursor:")
 				ask := w.authorizeURL(id, func(q url.Values) { q.Set("redirect_uri", uri); q.Set("state", state) })
-				answered := func(p *page, byItself bool) url.Values { // what the client gets to see
+				answered := func(p *page, byItself bool) url.Values { // the query that the client gets
 					t.Helper()
 					to := p.url.String()
 					if private {
@@ -71,9 +72,9 @@ func TestHandOver(t *testing.T) {
 	}
 }
 
-// opens returns where a hand-over page leads, in all ways that there are, and checks that it takes the same care of the
-// code as a redirect would. It leads there by itself only if the person is signed in: nobody who says no wants an
-// address to be opened that a stranger has registered.
+// opens returns where a hand-over page leads, in each of its ways, and checks that it protects the code as a redirect
+// would. It leads there by itself only if the user is signed in: a user who refuses does not want a URL opened that a
+// stranger has registered.
 func (p *page) opens(t *testing.T, byItself bool) string {
 	t.Helper()
 	if len(p.links) != 1 || !strings.Contains(p.text, p.links[0]) {
@@ -93,7 +94,7 @@ func (p *page) opens(t *testing.T, byItself bool) string {
 	return to
 }
 
-// TestRedirectSchemes: what is not listed is refused at each use, whatever was registered before.
+// TestRedirectSchemes checks that a scheme that is not listed is refused at each use, even if it was registered before.
 func TestRedirectSchemes(t *testing.T) {
 	w := newWorld(t, nil)
 	id := w.register(append(cursorURIs, callbackURI)...)

@@ -11,7 +11,7 @@ import (
 )
 
 // TestIDsComeBackExactly checks that a response has the id of its request, byte by byte, and that a request is refused
-// if it cannot have: in both eras, alone and in a batch.
+// if that is impossible: in both eras, alone and in a batch.
 func TestIDsComeBackExactly(t *testing.T) {
 	w := newWorld(t, nil)
 	access := w.signIn().access
@@ -88,8 +88,8 @@ func TestIDsComeBackExactly(t *testing.T) {
 	}
 }
 
-// TestProgressTokensComeBackExactly checks that a notification about progress has the token of its request, and that a
-// request is refused if it cannot have.
+// TestProgressTokensComeBackExactly checks that a progress notification has the token of its request, and that a
+// request is refused if that is impossible.
 func TestProgressTokensComeBackExactly(t *testing.T) {
 	w, api := newWorld(t, nil), newSlowAPI(t)
 	access, address := w.signIn().access, w.serve(newStreamServer())+"/mcp"
@@ -129,8 +129,8 @@ func TestProgressTokensComeBackExactly(t *testing.T) {
 	}
 }
 
-// TestToolsGetIntegersExactly checks that a tool's integer is what the client has sent, also where float64 does
-// not have it.
+// TestToolsGetIntegersExactly checks that a tool gets the integer that the client sent, even if float64 cannot
+// represent it.
 func TestToolsGetIntegersExactly(t *testing.T) {
 	w := newWorld(t, nil)
 	access := w.signIn().access

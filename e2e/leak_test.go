@@ -15,7 +15,7 @@ import (
 )
 
 // TestNoSecretReachesTheLog checks K12. It runs through everything that succeeds and fails, at LOG_LEVEL=debug, and
-// then looks for every secret that was in play.
+// then searches the log for every secret that was used.
 func TestNoSecretReachesTheLog(t *testing.T) {
 	w := newWorld(t, map[string]string{"TOKEN_CACHE": "0"})
 	secrets := map[string]string{
@@ -38,7 +38,7 @@ func TestNoSecretReachesTheLog(t *testing.T) {
 			"Authorization": {"Basic " + basic}}, form.Encode())
 	}
 
-	// One sign-in, from which all secrets are noted; another that fails in every way.
+	// The first sign-in records all secrets; the other one fails in every way.
 	b := w.browser()
 	b.stopAt = "/callback/github"
 	p := b.open(request).press("Continue with GitHub", nil).press("Authorize", nil)
@@ -67,7 +67,7 @@ func TestNoSecretReachesTheLog(t *testing.T) {
 	}
 	grant := query[string](w, `SELECT lower(hex(id)) FROM grants`)
 
-	// Secrets in wrong places, stale secrets, and trouble on every side.
+	// Secrets in wrong places, stale secrets, and failures on every side.
 	for _, secret := range secrets {
 		w.tool(secret, "whoami")
 		w.refresh(secret, secret)
@@ -104,7 +104,7 @@ func TestNoSecretReachesTheLog(t *testing.T) {
 	w.tool(secrets["second access token"], "whoami")
 	w.refresh(id, secrets["second refresh token"])
 
-	secrets["prefix of upstream tokens"] = "gho_fake" // how all of them begin
+	secrets["prefix of upstream tokens"] = "gho_fake" // their common prefix
 	log := w.logs.String()
 	for name, secret := range secrets {
 		for _, form := range []string{secret, url.QueryEscape(secret)} {
@@ -116,7 +116,7 @@ func TestNoSecretReachesTheLog(t *testing.T) {
 		}
 	}
 
-	// The control: the log does tell which sign-in and which grant it talks about, and what went wrong.
+	// The log does name the sign-in, the grant and the error.
 	sum := sha256.Sum256([]byte(strings.TrimPrefix(request, w.base+"/authorize?")))
 	for _, want := range []string{"ref=" + base32.StdEncoding.EncodeToString(sum[:5]), "grant=" + grant, "level=DEBUG",
 		"spent refresh token presented again", "database is closed", "subject=583231"} {

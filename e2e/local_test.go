@@ -11,7 +11,7 @@ import (
 )
 
 // TestWithoutALLOWOnlyThisMachineIsAnswered checks H2: a tunnel in front of a server with real credentials reaches
-// nothing, unless ALLOW says who may come in.
+// nothing, unless ALLOW says who can sign in.
 func TestWithoutALLOWOnlyThisMachineIsAnswered(t *testing.T) {
 	w := newWorld(t, nil)
 	github, err := devidp.Start(devidp.Config{BaseURL: w.base, Log: slog.New(slog.DiscardHandler), Now: w.clock.now})
@@ -50,11 +50,11 @@ func TestWithoutALLOWOnlyThisMachineIsAnswered(t *testing.T) {
 	if n := strings.Count(w.logs.String(), "request from another machine refused"); n != 1 {
 		t.Errorf("the log says so %d times, want once", n)
 	}
-	if got := ask(page, func(*http.Request) {}).Code; got != http.StatusOK { // the control: this machine
+	if got := ask(page, func(*http.Request) {}).Code; got != http.StatusOK { // the valid request: from this machine
 		t.Errorf("this machine: got status %d, want 200", got)
 	}
 
-	w.env["ALLOW"] = "github:octocat" // the control: the operator has said who
+	w.env["ALLOW"] = "github:octocat" // valid: the operator has set ALLOW
 	w.restart()
 	for name, change := range afar {
 		if got := ask(page, change).Code; got != http.StatusOK {

@@ -15,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// command runs one of the operator's commands in a process of its own, beside the server.
+// command runs one of the operator's commands in a separate process, beside the server.
 func (w *world) command(args ...string) (stdout string, err error) {
 	w.t.Helper()
 	exe, err := os.Executable()
@@ -63,8 +63,8 @@ func listed[T any](w *world, args ...string) (v T) {
 	return v
 }
 
-// A grantRecord is what "grants list --json" prints of a grant, and a clientRecord what "clients list --json" prints of
-// a client. Scripts read them.
+// A grantRecord is the JSON of a grant that "grants list --json" prints, and a clientRecord that of a client that
+// "clients list --json" prints. Scripts read them.
 type (
 	grantRecord struct {
 		ID, Provider, Subject, Login, Client string
@@ -83,10 +83,10 @@ type (
 	}
 )
 
-// TestOperatorEndsGrants: what is ended is dead at once for whoever asks the store, and at the latest when TOKEN_CACHE
-// is over for a server that had just let it in.
+// TestOperatorEndsGrants checks that an ended grant stops working immediately where the store is read, and at the
+// latest after TOKEN_CACHE on a server that has just admitted it.
 func TestOperatorEndsGrants(t *testing.T) {
-	w := newWorld(t, map[string]string{"USER": "nobody", "CLIENT": "nothing", "JSON": "true"}) // not ours to read
+	w := newWorld(t, map[string]string{"USER": "nobody", "CLIENT": "nothing", "JSON": "true"}) // must be ignored
 	one, two := w.register(callbackURI), w.register(callbackURI)
 	octocat, again, mallory := w.redeemAs("octocat", one), w.redeemAs("octocat", two), w.redeemAs("mallory", one)
 	ids := map[string]string{}
@@ -124,7 +124,7 @@ func TestOperatorEndsGrants(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			w.t = t
-			before := w.alive(octocat, again, mallory) // and now they are in the server's cache
+			before := w.alive(octocat, again, mallory) // this also puts them into the server's cache
 			out, err := w.command(append([]string{"grants", "end"}, test.args...)...)
 			if (err != nil) != (test.error != "") || err != nil && !strings.Contains(err.Error(), test.error) {
 				t.Errorf("got error %v, want %q", err, test.error)
@@ -179,7 +179,8 @@ func TestOperatorListsByAgeAndPerson(t *testing.T) {
 	}
 }
 
-// TestOperatorsTerminal: a client chooses its name, and the operator's terminal obeys control characters.
+// TestOperatorsTerminal checks that client names are printed safely: a client chooses its name, and terminals obey
+// control characters.
 func TestOperatorsTerminal(t *testing.T) {
 	const name = "Nice\u202eeciN\u200b\tclient"
 	w := newWorld(t, nil)
@@ -195,7 +196,7 @@ func TestOperatorsTerminal(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer db.Close()
-	// A row may be older than the cleaning.
+	// A row can be older than the cleaning of names.
 	if _, err := db.Exec(`UPDATE clients SET name = char(27) || '[2J' || char(8238) || 'Zoë 日本'`); err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 	"example.com/mcp-federated-login/upstream/devidp"
 )
 
-// useGitHub restarts the program as one that somebody configured for GitHub, which in truth is this stand-in.
+// useGitHub restarts the program with a configuration for GitHub that in fact points to this development provider.
 func (w *world) useGitHub(github upstream.GitHubConfig) {
 	w.t.Helper()
 	w.env["GITHUB_CLIENT_ID"], w.env["GITHUB_CLIENT_SECRET"] = github.ClientID, github.ClientSecret
@@ -23,11 +23,11 @@ func (w *world) useGitHub(github upstream.GitHubConfig) {
 	w.restart()
 }
 
-// TestStoreDown checks that trouble of ours is never answered with invalid_grant, invalid_client or 401, and consumes
-// nothing. A client that hears one of these throws away what it holds (metabase#80389).
+// TestStoreDown checks that a server-side failure never causes invalid_grant, invalid_client or 401, and consumes
+// nothing. A client that gets one of these discards its tokens (metabase#80389).
 func TestStoreDown(t *testing.T) {
 	w := newWorld(t, map[string]string{"TOKEN_CACHE": "0"})
-	// A stand-in outside of the program, so that the provider remembers its codes while the program restarts.
+	// A development provider outside of the program, which remembers its codes while the program restarts.
 	github, err := devidp.Start(devidp.Config{BaseURL: w.base, Log: slog.New(slog.DiscardHandler), Now: w.clock.now})
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +72,7 @@ func TestStoreDown(t *testing.T) {
 		}
 	}
 
-	// The control: everything works when the store is back, with the same code, tokens and answer of the provider.
+	// Everything works when the store is back, with the same code, tokens and callback from the provider.
 	w.restart()
 	w.redeem(id, code)
 	if got := w.tool(session.access, "whoami").status; got != http.StatusOK {
@@ -88,14 +88,14 @@ func TestStoreDown(t *testing.T) {
 	assertErrorPage(t, p, http.StatusBadRequest, "/authorize", "not known here")
 }
 
-// TestProviderDown: the person is told to try again, and nothing is written.
+// TestProviderDown checks that the user is told to try again, and that nothing is written.
 func TestProviderDown(t *testing.T) {
 	const tokenPath, userPath = "/login/oauth/access_token", "/api/v3/user"
 	for _, test := range []struct {
 		name   string
 		path   string
 		fault  devidp.Fault
-		reload bool // reloading the page signs the person in, because the provider's code was not used
+		reload bool // reloading the page signs the user in, because the provider's code was not used
 	}{
 		{"control", "/elsewhere", devidp.Fault{}, false},
 		{"error when redeeming the code", tokenPath, devidp.Fault{Status: 500}, true},
@@ -132,13 +132,14 @@ func TestProviderDown(t *testing.T) {
 	}
 }
 
-// TestUnkeptTokensAreDeletedAtTheProvider: a token that nobody keeps would push a good one out of GitHub's ten.
+// TestUnkeptTokensAreDeletedAtTheProvider checks that unused tokens are deleted: each would push a valid one out of
+// GitHub's ten.
 func TestUnkeptTokensAreDeletedAtTheProvider(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		env    map[string]string
 		fault  string
-		status int // of the page; 0: signed in
+		status int // status of the page; 0 if the user is signed in
 		want   int // deletions
 	}{
 		{"control: signed in", nil, "", 0, 0},

@@ -10,8 +10,8 @@ import (
 	"example.com/mcp-federated-login/upstream/devidp"
 )
 
-// TestStrangersDoNotKeepOthersFromAProvider holds all places for sign-ins with codes that are none, while the provider
-// hangs. A user gets through nevertheless, and one whose code was redeemed before is not pushed out.
+// TestStrangersDoNotKeepOthersFromAProvider fills all places for sign-ins with invalid codes, while the provider hangs.
+// A user still gets through, and a sign-in whose code was redeemed before is not pushed out.
 func TestStrangersDoNotKeepOthersFromAProvider(t *testing.T) {
 	const places = 64
 	w := newWorld(t, nil)
@@ -56,16 +56,16 @@ func TestStrangersDoNotKeepOthersFromAProvider(t *testing.T) {
 	if got := <-earlyDone; got != 0 {
 		t.Errorf("the user whose code had been redeemed: got status %d, want a sign-in", got)
 	}
-	for range places - 1 { // the control: only one was pushed out
+	for range places - 1 { // only one was pushed out
 		if got := <-strangers; got != http.StatusBadRequest {
 			t.Errorf("a stranger: got status %d, want 400", got)
 		}
 	}
-	w.signIn() // the control: without strangers all is as before
+	w.signIn() // without strangers, sign-in works as before
 }
 
-// TestStrangersDoNotKeepOutAKnownClient holds both places of a host, when all that is known of a client there is too
-// old to serve.
+// TestStrangersDoNotKeepOutAKnownClient fills both places of a host, when the only copy of a client's document from
+// there is too old to use.
 func TestStrangersDoNotKeepOutAKnownClient(t *testing.T) {
 	w, host := newDocumentWorld(t)
 	known, unknown := host.putClient("/known", nil), host.putClient("/unknown", nil)
@@ -96,7 +96,7 @@ func TestStrangersDoNotKeepOutAKnownClient(t *testing.T) {
 	if got := open(known); got != http.StatusOK {
 		t.Errorf("the known client: got status %d, want 200", got)
 	}
-	if got := open(unknown); got != http.StatusOK { // in the place that it left
+	if got := open(unknown); got != http.StatusOK { // in the place that became free
 		t.Errorf("an unknown client in a free place: got status %d, want 200", got)
 	}
 	if got := <-strangers; got != http.StatusServiceUnavailable {

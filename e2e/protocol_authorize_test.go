@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestProtocolAuthorize: what an authorization request may look like, and when a browser is sent on.
+// TestProtocolAuthorize checks which authorization requests are valid, and when the browser is sent on.
 func TestProtocolAuthorize(t *testing.T) {
 	w := newWorld(t, nil)
 	id := w.register(callbackURI)
@@ -53,7 +53,7 @@ func TestProtocolAuthorize(t *testing.T) {
 		"account:read account:read offline_access": "account:read",
 		"repos:read account:read repos:read":       "account:read repos:read",
 		"repos:read":                               "repos:read",
-		"REPOS:READ":                               githubScopes, // another name; a sign-in's scopes are meant
+		"REPOS:READ":                               githubScopes, // another name, so the default scopes of a sign-in
 		"*":                                        githubScopes,
 	} {
 		t.Run("AZ14: "+asked, func(t *testing.T) {
@@ -65,7 +65,7 @@ func TestProtocolAuthorize(t *testing.T) {
 	}
 }
 
-// TestProtocolRedirects looks at the bare answers that send the browser on. A 307 would make it post the form there.
+// TestProtocolRedirects checks the raw responses that send the browser on. A 307 would make it post the form there.
 func TestProtocolRedirects(t *testing.T) {
 	w := newWorld(t, nil)
 	id := w.register(callbackURI + "?tenant=1")

@@ -21,11 +21,11 @@ import (
 
 const (
 	publicOrigin = "https://mcp.example.com" // BASE_URL of publicServer
-	githubScopes = "account:read repos:read" // what a sign-in with GitHub asks for, and octocat grants
+	githubScopes = "account:read repos:read" // scopes that a sign-in with GitHub requests, and octocat grants
 )
 
-// publicServer starts the program as an operator would put it behind a reverse proxy, with GitHub alone, and returns
-// how to ask it.
+// publicServer starts the program as an operator would run it behind a reverse proxy, with GitHub alone, and returns a
+// function that sends it requests.
 func publicServer(t *testing.T) func(method, path string, header http.Header, body string) answer {
 	t.Helper()
 	env := map[string]string{"BASE_URL": publicOrigin, "ALLOW": "anyone", "GITHUB_CLIENT_ID": "id",
@@ -52,7 +52,7 @@ func publicServer(t *testing.T) func(method, path string, header http.Header, bo
 	}
 }
 
-// documents are the metadata documents of publicServer, whole: whatever is added to one is a promise to clients.
+// documents are the complete metadata documents of publicServer: every addition is a promise to clients.
 var documents = []struct{ rows, path, want string }{
 	{"D1, D4, D6", "/.well-known/oauth-protected-resource/mcp", `{
 		"resource": "https://mcp.example.com/mcp",
@@ -105,7 +105,7 @@ func TestProtocolDocuments(t *testing.T) {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
-		// Clients ask with whatever headers they have; Go clients take nothing but this media type.
+		// Clients send various headers; Go clients accept only this media type.
 		for name, header := range map[string]http.Header{
 			"without anything":            nil,
 			"with a stale token":          {"Authorization": {"Bearer mcp_at_stale"}},
@@ -125,8 +125,8 @@ func TestProtocolDocuments(t *testing.T) {
 	}
 }
 
-// TestProtocolDiscovery follows a 401 as a client does: every address is absolute, and each document names byte by
-// byte what was asked for.
+// TestProtocolDiscovery follows a 401 as a client does: every URL is absolute, and each document names, byte by byte,
+// the URL that was requested.
 func TestProtocolDiscovery(t *testing.T) {
 	ask := publicServer(t)
 	get := func(t *testing.T, address string) answer {
@@ -176,7 +176,7 @@ func TestProtocolDiscovery(t *testing.T) {
 			t.Errorf("got issuer %q and iss %q, want %q for both", issuer, iss, publicOrigin)
 		}
 	})
-	// Clients try one address after another, and go on after a 404 alone.
+	// Clients try one URL after another, and continue only after a 404.
 	for _, path := range []string{
 		"/.well-known/oauth-authorization-server/", "/.well-known/oauth-authorization-server/authorize",
 		"/.well-known/openid-configuration/other", "/mcp/.well-known/", "/mcp/.well-known/openid-configuration/mcp",
@@ -194,8 +194,8 @@ func TestProtocolDiscovery(t *testing.T) {
 	}
 }
 
-// TestMetadataWhereverClientsLook checks that a document is the same, byte by byte, at each of its addresses, for
-// programs and for web pages.
+// TestMetadataWhereverClientsLook checks that a document is the same, byte by byte, at each of its URLs, for programs
+// and for web pages.
 func TestMetadataWhereverClientsLook(t *testing.T) {
 	ask := publicServer(t)
 	for canonical, others := range map[string][]string{

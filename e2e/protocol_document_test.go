@@ -15,8 +15,8 @@ func newDocumentWorld(t *testing.T) (*world, *documentHost) {
 	return newWorld(t, loopbackDocuments), newDocumentHost(t)
 }
 
-// Client ID metadata documents, as a client and a person meet them. What is fetched, and what counts as a document, has
-// tables of its own in package oauth.
+// Client ID metadata documents, as a client and a user meet them. Package oauth has its own tables for what is fetched,
+// and for what is a valid document.
 func TestProtocolDocumentClients(t *testing.T) {
 	t.Run("C1, D15: advertised, and a client_id that is an address leads to the question", func(t *testing.T) {
 		w, h := newDocumentWorld(t)
@@ -224,12 +224,12 @@ func TestProtocolDocumentClients(t *testing.T) {
 		id := h.putClient("/client", nil)
 		code := w.code(id)
 		h.setDown(true)
-		w.restart() // nothing is left in memory
+		w.restart() // this empties the memory
 		tokens := w.redeem(id, code)
 		if a := w.refresh(id, tokens.refresh); a.status != http.StatusOK {
 			t.Errorf("refreshing: status %d: %s", a.status, a.body)
 		}
-		// And it can sign in again, as what it last said that it is.
+		// It can also sign in again, with the newest document.
 		if again := w.redeem(id, w.code(id)); !w.works(again) {
 			t.Error("signed in again, it does not work")
 		}

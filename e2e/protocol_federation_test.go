@@ -13,7 +13,8 @@ import (
 	"testing"
 )
 
-// TestProtocolTwoTokens: clients hold our tokens and the provider's API gets its own. Neither ever sees the other's.
+// TestProtocolTwoTokens checks that clients get our tokens and the provider's API gets its own. Neither ever sees the
+// other's.
 func TestProtocolTwoTokens(t *testing.T) {
 	w := newWorld(t, nil)
 	id := w.register(callbackURI)
@@ -75,8 +76,8 @@ func TestProtocolTwoTokens(t *testing.T) {
 	})
 }
 
-// TestProtocolConsentComesFirst: the provider knows one client, us, and lets people through without a question once
-// they have allowed it. So every client of ours needs our question first (the confused deputy).
+// TestProtocolConsentComesFirst checks that each of our clients needs our own consent page first (the confused deputy):
+// the provider knows one client, this server, and no longer asks users who have allowed it.
 func TestProtocolConsentComesFirst(t *testing.T) {
 	w := newWorld(t, nil)
 	first, b := w.register(callbackURI), w.browser()
@@ -94,14 +95,14 @@ func TestProtocolConsentComesFirst(t *testing.T) {
 			if n := len(w.app.DevIDP.Calls()) - before; n != 0 {
 				t.Errorf("the provider got %d requests before the person was asked", n)
 			}
-			if end := p.press("Continue with GitHub", nil); end.status != 0 || !end.url.Query().Has("code") { // the control
+			if end := p.press("Continue with GitHub", nil); end.status != 0 || !end.url.Query().Has("code") { // valid
 				t.Errorf("after the answer: got status %d, want to be sent straight through", end.status)
 			}
 		})
 	}
 }
 
-// TestProtocolBinding: whose upstream token a grant reaches.
+// TestProtocolBinding checks whose upstream token a grant uses.
 func TestProtocolBinding(t *testing.T) {
 	w := newWorld(t, nil)
 	people := []struct {

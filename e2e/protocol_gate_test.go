@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// discover asks the server what it can do, in the newest protocol revision.
+// discover calls server/discover in the newest protocol revision.
 func (w *world) discover(access string) answer {
 	w.t.Helper()
 	h := mcpHeader(access, "server/discover", "")
@@ -20,12 +20,12 @@ func (w *world) discover(access string) answer {
 		`{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{"_meta":`+modernMeta+`}}`)
 }
 
-// TestProtocolEveryRequestNeedsAToken: no request gets past the gate, whatever it asks for and in whatever way its
-// token is no good.
+// TestProtocolEveryRequestNeedsAToken checks that no request passes the gate without a valid token, whatever its method
+// and whatever is wrong with its token.
 func TestProtocolEveryRequestNeedsAToken(t *testing.T) {
 	w := newWorld(t, nil)
 	expired := w.signIn()
-	w.tool(expired.access, "whoami") // into the cache with it
+	w.tool(expired.access, "whoami") // puts it into the cache
 	w.clock.advance(time.Hour)
 	good, revoked := w.signIn(), w.signIn()
 	w.tool(revoked.access, "whoami")
@@ -36,7 +36,7 @@ func TestProtocolEveryRequestNeedsAToken(t *testing.T) {
 	for _, request := range []struct {
 		name string
 		send func(access string) answer
-		good int // status with a good token
+		good int // status with a valid token
 	}{
 		{"tools/call", func(access string) answer { return w.tool(access, "whoami") }, 200},
 		{"server/discover (H7)", w.discover, 200},
@@ -65,7 +65,7 @@ func TestProtocolEveryRequestNeedsAToken(t *testing.T) {
 	}
 }
 
-// authParam is RFC 9110 section 11.2, with the quoted string cut down to the characters of RFC 6750 section 3.
+// authParam follows RFC 9110 section 11.2, with the quoted string limited to the characters of RFC 6750 section 3.
 var authParam = regexp.MustCompile(`^([a-z_]+)="([ !#-\[\]-~]*)"`)
 
 // parseChallenge parses a WWW-Authenticate header as the strictest of clients: the scheme first, one challenge, every

@@ -26,7 +26,7 @@ var (
 	idInName = regexp.MustCompile(`(?:^|[ /(])([A-Z]{1,2}[0-9]{1,2})(?:$|[:,)]|( overruled))`)
 )
 
-// testCode is what the test files say of the requirements.
+// testCode holds the parts of the test files that concern requirements.
 type testCode struct {
 	named  map[string]bool   // ids in string literals; true if one of these says "overruled"
 	source map[string]string // of each test function: its comment, its body, and the variables of the package in it

@@ -13,7 +13,7 @@ import (
 )
 
 // TestProtocolBehindAProxy checks H4: a reverse proxy on the same host passes the public Host on to a loopback socket.
-// The server refuses foreign hosts itself, which [TestForeignHost] checks.
+// The server itself refuses foreign hosts, which [TestForeignHost] checks.
 func TestProtocolBehindAProxy(t *testing.T) {
 	w := newWorld(t, nil)
 	access := w.signIn().access

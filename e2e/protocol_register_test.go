@@ -12,13 +12,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestProtocolRegistration compares whole answers: what was registered comes back, and nothing else, because strict
-// clients parse it against a schema.
+// TestProtocolRegistration compares whole responses: they contain the registered values and nothing else, because
+// strict clients parse them against a schema.
 func TestProtocolRegistration(t *testing.T) {
 	w := newWorld(t, nil)
 	clientID := regexp.MustCompile(`^mcp_ci_[A-Za-z0-9_-]+$`)
 	type object = map[string]any
-	// answered is what every registration is answered, but for the client_id and the secret.
+	// answered is the response to every registration, except for the client_id and the secret.
 	answered := func(authMethod string, more object) object {
 		o := object{"client_id_issued_at": float64(w.clock.now().Unix()), "redirect_uris": []any{callbackURI},
 			"token_endpoint_auth_method": authMethod, "response_types": []any{"code"},
@@ -30,7 +30,7 @@ func TestProtocolRegistration(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name   string
-		send   object // besides the redirect_uris
+		send   object // in addition to the redirect_uris
 		want   object
 		secret bool
 	}{
@@ -80,7 +80,7 @@ func TestProtocolRegistration(t *testing.T) {
 		if len(p.links) != 0 {
 			t.Errorf("the page links to %q, want to nowhere", p.links)
 		}
-		if got := w.browser().signIn(w.authorizeURL(id, nil)); !got.Has("code") { // the control
+		if got := w.browser().signIn(w.authorizeURL(id, nil)); !got.Has("code") { // the valid request
 			t.Errorf("the client's other redirect URI: got %v, want a code", got)
 		}
 	})
@@ -96,8 +96,8 @@ func TestProtocolRegistration(t *testing.T) {
 	})
 }
 
-// TestProtocolFlood: there is no limit, because one that a stranger can reach keeps others out. What makes a flood
-// harmless is that it stores nothing, and that nothing can be guessed.
+// TestProtocolFlood checks that registration has no limit: a stranger could exhaust one and keep others out. A flood is
+// harmless because it stores nothing, and because nothing can be guessed.
 func TestProtocolFlood(t *testing.T) {
 	w := newWorld(t, nil)
 	id, before := w.register(callbackURI), w.stored()
@@ -115,5 +115,5 @@ func TestProtocolFlood(t *testing.T) {
 	if diff := cmp.Diff(before.rows, after.rows); diff != "" || !bytes.Equal(before.files, after.files) {
 		t.Errorf("the flood was stored; rows (-before +after):\n%s", diff)
 	}
-	w.redeem(id, w.code(id)) // the control: everybody else gets in
+	w.redeem(id, w.code(id)) // other clients still get in
 }

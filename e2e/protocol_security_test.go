@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// TestProtocolPageHeaders asks for every page there is, the ones that say no included.
+// TestProtocolPageHeaders requests every page, including those that refuse.
 func TestProtocolPageHeaders(t *testing.T) {
 	w := newWorld(t, nil)
 	id := w.register(callbackURI)
@@ -85,7 +85,7 @@ func TestProtocolConsentPage(t *testing.T) {
 	})
 	t.Run("S2 overruled: the form has no token; who sent it is for the browser to say", func(t *testing.T) {
 		form := p.forms[0].fields
-		fields := slices.Sorted(maps.Keys(form)) // the question, and its seal
+		fields := slices.Sorted(maps.Keys(form)) // the question and its seal
 		if want := []string{"name", "redirect_uri", "request", "scopes", "seal"}; !slices.Equal(fields, want) {
 			t.Fatalf("got the fields %q, want %q", fields, want)
 		}
@@ -120,7 +120,7 @@ func TestProtocolConsentPage(t *testing.T) {
 				q.Set("redirect_uri", uri)
 				q.Set("state", attack)
 			})
-			for _, address := range []string{request, request + "&resource=https://evil.example"} { // question and error page
+			for _, address := range []string{request, request + "&resource=https://evil.example"} { // both pages
 				a := w.call(http.MethodGet, strings.TrimPrefix(address, w.base), nil, "")
 				for _, tag := range []string{"<script", "<img src=x", "<form action=https"} {
 					if strings.Contains(string(a.body), tag) {
@@ -128,14 +128,14 @@ func TestProtocolConsentPage(t *testing.T) {
 					}
 				}
 			}
-			if p := w.browser().open(request); !strings.Contains(p.text, attack) { // the control: it is there, as text
+			if p := w.browser().open(request); !strings.Contains(p.text, attack) { // the text is there, as text
 				t.Errorf("the page does not show the name:\n%s", p.text)
 			}
 		})
 	}
 }
 
-// TestProtocolScopeHygiene: no scope means everything, and the log says what each grant may do.
+// TestProtocolScopeHygiene checks that no scope means everything, and that the log says what each grant can do.
 func TestProtocolScopeHygiene(t *testing.T) {
 	w := newWorld(t, nil)
 	document := w.call(http.MethodGet, "/.well-known/oauth-authorization-server", nil, "")

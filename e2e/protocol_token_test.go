@@ -18,7 +18,7 @@ import (
 	"example.com/mcp-federated-login/upstream/devidp"
 )
 
-// TestProtocolTokenAnswer: the answers that hand out tokens, whole but for the tokens.
+// TestProtocolTokenAnswer checks token responses as a whole, except the tokens themselves.
 func TestProtocolTokenAnswer(t *testing.T) {
 	w := newWorld(t, nil)
 	id := w.register(callbackURI)
@@ -84,7 +84,7 @@ func TestProtocolTokenAnswer(t *testing.T) {
 	})
 }
 
-// TestProtocolRefresh: rotation, and what a spent token does.
+// TestProtocolRefresh checks rotation, and the effect of a spent refresh token.
 func TestProtocolRefresh(t *testing.T) {
 	w := newWorld(t, map[string]string{"TOKEN_CACHE": "0"})
 	stranger := w.register(callbackURI)
@@ -92,9 +92,9 @@ func TestProtocolRefresh(t *testing.T) {
 		name    string
 		after   time.Duration // between the first and the second use of the token
 		retired bool          // its successor was presented in between
-		as      string        // client_id of the second use; empty: its own
+		as      string        // client_id of the second use; empty if its own
 		same    bool          // the second use gets the newest refresh token
-		ends    bool          // the grant
+		ends    bool          // the grant ends
 	}{
 		{"K6 overruled: a retry within two minutes gets the same pair", 2 * time.Minute, false, "", true, false},
 		{"K6 overruled: a retry gets the pair after that", 2 * time.Minute, true, "", true, false},
@@ -132,7 +132,7 @@ func TestProtocolRefresh(t *testing.T) {
 			if alive := w.tool(second.str("access_token"), "whoami").status == http.StatusOK; alive != test.same {
 				t.Errorf("the access token that came works: %t, want %t", alive, test.same)
 			}
-			// The newest pair tells whether the grant goes on; after hours its access token has expired by itself.
+			// The newest pair shows whether the grant still works; after hours its access token has expired anyway.
 			if got := w.tool(first.str("access_token"), "whoami").status; test.after < time.Hour && (got == 401) != test.ends {
 				t.Errorf("the newest access token: got status %d, want it dead: %t", got, test.ends)
 			}
@@ -167,7 +167,7 @@ func TestProtocolRefresh(t *testing.T) {
 	})
 }
 
-// TestProtocolResourceIndicator: whatever a client calls the resource, its tokens are for the one that there is.
+// TestProtocolResourceIndicator checks that a client's tokens are for the only resource, whatever the client calls it.
 func TestProtocolResourceIndicator(t *testing.T) {
 	w := newWorld(t, nil)
 	id, endpoint := w.register(callbackURI), w.base+"/mcp"
@@ -203,13 +203,13 @@ func TestProtocolResourceIndicator(t *testing.T) {
 		t.Run("P4, P5: another at the token endpoint than at the authorization endpoint: "+other, func(t *testing.T) {
 			code := w.code(id)
 			assertJSONError(t, w.post("/token", codeForm(id, code, "resource", other)), 400, "invalid_target")
-			w.redeem(id, code) // the control: nothing was consumed
+			w.redeem(id, code) // the valid request: nothing was consumed
 		})
 	}
 }
 
-// TestProtocolAudience: two servers share a database and a secret, as after a move to another address. A token is
-// good at the one that it was made for.
+// TestProtocolAudience checks that a token is valid only at the server that issued it, even if two servers share a
+// database and a secret, as after a move to another URL.
 func TestProtocolAudience(t *testing.T) {
 	here := newWorld(t, nil)
 	github, err := devidp.Start(devidp.Config{BaseURL: here.base, Log: slog.New(slog.DiscardHandler), Now: here.clock.now})

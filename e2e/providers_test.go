@@ -17,7 +17,7 @@ import (
 	"example.com/mcp-federated-login/upstream/devidp"
 )
 
-// useOIDC configures a stand-in that the test started by itself.
+// useOIDC configures a development provider that the test has started.
 func (w *world) useOIDC(c upstream.OIDCConfig) {
 	w.t.Helper()
 	w.env["OIDC_ISSUER"], w.env["OIDC_CLIENT_ID"], w.env["OIDC_CLIENT_SECRET"] = c.Issuer, c.ClientID, c.ClientSecret
@@ -36,7 +36,7 @@ func (w *world) standIn() *devidp.Server {
 	return idp
 }
 
-// signInWith signs somebody in with a new client, at the provider with that name.
+// signInWith signs a user in with a new client, at the provider with that name.
 func (w *world) signInWith(provider, login string) tokens {
 	w.t.Helper()
 	id := w.register(callbackURI)
@@ -48,7 +48,7 @@ func (w *world) signInWith(provider, login string) tokens {
 	return w.redeem(id, p.url.Query().Get("code"))
 }
 
-// use calls a tool with arguments, decodes its structured content, and returns its error, which is empty if it worked.
+// use calls a tool with arguments, decodes its structured content, and returns its error, or "" if it worked.
 func (w *world) use(access, name string, arguments map[string]any, into any) string {
 	w.t.Helper()
 	body, err := json.Marshal(map[string]any{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": map[string]any{
@@ -110,7 +110,7 @@ func TestEveryKindOfProvider(t *testing.T) {
 	for _, tt := range []struct {
 		name, button string
 		setUp        func(w *world)
-		want         map[string]any // of whoami
+		want         map[string]any // output of whoami
 		scope        string
 		tools        []string
 	}{
@@ -197,7 +197,7 @@ func TestListCalendarEvents(t *testing.T) {
 		t.Errorf("a time that is none: got %q", problem)
 	}
 
-	// A person who withholds the calendar at Google gets a grant that says so.
+	// If a user withholds the calendar at Google, the grant lacks that scope.
 	id := w.register(callbackURI)
 	p := w.browser().open(w.authorizeURL(id, nil)).press("Continue with Google", nil)
 	p = p.press("Authorize", url.Values{"login": {"mallory"}, "scope": nil})
@@ -222,7 +222,7 @@ func TestTwoProvidersOnOnePage(t *testing.T) {
 		t.Errorf("GitHub is offered for the calendar:\n%s", p.text)
 	}
 
-	// One provider's answer at the other's address: its state is good, and the browser's own.
+	// One provider's callback at the other's URL: its state is valid, and belongs to the browser.
 	b := w.browser()
 	b.stopAt = "/callback/google"
 	back := b.open(w.authorizeURL(id, nil)).press("Continue with Google", nil).press("Authorize", nil)
@@ -277,7 +277,7 @@ func TestProviderDownAtStart(t *testing.T) {
 	}
 }
 
-// What an OpenID Connect provider lies about reaches the person as a page, and nobody is signed in.
+// If an OpenID Connect provider sends false data, the user sees an error page, and nobody is signed in.
 func TestLyingProvider(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -315,8 +315,8 @@ func TestLyingProvider(t *testing.T) {
 	}
 }
 
-// A GitHub App's token reaches the private repositories of wherever the app is installed. The person allowed to list
-// their public ones.
+// A GitHub App's token reaches private repositories wherever the app is installed. The user has only allowed listing
+// the public ones.
 func TestPrivateRepositoriesAreNotListed(t *testing.T) {
 	w := newWorld(t, nil)
 	w.app.DevIDP.SetAppKind(devidp.GitHubApp)

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	shownURI = "https://claude.example/api/mcp/auth_callback" // what the page says
-	evilURI  = "https://evil.example/steal"                   // what the client's document says later
+	shownURI = "https://claude.example/api/mcp/auth_callback" // shown on the page
+	evilURI  = "https://evil.example/steal"                   // in the client's document later
 )
 
 // askedByDocument opens the consent page of a client whose document names shownURI. With leaveOut the request does not
@@ -31,8 +31,8 @@ func askedByDocument(w *world, h *documentHost, leaveOut bool) (id string, p *pa
 	return id, p
 }
 
-// changeDocument publishes another document of the client, and makes the server forget its copy: it is as if another
-// instance answered from now on.
+// changeDocument publishes another document of the client, and makes the server forget its copy, as if another instance
+// handled the next request.
 func changeDocument(w *world, h *documentHost, members map[string]any) {
 	h.putClient("/client", members)
 	w.restart()
@@ -51,8 +51,8 @@ func TestDocumentThatChangesBetweenPageAndAnswer(t *testing.T) {
 		leaveOut bool
 		change   map[string]any
 		press    string
-		status   int    // 0: the browser is sent away
-		to       string // where to, or what the page says
+		status   int    // 0 if the browser is redirected
+		to       string // the redirect target, or a text of the page
 	}{
 		{"redirect URI left out, Continue", true, toEvil, "Continue with GitHub", 409, "Look again"},
 		{"redirect URI left out, Cancel", true, toEvil, "Cancel", 0, shownURI},
@@ -90,7 +90,7 @@ func TestDocumentThatChangesBetweenPageAndAnswer(t *testing.T) {
 func TestDocumentThatChangesBetweenAnswerAndCallback(t *testing.T) {
 	for _, leaveOut := range []bool{true, false} {
 		name := map[bool]string{true: "redirect URI left out", false: "redirect URI given"}[leaveOut]
-		for _, change := range []map[string]any{toEvil, renamed, logo} { // the last is the control
+		for _, change := range []map[string]any{toEvil, renamed, logo} { // the last change is harmless
 			t.Run(name, func(t *testing.T) {
 				w, h := newDocumentWorld(t)
 				// atProvider walks to the provider's page, and then changes the document.
@@ -117,7 +117,7 @@ func TestDocumentThatChangesBetweenAnswerAndCallback(t *testing.T) {
 					t.Errorf("after Deny the browser ended at %s%s", p.url.Host, p.url.Path)
 				}
 
-				// A provider that fails: the person gets a page, with a link.
+				// If the provider fails, the user gets a page with a link.
 				_, p = atProvider()
 				p.b.stopAt = "/callback/github"
 				p = p.press("Authorize", nil)
@@ -133,13 +133,13 @@ func TestDocumentThatChangesBetweenAnswerAndCallback(t *testing.T) {
 	}
 }
 
-// TestAnswerOfABlockedOrUnknownClient checks that the seal does not help a client that may no longer sign anybody in.
-// A block of the redirect host counts even if the document no longer names it.
+// TestAnswerOfABlockedOrUnknownClient checks that the seal does not help a client that is no longer allowed to sign
+// users in. A block of the redirect host counts even if the document no longer names it.
 func TestAnswerOfABlockedOrUnknownClient(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		act    func(w *world, h *documentHost, id string)
-		status int // of the page; 0: the browser is sent on, as it was told
+		status int // status of the page; 0 if the browser is redirected as before
 	}{
 		{"control: nothing", func(*world, *documentHost, string) {}, 0},
 		{"its client_id is blocked", func(w *world, h *documentHost, id string) { w.must("clients", "block", id) }, 403},
@@ -170,7 +170,7 @@ func TestAnswerOfABlockedOrUnknownClient(t *testing.T) {
 				case step == "Continue with GitHub":
 					p.b.stopAt = "/login/oauth/authorize"
 					if strings.Contains(tt.name, "that the person saw") {
-						want = http.StatusConflict // the client of today is not blocked, and not what the page showed
+						want = http.StatusConflict // the current client is not blocked, but differs from the page
 					}
 				}
 				tt.act(w, h, id)
@@ -257,15 +257,15 @@ func TestHandOverNamesTheClientAsThePageDid(t *testing.T) {
 	}
 }
 
-// TestOperatorChangesAClientWhileThePersonAnswers checks the other ways to know a client. What the operator says of one
-// in CLIENTS can change with a restart; what a client has registered cannot.
+// TestOperatorChangesAClientWhileThePersonAnswers checks the other ways to register a client. A restart can change a
+// client in CLIENTS; a client's own registration cannot change.
 func TestOperatorChangesAClientWhileThePersonAnswers(t *testing.T) {
 	entry := func(name, uri string) string {
 		return `[{"client_id":"notebook","client_name":"` + name + `","redirect_uris":["` + uri + `"]}]`
 	}
 	for _, tt := range []struct {
 		name, changed string
-		again         bool // the question is asked again
+		again         bool // the consent page is shown again
 	}{
 		{"redirect URI", entry("Notebook", evilURI), true},
 		{"name", entry("Bank of Example", shownURI), true},

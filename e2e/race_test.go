@@ -53,10 +53,10 @@ func runAsProgram() {
 	}
 }
 
-// racers is how many requests with the same code or token arrive at once.
+// racers is the number of requests with the same code or token that arrive at the same time.
 const racers = 40
 
-// arenas are the ways in which requests race. Each returns how a request reaches the server.
+// arenas are the setups in which requests race. Each returns a function that sends a request to the server.
 var arenas = []struct {
 	name  string
 	setUp func(*world) func(racer int, form url.Values) answer
@@ -141,7 +141,7 @@ func TestRefreshTokenUsedByFortyAtOnce(t *testing.T) {
 	}
 }
 
-// race sends the form so many times at once.
+// race sends the form several times at the same time.
 func race(send func(int, url.Values) answer, form url.Values) []answer {
 	answers := make([]answer, racers)
 	var ready, done sync.WaitGroup
@@ -157,7 +157,7 @@ func race(send func(int, url.Values) answer, form url.Values) []answer {
 	return answers
 }
 
-// assertWorks uses both tokens of an answer. The refresh goes no further than its own grace, so it can be repeated.
+// assertWorks uses both tokens of a response. The refresh stays within its grace period, so it can be repeated.
 func (w *world) assertWorks(clientID string, a answer) {
 	w.t.Helper()
 	if got := w.tool(a.str("access_token"), "whoami").status; got != http.StatusOK {
@@ -181,14 +181,14 @@ func (w *world) rotateSecret() {
 	w.restart()
 }
 
-// secondProcess starts the program once more, for the same BASE_URL, data and provider, and returns its address.
+// secondProcess starts the program again, for the same BASE_URL, data and provider, and returns its URL.
 func (w *world) secondProcess() string {
 	w.t.Helper()
 	address, _ := w.process(0)
 	return address
 }
 
-// process starts the program once more, on a clock that is ahead, and returns its address and what kills it.
+// process starts the program again, on a clock that is ahead, and returns its URL and a function that kills it.
 func (w *world) process(ahead time.Duration) (address string, kill func()) {
 	w.t.Helper()
 	address, _, kill = w.startProcess(ahead)
@@ -236,7 +236,7 @@ func (w *world) startProgram(exe string, ahead time.Duration, env ...string) (ad
 		cmd.Wait()
 	})
 	w.t.Cleanup(kill)
-	// It greets when all is ready.
+	// It logs its greeting when everything is ready.
 	if _, err := bufio.NewReader(stdout).ReadString(':'); err != nil {
 		w.t.Fatalf("the second process ended: %v\n%s", err, w.logs)
 	}

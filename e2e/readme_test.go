@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestReadersOfTheREADMEAddATool does what the section "Add a tool" says, and runs the test that it shows.
+// TestReadersOfTheREADMEAddATool follows the section "Add a tool", and runs the test that it shows.
 func TestReadersOfTheREADMEAddATool(t *testing.T) {
 	_, section, _ := strings.Cut(string(readFile(t, "../README.md")), "\n## Add a tool\n")
 	section, _, _ = strings.Cut(section, "\n## ")
@@ -39,7 +39,7 @@ func TestReadersOfTheREADMEAddATool(t *testing.T) {
 	}
 }
 
-// testTools runs TestGetProfile of mcpserver with these files in place of its own, and returns what go test prints.
+// testTools runs TestGetProfile of mcpserver with these files replacing its own, and returns the output of go test.
 func testTools(t *testing.T, files map[string]string) string {
 	t.Helper()
 	overlay := map[string]string{}

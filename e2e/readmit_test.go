@@ -21,7 +21,7 @@ func (w *world) refreshed(s *tokens) {
 	s.access, s.refresh = a.str("access_token"), a.str("refresh_token")
 }
 
-// signedOut asserts that the refresh token is refused for good, and with it the access token.
+// signedOut asserts that the refresh token is refused permanently, and so is the access token.
 func (w *world) signedOut(s tokens) {
 	w.t.Helper()
 	if a := w.refresh(s.clientID, s.refresh); a.status != http.StatusBadRequest || a.str("error") != "invalid_grant" {
@@ -32,7 +32,7 @@ func (w *world) signedOut(s tokens) {
 	}
 }
 
-// TestWhoMayStay changes something at the provider, and refreshes later.
+// TestWhoMayStay changes a fact at the provider, and refreshes later.
 func TestWhoMayStay(t *testing.T) {
 	const acme = "github-org:acme"
 	gone := func(w *world) { w.app.DevIDP.SetMember("octocat", "") }
@@ -123,8 +123,8 @@ func TestWhoMayStay(t *testing.T) {
 
 const acmeMembership = "/api/v3/user/memberships/orgs/acme"
 
-// The operator adds a rule about an organization. A client that is connected since before cannot see organizations, and
-// has to sign in again; one that has signed in since goes on.
+// The operator adds a rule about an organization. A client that signed in before cannot see organizations, and has to
+// sign in again; one that has signed in since goes on.
 func TestNewRuleEndsOnlyTheGrantsThatCannotSee(t *testing.T) {
 	w := newWorld(t, map[string]string{"TOKEN_CACHE": "0"})
 	before := w.signIn()
@@ -139,7 +139,7 @@ func TestNewRuleEndsOnlyTheGrantsThatCannotSee(t *testing.T) {
 	w.refreshed(&since)
 }
 
-// The grace is for those of whom it was known that they may come in. A rate limit is the person's own to use up.
+// The grace period is for users who were known to be allowed. A rate limit is the user's own to use up.
 func TestGraceIsNotForStrangersToANewRule(t *testing.T) {
 	w := newWorld(t, map[string]string{"TOKEN_CACHE": "0", "ALLOW": "github-org:acme,github:mallory"})
 	mallory := w.signInWith("GitHub", "mallory")
@@ -154,7 +154,7 @@ func TestGraceIsNotForStrangersToANewRule(t *testing.T) {
 	}
 }
 
-// Entra leaves the groups claim out of large tokens, and elsewhere the person may untick it.
+// Entra leaves the groups claim out of large tokens; at other providers the user can untick it.
 func TestDenyByGroupCannotBeHiddenFrom(t *testing.T) {
 	for name, lie := range map[string]func(map[string]any){
 		"in the group":         func(map[string]any) {},
@@ -177,7 +177,7 @@ func TestDenyByGroupCannotBeHiddenFrom(t *testing.T) {
 	}
 }
 
-// asked returns how often the provider was asked for a membership.
+// asked returns how many requests for a membership the provider got.
 func (w *world) asked() (n int) {
 	for _, call := range w.app.DevIDP.Calls() {
 		if call.Path == orgPath {
@@ -187,7 +187,8 @@ func (w *world) asked() (n int) {
 	return n
 }
 
-// TestProviderIsNotAskedMoreThanNeeded: GitHub's rate limit is the person's own, and shared by all the apps they use.
+// TestProviderIsNotAskedMoreThanNeeded checks the number of requests: GitHub's rate limit is per user, shared by all
+// their apps.
 func TestProviderIsNotAskedMoreThanNeeded(t *testing.T) {
 	w := newWorld(t, map[string]string{"ALLOW": "github-org:acme"})
 	one := w.signIn()
@@ -219,7 +220,7 @@ func TestProviderIsNotAskedMoreThanNeeded(t *testing.T) {
 	}
 }
 
-// TestRenameAttack: octocat, whom ALLOW names, takes another login, and mallory takes the one that is free.
+// TestRenameAttack checks that mallory gains nothing by taking the login of octocat, whom ALLOW names and who renames.
 func TestRenameAttack(t *testing.T) {
 	w := newWorld(t, map[string]string{"ALLOW": "github:octocat"})
 	session := w.signIn()
@@ -239,7 +240,7 @@ func TestRenameAttack(t *testing.T) {
 	w.clock.advance(time.Hour)
 	w.refreshed(&session)
 
-	// Not even when the account is long gone and forgotten.
+	// Not even after the account has been deleted and forgotten.
 	w.post("/revoke", url.Values{"client_id": {session.clientID}, "token": {session.refresh}})
 	w.clock.advance(400 * 24 * time.Hour)
 	now := w.clock.now()
@@ -250,14 +251,14 @@ func TestRenameAttack(t *testing.T) {
 		t.Errorf("after a year: got status %d", p.status)
 	}
 
-	// The control: where nobody came in before, the login is mallory's own by now.
+	// Where nobody has signed in before, the login is now mallory's own.
 	w = newWorld(t, map[string]string{"ALLOW": "github:octocat"})
 	w.app.DevIDP.Rename("octocat", "octo")
 	w.app.DevIDP.Rename("mallory", "octocat")
 	w.signInWith("GitHub", "mallory")
 }
 
-// TestRenameAgainstDeny: nobody gets past DENY by taking another login.
+// TestRenameAgainstDeny checks that nobody gets past DENY by taking another login.
 func TestRenameAgainstDeny(t *testing.T) {
 	w := newWorld(t, map[string]string{"TOKEN_CACHE": "0"})
 	session := w.signInWith("GitHub", "mallory")
@@ -271,10 +272,10 @@ func TestRenameAgainstDeny(t *testing.T) {
 	if p := w.arrive(w.register(callbackURI), "GitHub", "mallory"); p.status != http.StatusForbidden {
 		t.Errorf("under another login: got status %d, want 403", p.status)
 	}
-	w.signInWith("GitHub", "octocat") // the control
+	w.signInWith("GitHub", "octocat") // without a rename, octocat can sign in
 }
 
-// TestRulesChange: what the operator takes away holds from the restart on, and nobody else notices.
+// TestRulesChange checks that removed access ends with the restart, and that no other user notices.
 func TestRulesChange(t *testing.T) {
 	w := newWorld(t, map[string]string{"ALLOW": "github:octocat,github:mallory,github-org:acme", // asks for read:org
 		"TOKEN_CACHE": "0"})
@@ -292,7 +293,8 @@ func TestRulesChange(t *testing.T) {
 	w.signedOut(mallory)
 }
 
-// TestForeignTenant: all tenants of Entra sign with the same keys, so that the issuer alone tells them apart.
+// TestForeignTenant checks that other Entra tenants are refused. All tenants sign with the same keys, so only the
+// issuer tells them apart.
 func TestForeignTenant(t *testing.T) {
 	w := newWorld(t, nil)
 	idp := w.standIn()
@@ -306,9 +308,9 @@ func TestForeignTenant(t *testing.T) {
 		t.Errorf("somebody of another tenant: got status %d:\n%s", p.status, p.text)
 	}
 	idp.Lie(devidp.IDToken, nil)
-	w.signInWith("Example ID", "octocat") // the control
+	w.signInWith("Example ID", "octocat") // the valid request
 
-	// The addresses for all tenants have a document whose issuer is a template.
+	// The multi-tenant URLs have a document whose issuer is a template.
 	const template = "https://login.microsoftonline.com/{tenantid}/v2.0"
 	idp.Lie(devidp.Metadata, func(m map[string]any) { m["issuer"] = template })
 	w.restart()
@@ -318,7 +320,7 @@ func TestForeignTenant(t *testing.T) {
 	}
 }
 
-// TestRenewsBeforeItAsks: the token of hours ago is renewed first, and a part of GitHub may not know the new one yet.
+// TestRenewsBeforeItAsks checks that an old token is renewed before use, even if GitHub rejects the new one at first.
 func TestRenewsBeforeItAsks(t *testing.T) {
 	w := newWorld(t, map[string]string{"ALLOW": "github-org:acme", "TOKEN_CACHE": "0"})
 	w.app.DevIDP.SetAppKind(devidp.GitHubApp)

@@ -12,8 +12,8 @@ import (
 	"unsafe"
 )
 
-// TestNotReadyWhileTheDiskIsFull checks that /readyz of a process says 503 while the process cannot make its files
-// larger, which is when nobody can sign in, and 200 before and after that.
+// TestNotReadyWhileTheDiskIsFull checks that /readyz returns 503 while the process cannot make its files larger,
+// because nobody can sign in then, and 200 before and after that.
 func TestNotReadyWhileTheDiskIsFull(t *testing.T) {
 	w := newWorld(t, nil)
 	s := w.signIn()
@@ -26,7 +26,7 @@ func TestNotReadyWhileTheDiskIsFull(t *testing.T) {
 	}
 	expect := func(what string, ready, token int) {
 		t.Helper()
-		time.Sleep(time.Second) // the process has a clock of its own for this
+		time.Sleep(time.Second) // the process has a separate clock for this
 		if got := fetch(t, http.MethodGet, address+"/readyz", nil, nil).status; got != ready {
 			t.Errorf("%s: /readyz got status %d, want %d", what, got, ready)
 		}
@@ -47,7 +47,7 @@ func TestNotReadyWhileTheDiskIsFull(t *testing.T) {
 	expect("room again", http.StatusOK, http.StatusOK)
 }
 
-// limitFiles keeps a process from making files larger than that (RLIMIT_FSIZE).
+// limitFiles keeps a process from making files larger than this size (RLIMIT_FSIZE).
 func limitFiles(t *testing.T, pid int, size uint64) {
 	t.Helper()
 	limit := syscall.Rlimit{Cur: size, Max: math.MaxUint64}

@@ -8,7 +8,8 @@ import (
 	"example.com/mcp-federated-login/upstream/devidp"
 )
 
-// TestOrganizationOutage: trouble of GitHub's signs nobody out. The grace is an hour, over restarts.
+// TestOrganizationOutage checks that GitHub's outages sign nobody out. The grace period is an hour and survives
+// restarts.
 func TestOrganizationOutage(t *testing.T) {
 	down := func(w *world) { w.app.DevIDP.FailNext(orgPath, 1000, devidp.Fault{Status: http.StatusBadGateway}) }
 	w := newWorld(t, map[string]string{"ALLOW": "github-org:acme", "TOKEN_CACHE": "0"})
@@ -39,9 +40,9 @@ func TestOrganizationOutage(t *testing.T) {
 	w.refreshed(&session)
 	w.clock.advance(time.Hour)
 	down(w)
-	w.refreshed(&session) // another outage has an hour of its own
+	w.refreshed(&session) // another outage gets a separate hour
 
-	// Who is not a member any more is out at once when GitHub is back.
+	// A user who has left the organization is signed out as soon as GitHub is back.
 	w.restart()
 	w.app.DevIDP.SetMember("octocat", "")
 	w.signedOut(session)
@@ -61,13 +62,13 @@ func TestOrganizationTimesOut(t *testing.T) {
 	}
 }
 
-// TestFactsThatCannotBeAskedAgain: without a refresh token, and for claims that stand in ID tokens alone.
+// TestFactsThatCannotBeAskedAgain checks sign-ins without a refresh token, and claims that are only in ID tokens.
 func TestFactsThatCannotBeAskedAgain(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		allow  string
 		change func(*devidp.Server)
-		first  time.Duration // when it cannot be asked for the first time
+		first  time.Duration // when the first lookup fails
 	}{
 		{"the access token expires", "email:octocat@example.com", func(*devidp.Server) {}, 2 * time.Hour},
 		{"groups in ID tokens alone", "oidc-group:acme", func(idp *devidp.Server) {
@@ -92,7 +93,7 @@ func TestFactsThatCannotBeAskedAgain(t *testing.T) {
 			w.clock.advance(time.Minute)
 			w.signedOut(session)
 
-			// A rule about the account itself needs no more than the account.
+			// A rule about the account itself needs only the account.
 			w.env["ALLOW"] = "anyone"
 			w.restart()
 			session = w.signInWith("Example ID", "octocat")

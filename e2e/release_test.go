@@ -16,11 +16,11 @@ import (
 	"example.com/mcp-federated-login/app"
 )
 
-// The database of an earlier release, as its binary left it, and what its clients hold. It is never made anew: a change
-// of the schema, or of what is sealed, has to open it.
+// The database of an earlier release, as its binary left it, and the tokens of its clients. Never regenerate it: a
+// change of the schema, or of the sealed data, has to open it.
 const earlierRelease = "testdata/release-0.1"
 
-// fakeGitHub answers as github.com's API does about the one token that it knows, whatever host is asked.
+// fakeGitHub answers, for any host, as github.com's API does for the only token that it knows.
 type fakeGitHub struct{ token string }
 
 func (g fakeGitHub) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -33,8 +33,8 @@ func (g fakeGitHub) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
-// TestDatabaseOfAnEarlierRelease checks that everybody who was signed in before an upgrade is signed in after it, and
-// that their tools go on acting as them.
+// TestDatabaseOfAnEarlierRelease checks that every user who was signed in before an upgrade is signed in after it, and
+// that their tools still act for them.
 func TestDatabaseOfAnEarlierRelease(t *testing.T) {
 	var held struct {
 		At            time.Time

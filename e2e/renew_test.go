@@ -14,7 +14,7 @@ import (
 
 const (
 	tokenPath  = "/login/oauth/access_token"
-	githubLife = 8 * time.Hour // of tokens that expire
+	githubLife = 8 * time.Hour // life of expiring tokens
 )
 
 // newExpiringWorld is a world whose GitHub issues tokens that expire and rotate. MCP tokens outlive them.
@@ -34,7 +34,7 @@ func (w *world) renewals() (n int) {
 	return n
 }
 
-// callAPI calls list_repositories at an address of the server, and returns the answer.
+// callAPI calls list_repositories at one of the server's URLs, and returns the response.
 func (w *world) callAPI(address, access string) answer {
 	header, body := eras[0].call(access)
 	header.Set("Host", strings.TrimPrefix(w.base, "http://"))
@@ -45,7 +45,7 @@ func works(a answer) bool {
 	return a.status == http.StatusOK && strings.Contains(string(a.body), "octocat/hello-world")
 }
 
-// wantSignIn checks that an answer makes the client sign in again.
+// wantSignIn checks that a response makes the client sign in again.
 func wantSignIn(t *testing.T, what string, a answer) {
 	t.Helper()
 	challenge := a.header.Get("WWW-Authenticate")
@@ -55,7 +55,7 @@ func wantSignIn(t *testing.T, what string, a answer) {
 	}
 }
 
-// GitHub kills both tokens as soon as the refresh token is used. Whoever comes second must not use it again.
+// GitHub revokes both tokens as soon as the refresh token is used. The second request must not use it again.
 func TestTwoHundredCallsRenewACredentialOnce(t *testing.T) {
 	w := newExpiringWorld(t)
 	clients := []tokens{w.signIn(), w.signIn()}
@@ -76,8 +76,8 @@ func TestTwoHundredCallsRenewACredentialOnce(t *testing.T) {
 	}
 }
 
-// The process dies when the provider has rotated the tokens and before the new ones are saved. They are lost, which
-// nobody can know: the next one finds the old ones dead, and the person signs in again, once, for all their clients.
+// The process dies after the provider has rotated the tokens and before the new ones are saved. They are lost, but
+// nobody can know: the next process finds the old ones revoked. The user signs in again, once, for all their clients.
 func TestKilledBetweenRenewalAndSaving(t *testing.T) {
 	w := newExpiringWorld(t)
 	laptop, phone := w.signIn(), w.signIn()
@@ -112,7 +112,7 @@ func TestKilledBetweenRenewalAndSaving(t *testing.T) {
 	}
 }
 
-// Trouble at the provider says nothing about the credential: nobody is signed out, and nothing is consumed.
+// A failure at the provider proves nothing about the credential: nobody is signed out, and nothing is consumed.
 func TestProviderTroubleDuringRenewal(t *testing.T) {
 	for name, fault := range map[string]devidp.Fault{
 		"error 500":           {Status: http.StatusInternalServerError},
@@ -146,7 +146,7 @@ func TestProviderTroubleDuringRenewal(t *testing.T) {
 	}
 }
 
-// A token that will be good for some minutes is used while the provider cannot renew it.
+// A token that is still valid for some minutes is used while the provider cannot renew it.
 func TestOldTokenServesUntilItExpires(t *testing.T) {
 	w := newExpiringWorld(t)
 	client := w.signIn()
@@ -163,7 +163,7 @@ func TestOldTokenServesUntilItExpires(t *testing.T) {
 	}
 }
 
-// The person removes the application at GitHub.
+// The user removes the application at GitHub.
 func TestRevokedAtTheProvider(t *testing.T) {
 	for name, kind := range map[string]devidp.AppKind{"OAuth App": devidp.OAuthApp, "GitHub App": devidp.GitHubApp} {
 		t.Run("F3: "+name, func(t *testing.T) {
@@ -185,8 +185,8 @@ func TestRevokedAtTheProvider(t *testing.T) {
 	}
 }
 
-// A 401 of the API is not the end: parts of GitHub do not know a new token for some 100 ms, and an endpoint may answer
-// 401 for reasons of its own.
+// A 401 from the API is not final: parts of GitHub do not know a new token for some 100 ms, and an endpoint can return
+// 401 for other reasons.
 func TestOne401IsNotBelieved(t *testing.T) {
 	unauthorized := devidp.Fault{Status: http.StatusUnauthorized, Body: `{"message":"Bad credentials"}`}
 	for _, tt := range []struct {
@@ -221,7 +221,7 @@ func TestOne401IsNotBelieved(t *testing.T) {
 	}
 }
 
-// GitHub's rate limits come as 403 or 429. They are not the end of anything.
+// GitHub's rate limits are a 403 or a 429. They end no grant.
 func TestRateLimitOfTheAPIIsNotARevocation(t *testing.T) {
 	for _, status := range []int{http.StatusForbidden, http.StatusTooManyRequests} {
 		w := newExpiringWorld(t)
@@ -256,7 +256,7 @@ func TestRefreshKeepsTheUpstreamCredentialAlive(t *testing.T) {
 	}
 }
 
-// Google's answer to a refresh has no refresh token: the old one stays good.
+// Google's response to a refresh has no refresh token: the old one stays valid.
 func TestGoogleIsRenewedAgainAndAgain(t *testing.T) {
 	w := newWorld(t, map[string]string{"ACCESS_TOKEN_TTL": "24h"})
 	client := w.signInWith("Google", "octocat")

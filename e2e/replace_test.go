@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// alive reports, of each access token, whether the gate lets it in.
+// alive reports, for each access token, whether the gate admits it.
 func (w *world) alive(tokens ...tokens) (alive []bool) {
 	w.t.Helper()
 	for _, held := range tokens {
@@ -23,7 +23,7 @@ func (w *world) alive(tokens ...tokens) (alive []bool) {
 	return alive
 }
 
-// redeemAs signs a person in with a client that is registered already.
+// redeemAs signs a user in with a client that is registered already.
 func (w *world) redeemAs(login, clientID string) tokens {
 	w.t.Helper()
 	w.clock.advance(time.Second) // so that sign-ins have an order
@@ -32,7 +32,7 @@ func (w *world) redeemAs(login, clientID string) tokens {
 	return w.redeem(clientID, p.url.Query().Get("code"))
 }
 
-// TestReplacedGrants: a client that signs in again throws its old tokens away when it gets the new ones, and not
+// TestReplacedGrants checks that a client's new sign-in ends its old grant when the client gets the new tokens, and not
 // before.
 func TestReplacedGrants(t *testing.T) {
 	w := newWorld(t, map[string]string{"TOKEN_CACHE": "1m"})
@@ -52,13 +52,13 @@ func TestReplacedGrants(t *testing.T) {
 	want("code refused", true, true, true)
 
 	replacement := w.redeem(id, code)
-	want("redeemed", false, true, true) // at once, although the cache had it
+	want("redeemed", false, true, true) // immediately, although the old token was cached
 	assertJSONError(t, w.refresh(id, old.refresh), http.StatusBadRequest, "invalid_grant")
 	if got := w.repositories(replacement.access); !strings.HasPrefix(got, "octocat/") {
 		t.Errorf("list_repositories with the new token: got %q, want octocat's", got)
 	}
 
-	// A client that had two browsers open holds what it got last.
+	// A client that had two browsers open keeps the tokens that it got last.
 	w.redeem(id, late)
 	if w.alive(replacement)[0] {
 		t.Error("two grants of one client")

@@ -58,7 +58,7 @@ func (rev revision) do(w *world, access, method, params string) map[string]any {
 	return result
 }
 
-// endpoints finds the way from a 401 to the authorization server as the revision does, and returns what it found.
+// endpoints discovers the authorization server from a 401, as the revision does, and returns the result.
 func (rev revision) endpoints(w *world) (found map[string]string, scope string) {
 	w.t.Helper()
 	header, body := rev.request("", "initialize", "{}")
@@ -67,7 +67,7 @@ func (rev revision) endpoints(w *world) (found map[string]string, scope string) 
 	if refusal.status != http.StatusUnauthorized {
 		w.t.Fatalf("without a token: got status %d, want 401", refusal.status)
 	}
-	if rev == "2025-03-26" { // for servers without metadata, which this one is to a client that does not ask
+	if rev == "2025-03-26" { // the fallback for servers without metadata: this client does not look for any
 		return map[string]string{"authorization_endpoint": w.base + "/authorize", "token_endpoint": w.base + "/token",
 			"registration_endpoint": w.base + "/register"}, ""
 	}
@@ -137,7 +137,8 @@ func (rev revision) connect(w *world) tokens {
 	return tokens{id, a.str("access_token"), a.str("refresh_token"), a.str("scope")}
 }
 
-// TestRevisions: a client of each revision finds its way, signs in and calls a tool, all at the same address.
+// TestRevisions checks that a client of each revision discovers the server, signs in and calls a tool, all at the same
+// URL.
 func TestRevisions(t *testing.T) {
 	all := newWorld(t, nil)
 	for rev, rows := range map[revision]string{"2025-03-26": "D8, P1, H13", "2025-06-18": "D1, D2, H13",
@@ -189,7 +190,7 @@ func TestRevisions(t *testing.T) {
 	}
 }
 
-// private checks a result that is one person's own.
+// private checks a result that is for one user only.
 func private(t *testing.T, result map[string]any) {
 	t.Helper()
 	if ttl, ok := result["ttlMs"].(float64); !ok || ttl < 0 || result["cacheScope"] != "private" {
@@ -197,7 +198,7 @@ func private(t *testing.T, result map[string]any) {
 	}
 }
 
-// TestModernRequests is what 2026-07-28 asks of single requests.
+// TestModernRequests checks the rules of 2026-07-28 for single requests.
 func TestModernRequests(t *testing.T) {
 	w := newWorld(t, nil)
 	access := w.signIn().access
@@ -220,7 +221,7 @@ func TestModernRequests(t *testing.T) {
 		name   string
 		change func(h http.Header, body string) string
 		status int
-		code   int // 0: a result
+		code   int // 0 means a result
 	}{
 		{"control", set("X", ""), 200, 0},
 		{"H5: no Mcp-Method", set("Mcp-Method", ""), 400, header},
@@ -283,7 +284,7 @@ func TestModernRequests(t *testing.T) {
 		}
 	})
 	t.Run("H19: large headers", func(t *testing.T) {
-		address := w.secondProcess() // a real one, with its limits
+		address := w.secondProcess() // a real process, with its limits
 		for size, want := range map[int]int{16 << 10: http.StatusOK, 64 << 10: http.StatusRequestHeaderFieldsTooLarge} {
 			h, body := newest.request(access, "tools/call", call)
 			h.Set("X-Large", strings.Repeat("x", size))

@@ -12,8 +12,8 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/oauthex"
 )
 
-// TestGoSDK is the whole flow with another client than TestStory's, and a stricter one: it compares issuers and
-// resources byte by byte, wants the iss that was advertised, and steps up.
+// TestGoSDK checks the whole flow with a client that is stricter than TestStory's: it compares issuers and resources
+// byte by byte, requires the advertised iss, and steps up.
 func TestGoSDK(t *testing.T) {
 	for _, tt := range []struct {
 		version  string
@@ -72,9 +72,9 @@ func TestGoSDK(t *testing.T) {
 				}
 			}
 			use(1)
-			w.clock.advance(time.Hour) // unknown to the client, whose clock is another: it hears a 401
+			w.clock.advance(time.Hour) // the client does not notice, as it has another clock: it gets a 401
 			use(2)
-			// What needs a further scope makes the client ask for it by itself.
+			// A tool that needs a further scope makes the client request it by itself.
 			issue := map[string]any{"repository": "octocat/hello-world", "title": "Filed by " + tt.version}
 			made, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: "create_issue", Arguments: issue})
 			if err != nil || made.IsError || signIns != 3 {

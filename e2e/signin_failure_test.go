@@ -10,11 +10,11 @@ import (
 	"example.com/mcp-federated-login/upstream/devidp"
 )
 
-// A signInTrouble is one way for a callback to fail, and what is to be said of it.
+// A signInTrouble is one way for a callback to fail, and the expected page and log line.
 type signInTrouble struct {
 	name     string
 	provider string // its ID
-	// make causes it, when the provider has been asked and before its answer arrives. It may change the answer.
+	// make causes it, after the provider was contacted and before its response arrives. It can change the response.
 	make   func(w *world, idp *devidp.Server, q url.Values)
 	status int
 	title  string
@@ -49,7 +49,7 @@ func fails(path string, status int, body string) func(*world, *devidp.Server, ur
 	}
 }
 
-// claims changes the document; nil leaves a claim out. The answer is made when the code is redeemed.
+// claims changes the claims in the document; nil leaves one out. The ID token is made when the code is redeemed.
 func claims(d devidp.Document, name string, value any) func(*world, *devidp.Server, url.Values) {
 	return func(_ *world, idp *devidp.Server, _ url.Values) {
 		idp.Lie(d, func(c map[string]any) {
@@ -60,7 +60,7 @@ func claims(d devidp.Document, name string, value any) func(*world, *devidp.Serv
 	}
 }
 
-// thin is an ID token that says little, so that userinfo is asked.
+// thin makes an ID token with few claims, so that userinfo is requested.
 func thin(then func(*world, *devidp.Server, url.Values)) func(*world, *devidp.Server, url.Values) {
 	return func(w *world, idp *devidp.Server, q url.Values) {
 		claims(devidp.IDToken, "email", nil)(w, idp, q)
@@ -74,7 +74,7 @@ const (
 )
 
 var signInTroubles = []signInTrouble{
-	// What the browser brings.
+	// Failures in the browser's request.
 	{"refused by a policy", "oidc", answers("error", "consent_required", "error_description", "AADSTS65001: No consent."),
 		403, "Example ID needs an answer first", "If Example ID wants the approval of an administrator, ask yours.",
 		"oidc: authorizing: consent_required; it says: AADSTS65001: No consent."},
@@ -106,7 +106,7 @@ var signInTroubles = []signInTrouble{
 		idp.FailNext("/oidc/.well-known/openid-configuration", 1, devidp.Fault{Status: 502})
 	}, 503, "Example ID does not answer", waitFirst, "reading the discovery document: the provider has a problem (HTTP 502)"},
 
-	// What the token endpoint says.
+	// Failures in the response of the token endpoint.
 	{"wrong client secret", "github", fails(githubToken, 200,
 		"error=incorrect_client_credentials&error_description=Wrong."),
 		500, "This server is not set up correctly for GitHub", thisIsOurs, "check GITHUB_CLIENT_ID"},
@@ -136,7 +136,7 @@ var signInTroubles = []signInTrouble{
 	{"no ID token", "oidc", fails(oidcToken, 200, `{"access_token":"a","token_type":"Bearer"}`), 500,
 		"Example ID did not say who you are", thisIsOurs, "verifying the ID token: there is none"},
 
-	// What the ID token says.
+	// Failures in the ID token.
 	{"of another sign-in", "oidc", claims(devidp.IDToken, "nonce", "another"), 400, "This sign-in could not be verified",
 		tryAgain, "the nonce is not the one"},
 	{"for another client", "oidc", claims(devidp.IDToken, "aud", "another"), 400, "This sign-in could not be verified",
@@ -163,7 +163,7 @@ var signInTroubles = []signInTrouble{
 	{"keys fail", "oidc", fails("/oidc/keys", 500, ""), 503, "Example ID does not answer", waitFirst,
 		"fetching the keys of ID tokens"},
 
-	// What the provider says of the person.
+	// Failures in the provider's data about the user.
 	{"pushed out before /user", "github", fails(githubUser, 401, `{"message":"Bad credentials"}`), 503,
 		"GitHub ended the sign-in at once", tryAgain, "asking who signed in (HTTP 401); it says: Bad credentials"},
 	{"pushed out before /user/emails", "github", fails(githubEmails, 401, `{"message":"Bad credentials"}`), 503,
@@ -197,8 +197,8 @@ var signInTroubles = []signInTrouble{
 		waitFirst, "asking for a membership"},
 }
 
-// TestEachSignInFailureHasItsPage drives every failure of a callback through HTTP: the page says what happened and what
-// to do, the log says why, and the next try, undisturbed, signs the person in.
+// TestEachSignInFailureHasItsPage causes every failure of a callback through HTTP. The page says what happened and what
+// to do, the log says why, and the next try, undisturbed, signs the user in.
 func TestEachSignInFailureHasItsPage(t *testing.T) {
 	for _, trouble := range signInTroubles {
 		t.Run(trouble.provider+"/"+trouble.name, func(t *testing.T) {
@@ -237,7 +237,7 @@ func TestEachSignInFailureHasItsPage(t *testing.T) {
 			p = w.atCallbackOf(trouble.provider, button, id)
 			end = p.b.open(p.url.String())
 			for try := 0; end.status == http.StatusServiceUnavailable && try < 100; try++ {
-				p = w.atCallbackOf(trouble.provider, button, id) // go-oidc may still be handing out the failure to fetch keys
+				p = w.atCallbackOf(trouble.provider, button, id) // go-oidc may still return the old key fetch error
 				end = p.b.open(p.url.String())
 			}
 			if end.status != 0 {
@@ -263,9 +263,8 @@ func (w *world) atCallbackOf(provider, button, clientID string) *page {
 	return p
 }
 
-// TestProvidersWordsAreInert checks what becomes of a description at the callback, which anybody can make a browser
-// bring: it is shown to whom a sign-in of that browser is under way, as text and as the provider's, and is logged
-// without secrets.
+// TestProvidersWordsAreInert checks an error description at the callback, which anybody can make a browser send. It is
+// shown only to a browser with a running sign-in, as text and as the provider's, and is logged without secrets.
 func TestProvidersWordsAreInert(t *testing.T) {
 	w := newWorld(t, nil)
 	id := w.register(callbackURI)
@@ -307,7 +306,7 @@ func TestProvidersWordsAreInert(t *testing.T) {
 	}
 }
 
-// TestLogSaysWhatTheProviderLeftOut checks the log of a sign-in that grants less than was asked for, or nothing.
+// TestLogSaysWhatTheProviderLeftOut checks the log of a sign-in that grants fewer scopes than requested, or none.
 func TestLogSaysWhatTheProviderLeftOut(t *testing.T) {
 	w := newWorld(t, nil)
 	id := w.register(callbackURI)

@@ -11,7 +11,7 @@ import (
 	"example.com/mcp-federated-login/upstream/devidp"
 )
 
-// allScopes are what a client has after it has stepped up for create_issue, and newIssue are that tool's arguments.
+// allScopes are a client's scopes after it has stepped up for create_issue. newIssue are that tool's arguments.
 const (
 	allScopes = githubScopes + " issues:write"
 	newIssue  = `{"repository":"octocat/hello-world","title":"It does not work"}`
@@ -28,7 +28,7 @@ func (w *world) callIn(era, access, tool, arguments string) answer {
 		tool+`","arguments":`+arguments+meta+`}}`)
 }
 
-// wantStepUp checks that an answer makes the client ask for these scopes, and tells the model why.
+// wantStepUp checks that a response makes the client request these scopes, and tells the model why.
 func (w *world) wantStepUp(a answer, granted, missing string) {
 	w.t.Helper()
 	want := map[string]string{"error": "insufficient_scope", "scope": granted + " " + missing,
@@ -44,14 +44,14 @@ func (w *world) wantStepUp(a answer, granted, missing string) {
 	}
 }
 
-// isToolError reports whether an answer is a tool's own error, and no challenge.
+// isToolError reports whether a response is a tool's own error, not a challenge.
 func isToolError(a answer) bool {
 	result, _ := a.json["result"].(map[string]any)
 	return a.status == http.StatusOK && result["isError"] == true && a.header.Get("WWW-Authenticate") == ""
 }
 
-// TestStoryOfStepUp: somebody whose client may read lets it open an issue. What that needs is asked for when it is
-// needed, here and at GitHub, and their other client notices nothing.
+// TestStoryOfStepUp checks that a user whose client can only read can let it open an issue. The scopes for that are
+// requested when they are needed, here and at GitHub, and the user's other client notices nothing.
 func TestStoryOfStepUp(t *testing.T) {
 	for name, kind := range map[string]devidp.AppKind{"OAuth App": devidp.OAuthApp,
 		"OAuth App with expiring tokens": devidp.ExpiringOAuthApp, "GitHub App": devidp.GitHubApp} {
@@ -70,7 +70,7 @@ func TestStoryOfStepUp(t *testing.T) {
 					t.Fatalf("at first granted %q and %q, want %q", laptop.scope, phone.scope, githubScopes)
 				}
 
-				// The call is refused, and the client does what the answer says.
+				// The call is refused, and the client follows the challenge.
 				refused := w.callIn(era.name, laptop.access, "create_issue", newIssue)
 				w.wantStepUp(refused, githubScopes, "issues:write")
 				asked := challengeOf(t, refused)["scope"]
@@ -89,7 +89,7 @@ func TestStoryOfStepUp(t *testing.T) {
 					t.Errorf("before the code is redeemed: alive (-want +got):\n%s", diff)
 				}
 
-				// The old grant ends when the new one is there, with a credential of its own.
+				// The old grant ends when the new grant exists. The new one has a separate credential.
 				wider := w.redeem(id, code)
 				if wider.scope != allScopes {
 					t.Errorf("granted %q, want %q", wider.scope, allScopes)
@@ -116,8 +116,8 @@ func TestStoryOfStepUp(t *testing.T) {
 	}
 }
 
-// A client that comes back for a scope which the person withholds at GitHub gets as far as they let it, each time
-// after a page that they have to answer. The same refusal has the same challenge: clients that have seen it give up,
+// A client that returns for a scope which the user withholds at GitHub gets only the scopes that the user allows, and
+// each time the user has to answer a page. The same refusal has the same challenge: clients that have seen it give up,
 // as the TypeScript SDK does ("Server returned 403 after trying upscoping").
 func TestPersonWithholdsTheScope(t *testing.T) {
 	for _, era := range eras {
@@ -147,7 +147,8 @@ func TestPersonWithholdsTheScope(t *testing.T) {
 				t.Errorf("what was granted does not work: %q", got)
 			}
 
-			// A client that asks for nothing else gets nothing, and the person is told how to change their mind.
+			// A client that requests only this scope gets nothing, and the page tells the user how to change their
+			// mind.
 			alone := func(q url.Values) { q.Set("scope", "issues:write") }
 			p := b.open(w.authorizeURL(held.clientID, alone)).press("Continue with GitHub", nil).
 				press("Authorize", url.Values{"scope": {"read:user", "user:email"}})
@@ -166,7 +167,7 @@ func TestPersonWithholdsTheScope(t *testing.T) {
 	}
 }
 
-// mcp-go looks at the arguments of a call before it asks whether the call is allowed.
+// mcp-go checks the arguments of a call before it checks whether the call is allowed.
 func TestMissingScopeComesBeforeBadArguments(t *testing.T) {
 	w := newWorld(t, nil)
 	narrow := w.signIn()
@@ -196,8 +197,8 @@ func TestMissingScopeComesBeforeBadArguments(t *testing.T) {
 	}
 }
 
-// A GitHub App's permissions are those on its page, whatever was asked for. What they do not reach is refused by
-// GitHub: the client is told so and not sent to sign in again, which would change nothing.
+// A GitHub App's permissions are those on its page, whatever was requested. GitHub refuses anything else: the client is
+// told so, and not sent to sign in again, which would change nothing.
 func TestRefusalByTheProviderIsNoStepUp(t *testing.T) {
 	for name, kind := range map[string]devidp.AppKind{"OAuth App": devidp.OAuthApp, "GitHub App": devidp.GitHubApp} {
 		for _, era := range eras {
@@ -219,8 +220,8 @@ func TestRefusalByTheProviderIsNoStepUp(t *testing.T) {
 	}
 }
 
-// The 401 for a dead credential asks for all that its grant had, also where the gate finds out: a sign-in for less
-// would leave the person's other clients with a credential that stays dead.
+// The 401 for a revoked credential requests all scopes of its grant, also if the gate finds out. A sign-in with fewer
+// scopes would leave the user's other clients with a credential that stays revoked.
 func TestChallengeHealsAWiderCredential(t *testing.T) {
 	for name, kind := range map[string]devidp.AppKind{"OAuth App": devidp.OAuthApp, "GitHub App": devidp.GitHubApp} {
 		t.Run(name, func(t *testing.T) {

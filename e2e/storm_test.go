@@ -12,7 +12,7 @@ import (
 	"example.com/mcp-federated-login/upstream/devidp"
 )
 
-// failuresLogged returns how many lines with this text the log holds, and how many failures they stand for.
+// failuresLogged returns the number of log lines with this text, and the number of failures that they stand for.
 func (w *world) failuresLogged(text string) (lines, failures int) {
 	w.t.Helper()
 	leftOut := regexp.MustCompile(`left_out=(\d+)`)
@@ -38,7 +38,7 @@ func TestFailingStoreDoesNotFloodTheLog(t *testing.T) {
 	held, strange := w.signIn(), newWorld(t, nil).register(callbackURI)
 	w.app.Store.Close()
 
-	// The control: single failures of different kinds, each logged at once, that of a sign-in with its reference.
+	// Single failures of different kinds are each logged immediately, that of a sign-in with its reference.
 	w.browser().open(w.authorizeURL(strange, nil))
 	w.refresh(held.clientID, held.refresh)
 	for _, text := range []string{"path=/authorize", "path=/token"} {
@@ -59,17 +59,17 @@ func TestFailingStoreDoesNotFloodTheLog(t *testing.T) {
 			t.Fatalf("request %d: got status %d, want 503", i, got)
 		}
 	}
-	// One for each second, and perhaps one for what the second before had left out.
+	// One line for each second, and perhaps one for failures that the second before had left out.
 	if lines, failures := w.failuresLogged(text); lines > 5 || failures != 500 {
 		t.Errorf("%d lines for %d failures, want at most 5 for 500", lines, failures)
 	}
 }
 
-// TestFailingProviderDoesNotFloodTheLog refreshes while the provider cannot be asked whether the user is still allowed.
+// TestFailingProviderDoesNotFloodTheLog refreshes while the provider cannot confirm that the user is still allowed.
 func TestFailingProviderDoesNotFloodTheLog(t *testing.T) {
 	w := newWorld(t, map[string]string{"ALLOW": "email:octocat@example.com"})
 	held := w.signIn()
-	w.clock.advance(6 * time.Minute) // what is known is no longer fresh
+	w.clock.advance(6 * time.Minute) // the known facts are no longer fresh
 	const n, text = 20, "access not checked"
 	w.app.DevIDP.FailNext("/api/v3/user", n, devidp.Fault{Status: http.StatusBadGateway})
 	for i := range n {

@@ -16,9 +16,9 @@ import (
 	"example.com/mcp-federated-login/upstream/devidp"
 )
 
-// TestStory is the main job from beginning to end: somebody adds the server to an MCP client, signs in, and calls
-// tools as themselves. The client is mcp-go's own, with its own OAuth code; only the browser's part is played, through
-// the real pages.
+// TestStory checks the main flow from beginning to end: a user adds the server to an MCP client, signs in, and calls
+// tools that act as that user. The client is mcp-go's own, with its own OAuth code. Only the browser is simulated: it
+// walks through the real pages.
 func TestStory(t *testing.T) {
 	legacy := []client.ClientOption{client.WithProtocolVersion("2025-11-25")}
 	appKind := func(k devidp.AppKind) func(*world) {
@@ -29,7 +29,7 @@ func TestStory(t *testing.T) {
 		options []client.ClientOption
 		version string       // negotiated protocol version
 		begin   func(*world) // chooses the provider
-		start   func(*world) // what the stand-in forgets at a restart
+		start   func(*world) // resets what the development provider forgets at a restart
 		button  string
 		person  person
 	}{
@@ -61,7 +61,7 @@ func TestStory(t *testing.T) {
 			store := transport.NewMemoryTokenStore()
 			c := newClient(t, w, store, story.options...)
 
-			// Without a token there is nothing but the way to sign in.
+			// Without a token, the client only learns how to sign in.
 			_, err := initialize(ctx, c)
 			oauthHandler := client.GetOAuthHandler(err)
 			if oauthHandler == nil {
@@ -77,7 +77,7 @@ func TestStory(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			// The person is asked, chooses a provider, and is octocat there. The server restarts while they think.
+			// The user picks a provider on the consent page and signs in as octocat. Meanwhile the server restarts.
 			consent := w.browser().open(authURL)
 			for _, want := range []string{"Story client wants to connect", "127.0.0.1:9", "See who you are"} {
 				if !strings.Contains(consent.text, want) {
@@ -95,7 +95,7 @@ func TestStory(t *testing.T) {
 				t.Errorf("iss: got %q, want %q", got, w.base)
 			}
 
-			// The client trades its code for tokens, after another restart, and calls tools as octocat.
+			// The server restarts again. Then the client exchanges its code for tokens and calls tools as octocat.
 			restart()
 			if err := oauthHandler.ProcessAuthorizationResponse(ctx, answer.Get("code"), answer.Get("state"),
 				verifier); err != nil {
@@ -110,7 +110,7 @@ func TestStory(t *testing.T) {
 			}
 			story.person.assert(t, c)
 
-			// An hour later the access token has expired. A refresh whose answer was lost can be repeated.
+			// An hour later the access token has expired. A refresh whose response was lost can be repeated.
 			old, err := store.GetToken(ctx)
 			if err != nil {
 				t.Fatal(err)
@@ -134,9 +134,9 @@ func TestStory(t *testing.T) {
 				t.Errorf("the repeated pair lives %v s, want the first one's %v less a minute", b, a)
 			}
 			save(t, store, again)
-			story.person.assert(t, c) // Google's token has expired as well, and was renewed
+			story.person.assert(t, c) // Google's own token has expired too, and the server renews it
 
-			// The answer was lost, and the client was away for a night: the spent token still works.
+			// The client never got that response and was away for a night: its old (spent) refresh token still works.
 			w.clock.advance(9 * time.Hour)
 			awake := w.refresh(id, old.RefreshToken)
 			if awake.status != http.StatusOK || awake.str("refresh_token") != first.str("refresh_token") {
@@ -145,7 +145,7 @@ func TestStory(t *testing.T) {
 			save(t, store, awake)
 			story.person.assert(t, c)
 
-			// Once its successor has been presented, a copy of it that comes back ends the grant.
+			// Once the newer refresh token has been used, any use of the old one ends the grant: it may be stolen.
 			newest := w.refresh(id, first.str("refresh_token"))
 			w.clock.advance(time.Millisecond)
 			late := w.refresh(id, old.RefreshToken)
@@ -159,7 +159,7 @@ func TestStory(t *testing.T) {
 				t.Errorf("newest refresh token of an ended grant: got %q, want invalid_grant", got)
 			}
 
-			// The same client signs in again, and this time revokes what it got.
+			// The same client signs in again, and this time revokes its tokens.
 			back = w.browser().open(w.authorizeURL(id, nil)).press("Continue with "+story.button, nil).press("Authorize", nil)
 			fresh := w.redeem(id, back.url.Query().Get("code"))
 			if got := w.tool(fresh.access, "whoami").status; got != http.StatusOK {
@@ -196,13 +196,13 @@ func initialize(ctx context.Context, c *client.Client) (*mcp.InitializeResult, e
 	return c.Initialize(ctx, req)
 }
 
-// A person is who the story's tools must answer as.
+// A person is the user that the tools must report, and act as.
 type person struct {
 	provider, login, scopes string
-	tool                    string // one that asks the provider's API; empty: it has none
+	tool                    string // a tool that calls the provider's API; empty if there is none
 }
 
-// assert calls whoami, and the tool that asks the provider, as the client.
+// assert calls whoami and, if there is one, the tool that calls the provider's API, through the client.
 func (p person) assert(t *testing.T, c *client.Client) {
 	t.Helper()
 	var who struct {
@@ -248,7 +248,7 @@ func callTool(t *testing.T, c *client.Client, name string, into any) {
 	}
 }
 
-// save gives the client the tokens of an answer.
+// save stores the tokens of a response in the client.
 func save(t *testing.T, store transport.TokenStore, a answer) {
 	t.Helper()
 	token := &transport.Token{AccessToken: a.str("access_token"), RefreshToken: a.str("refresh_token"),

@@ -23,8 +23,8 @@ import (
 	"example.com/mcp-federated-login/mcpserver"
 )
 
-// newStreamServer returns an MCP server that can be subscribed to, with a tool that takes as long as the address that
-// it is given. It says something first, if it is asked to.
+// newStreamServer returns an MCP server that can be subscribed to, with a tool that runs as long as a fetch of the URL
+// that it is given. The tool sends a notification first, if it is told to.
 func newStreamServer() *server.MCPServer {
 	s := server.NewMCPServer("streams", "1", server.WithToolCapabilities(true), server.WithLogging())
 	s.AddTool(mcp.NewTool("fetch"), func(ctx context.Context, call mcp.CallToolRequest) (*mcp.CallToolResult, error) {
@@ -47,7 +47,7 @@ func newStreamServer() *server.MCPServer {
 		b, err := io.ReadAll(resp.Body)
 		return mcp.NewToolResultText(string(b)), err
 	})
-	// This one asks its client something, and says a hundred times what is for that client alone.
+	// This tool asks its client a question, and sends a hundred messages that are for that client alone.
 	s.AddTool(mcp.NewTool("ask"), func(ctx context.Context, call mcp.CallToolRequest) (*mcp.CallToolResult, error) {
 		answered := make(chan *mcp.ElicitationResult, 1)
 		go func() {
@@ -71,7 +71,7 @@ func newStreamServer() *server.MCPServer {
 	return s
 }
 
-// serve lets an MCP server take part in the world, at another address.
+// serve adds an MCP server to the world, at another URL.
 func (w *world) serve(ms *server.MCPServer) (address string) {
 	srv := httptest.NewServer(w.app.Routes(mcpserver.Handler(ms, slog.New(slog.DiscardHandler))))
 	w.t.Cleanup(func() {
@@ -81,7 +81,7 @@ func (w *world) serve(ms *server.MCPServer) (address string) {
 	return srv.URL
 }
 
-// as makes a header fit for any address that serves the world.
+// as makes a header that works at any URL that serves the world.
 func (w *world) as(header http.Header) http.Header {
 	header.Set("Host", strings.TrimPrefix(w.base, "http://"))
 	return header
@@ -145,8 +145,8 @@ func (s *subscription) end(t *testing.T) {
 	t.Logf("the subscription ended after %v", time.Since(began).Round(time.Millisecond))
 }
 
-// TestRevokedStreams checks H17: no request goes on being answered when its token is no longer valid. Expiry alone does
-// not cut a tool call short.
+// TestRevokedStreams checks H17: a response stops when its request's token is no longer valid. Expiry alone does not
+// cut a tool call short.
 func TestRevokedStreams(t *testing.T) {
 	revoke := func(token func(tokens) string) func(*world, tokens, string) {
 		return func(w *world, c tokens, origin string) {
@@ -158,7 +158,7 @@ func TestRevokedStreams(t *testing.T) {
 	refreshToken := func(c tokens) string { return c.refresh }
 	for name, test := range map[string]struct {
 		end      func(w *world, victim tokens, origin string)
-		finishes bool // the tool call
+		finishes bool // whether the tool call finishes
 	}{
 		"refresh token revoked": {end: revoke(refreshToken)},
 		"access token revoked":  {end: revoke(func(c tokens) string { return c.access })},
@@ -224,7 +224,7 @@ func TestRevokedStreams(t *testing.T) {
 	}
 }
 
-// Subscriptions are counted by a header. What the header does not call one must not become one.
+// A header counts subscriptions. A request that the header does not call a subscription must not become one.
 func TestSubscriptionInDisguise(t *testing.T) {
 	w := newWorld(t, nil)
 	mine := w.signIn()
@@ -241,11 +241,11 @@ func TestSubscriptionInDisguise(t *testing.T) {
 			t.Errorf("%s: got status %d, want 400", name, a.status)
 		}
 	}
-	w.subscribe(address, mine.access) // the control
+	w.subscribe(address, mine.access) // the valid request
 }
 
-// TestAnswerThatNobodyReads: a client that does not read must not keep a connection after its token has ended. A write
-// to it would wait for ever.
+// TestAnswerThatNobodyReads checks that a client that does not read cannot keep a connection after its token has ended.
+// A write to it would block forever.
 func TestAnswerThatNobodyReads(t *testing.T) {
 	w := newWorld(t, nil)
 	victim := w.signIn()
@@ -285,7 +285,7 @@ func TestAnswerThatNobodyReads(t *testing.T) {
 	<-answered
 }
 
-// serveStreams is run, with newStreamServer in place of our own tools.
+// serveStreams does what run does, with newStreamServer replacing our own tools.
 func serveStreams(ctx context.Context, now func() time.Time) error {
 	s, err := app.ParseConfig(nil, os.Getenv, io.Discard)
 	if err != nil {
@@ -306,7 +306,7 @@ func serveStreams(ctx context.Context, now func() time.Time) error {
 	return a.Serve(ctx, listeners)
 }
 
-// A subscription would never end by itself, and a shutdown would wait for it until it gives up.
+// A subscription never ends by itself, so a shutdown would wait for it until it times out.
 func TestShutdownEndsSubscriptions(t *testing.T) {
 	w, api := newWorld(t, nil), newSlowAPI(t)
 	mine := w.signIn()

@@ -8,8 +8,8 @@ import (
 	"example.com/mcp-federated-login/upstream/devidp"
 )
 
-// TestForeignTextReachesNobodyRaw signs in somebody whose provider says odd things of them, and looks wherever that
-// shows up: tools, the page of connections, the operator's list and the log.
+// TestForeignTextReachesNobodyRaw signs in a user whose provider sends odd texts about them, and checks each place that
+// shows these: tools, the page of connections, the operator's list and the log.
 func TestForeignTextReachesNobodyRaw(t *testing.T) {
 	w := newWorld(t, nil)
 	idp := w.standIn()
@@ -54,7 +54,7 @@ func TestForeignTextReachesNobodyRaw(t *testing.T) {
 	assertErrorPage(t, p, http.StatusForbidden, "/callback/oidc", "This account does not have access")
 }
 
-// TestAPIErrorsReachModelsClean checks what a tool says of an error of the provider's API.
+// TestAPIErrorsReachModelsClean checks how a tool reports an error of the provider's API.
 func TestAPIErrorsReachModelsClean(t *testing.T) {
 	w := newWorld(t, nil)
 	access := w.signIn().access

@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// code signs somebody in and returns the client's code.
+// code signs a user in and returns the client's code.
 func (w *world) code(clientID string) string {
 	w.t.Helper()
 	return w.browser().signIn(w.authorizeURL(clientID, nil)).Get("code")
 }
 
-// codeForm is a good redemption, with some parameters changed: an empty value leaves one out.
+// codeForm returns a valid redemption, with some parameters changed: an empty value leaves one out.
 func codeForm(clientID, code string, changed ...string) url.Values {
 	form := url.Values{"grant_type": {"authorization_code"}, "client_id": {clientID}, "code": {code},
 		"code_verifier": {testVerifier}, "redirect_uri": {callbackURI}}
@@ -29,8 +29,8 @@ func codeForm(clientID, code string, changed ...string) url.Values {
 	return form
 }
 
-// TestTokenRequest: what is refused consumes nothing. Each bad request is followed, as its control, by the good one
-// with the same code.
+// TestTokenRequest checks that a refused request consumes nothing: after each, the valid request with the same code
+// works.
 func TestTokenRequest(t *testing.T) {
 	w := newWorld(t, nil)
 	id, other := w.register(callbackURI), w.register(callbackURI)
@@ -115,8 +115,8 @@ func TestTokenRequest(t *testing.T) {
 	}
 }
 
-// TestCodeTwice: a second redemption is refused. It ends the grant only if it is a thief's or a
-// victim's, and not the retry of a hasty client, nor the guess of somebody without the verifier.
+// TestCodeTwice checks that a second redemption is refused. It ends the grant only if it is a thief's or a victim's,
+// not if it is the retry of a hasty client or the guess of somebody without the verifier.
 func TestCodeTwice(t *testing.T) {
 	w := newWorld(t, nil)
 	for _, test := range []struct {
@@ -154,13 +154,13 @@ func TestCodeTwice(t *testing.T) {
 		id := w.register(callbackURI)
 		late, inTime := w.code(id), w.code(id)
 		w.clock.advance(5*time.Minute - time.Millisecond)
-		w.redeem(id, inTime) // the control
+		w.redeem(id, inTime) // the valid request
 		w.clock.advance(time.Millisecond)
 		assertJSONError(t, w.post("/token", codeForm(id, late)), 400, "invalid_grant")
 	})
 }
 
-// TestRefreshToken: what is not the client's own refresh token does nothing, and harms nothing.
+// TestRefreshToken checks that a token that is not the client's own refresh token has no effect and does no harm.
 func TestRefreshToken(t *testing.T) {
 	w := newWorld(t, nil)
 	mine, other := w.signIn(), w.signIn()
@@ -180,7 +180,7 @@ func TestRefreshToken(t *testing.T) {
 	form := url.Values{"grant_type": {"refresh_token"}, "client_id": {other.clientID}, "refresh_token": {other.refresh},
 		"scope": {"account:read everything"}}
 	t.Run("K7: a scope beyond the grant's gets the grant's", func(t *testing.T) {
-		a := w.post("/token", form) // also the control: the other client's refresh token was not spent by me
+		a := w.post("/token", form) // this shows that the other client's refresh token was not spent
 		assertJSONError(t, a, http.StatusOK, "")
 		if got := a.str("scope"); got != other.scope {
 			t.Errorf("got scope %q, want %q", got, other.scope)
@@ -192,7 +192,7 @@ func TestRefreshToken(t *testing.T) {
 	})
 }
 
-// TestConfidentialClient checks how a client with a secret authenticates. Some know Basic alone (activepieces#14397).
+// TestConfidentialClient checks how a client with a secret authenticates. Some support only Basic (activepieces#14397).
 func TestConfidentialClient(t *testing.T) {
 	w := newWorld(t, nil)
 	basic := func(user, password string) []string {
@@ -247,7 +247,7 @@ func TestConfidentialClient(t *testing.T) {
 					strings.HasPrefix(got, "Basic ") != (test.authorization != nil) {
 					t.Errorf("K5: got challenge %q", got)
 				}
-				if test.status != http.StatusOK { // the control: nothing was consumed
+				if test.status != http.StatusOK { // the valid request: nothing was consumed
 					assertJSONError(t, w.post("/token", codeForm(id, code, "client_secret", secret)), 200, "")
 				}
 			})
@@ -262,7 +262,7 @@ func TestConfidentialClient(t *testing.T) {
 	})
 }
 
-// TestRevoke is RFC 7009: what is not the client's own live token gets the same 200, without effect.
+// TestRevoke checks RFC 7009: a token that is not the client's own valid token gets the same 200, without effect.
 func TestRevoke(t *testing.T) {
 	w := newWorld(t, nil)
 	other := w.signIn()
@@ -282,7 +282,7 @@ func TestRevoke(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			mine := w.signIn()
 			newest := w.refresh(mine.clientID, mine.refresh).str("refresh_token")
-			w.tool(mine.access, "whoami") // into the cache with it
+			w.tool(mine.access, "whoami") // puts it into the cache
 			a := w.post("/revoke", url.Values{"client_id": {mine.clientID}, "token": {test.token(mine, newest)},
 				"token_type_hint": {"refresh_token"}}) // a wrong hint does not matter
 			assertJSONError(t, a, http.StatusOK, "")

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// stillIn presents a refresh token, and checks that it leads to an access token that works. It returns the new pair.
+// stillIn presents a refresh token, checks that the new access token works, and returns the new pair.
 func (w *world) stillIn(what string, s tokens) tokens {
 	w.t.Helper()
 	a := w.refresh(s.clientID, s.refresh)
@@ -20,8 +20,8 @@ func (w *world) stillIn(what string, s tokens) tokens {
 	return tokens{s.clientID, a.str("access_token"), a.str("refresh_token"), s.scope}
 }
 
-// TestTwoSessionsTakeTurns checks that two sessions of one installation, each of which keeps the refresh token that it
-// was given last, can use one grant for days. Users of several clients reported that one signed the other out.
+// TestTwoSessionsTakeTurns checks that two sessions of one installation, each of which keeps the last refresh token
+// that it got, can use one grant for days. Users of several clients reported that one signed the other out.
 func TestTwoSessionsTakeTurns(t *testing.T) {
 	w := newWorld(t, map[string]string{"TOKEN_CACHE": "0"})
 	one := w.signIn()
@@ -35,7 +35,7 @@ func TestTwoSessionsTakeTurns(t *testing.T) {
 			break
 		}
 	}
-	// The control: a session that is two behind has a copy that should not be there.
+	// A session that is two rotations behind has a copy that should not exist.
 	behind := one
 	for range 2 {
 		one = w.stillIn("first session", one)
@@ -45,14 +45,14 @@ func TestTwoSessionsTakeTurns(t *testing.T) {
 	w.signedOut(one)
 }
 
-// TestLostAnswerAfterALongTime checks that a client which never received the answer to its last refresh can refresh for
-// as long as the answer's refresh token lives, and no longer.
+// TestLostAnswerAfterALongTime checks that a client which never got the response to its last refresh can refresh for as
+// long as that response's refresh token lives, and no longer.
 func TestLostAnswerAfterALongTime(t *testing.T) {
 	w := newWorld(t, map[string]string{"TOKEN_CACHE": "0", "REFRESH_TOKEN_TTL": "240h"})
 	s := w.signIn()
 	w.clock.advance(239 * time.Hour)
 	lost := w.refresh(s.clientID, s.refresh)
-	w.clock.advance(2 * time.Hour) // the token that the client has has expired by itself
+	w.clock.advance(2 * time.Hour) // the client's access token has expired anyway
 	found := w.stillIn("after the answer was lost", s)
 	if found.refresh != lost.str("refresh_token") {
 		t.Error("it is not the newest refresh token that came")
@@ -66,8 +66,8 @@ func TestLostAnswerAfterALongTime(t *testing.T) {
 	w.signedOut(s)
 }
 
-// TestManyPresentALostToken checks that several processes which present the same spent token at once, long after it was
-// spent, all get the same pair.
+// TestManyPresentALostToken checks that several processes which present the same spent token at the same time, long
+// after it was spent, all get the same pair.
 func TestManyPresentALostToken(t *testing.T) {
 	w := newWorld(t, map[string]string{"TOKEN_CACHE": "0"})
 	s := w.signIn()
@@ -92,8 +92,8 @@ func TestManyPresentALostToken(t *testing.T) {
 	}
 }
 
-// TestRevokedAccessTokenStaysDead checks that a refresh which is repeated does not bring back an access token that its
-// client has revoked.
+// TestRevokedAccessTokenStaysDead checks that a repeated refresh does not restore an access token that its client has
+// revoked.
 func TestRevokedAccessTokenStaysDead(t *testing.T) {
 	w := newWorld(t, map[string]string{"TOKEN_CACHE": "0"})
 	s := w.signIn()

@@ -12,8 +12,8 @@ import (
 	"example.com/mcp-federated-login/upstream/devidp"
 )
 
-// TestVisitAndSignInStayApart: a sign-in to /connections leads to a session and to nothing else, and a client's sign-in
-// to a grant and to nothing else, whatever is done to their answers and cookies.
+// TestVisitAndSignInStayApart checks that a sign-in to /connections leads only to a session, and a client's sign-in
+// only to a grant, whatever is done to their responses and cookies.
 func TestVisitAndSignInStayApart(t *testing.T) {
 	const noFlow = "This sign-in cannot continue"
 	w := newWorld(t, nil)
@@ -35,7 +35,7 @@ func TestVisitAndSignInStayApart(t *testing.T) {
 		return again(to)
 	}
 	type outcome struct {
-		Text            string // of an error page
+		Text            string // text of an error page
 		Grants          int    // minted
 		Session, Client bool   // signed in to /connections, sent to the client with a code
 	}
@@ -69,7 +69,7 @@ func TestVisitAndSignInStayApart(t *testing.T) {
 		{"a visit a second time", func() *page {
 			p := atCallback()
 			again(p)
-			w.clock.advance(16 * time.Minute) // the first time's session has gone
+			w.clock.advance(16 * time.Minute) // the first session has expired
 			return again(p)
 		}, outcome{Text: noFlow}},
 		{"a visit a second time, with its cookie in another browser", func() *page {
@@ -174,7 +174,7 @@ func TestDisconnectEverything(t *testing.T) {
 		button   string
 		status   int
 		text     string
-		ended    bool // ours
+		ended    bool // our grant
 		revoked  bool // at the provider
 	}{
 		{"GitHub", "GitHub", "", nil, "Authorize", 200, "It has given up your permission at GitHub as well.", true, true},
@@ -232,7 +232,7 @@ func TestDisconnectEverything(t *testing.T) {
 	}
 }
 
-// TestCodeEndsWithEverything: a code that is on its way to its client is no way around it.
+// TestCodeEndsWithEverything checks that "disconnect everything" also ends a code that is on its way to its client.
 func TestCodeEndsWithEverything(t *testing.T) {
 	w := newWorld(t, nil)
 	id := w.register(callbackURI)

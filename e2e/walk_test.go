@@ -13,8 +13,8 @@ import (
 	"golang.org/x/net/html"
 )
 
-// A browser keeps cookies and sends the headers that browsers send. It follows redirects until it arrives at a page,
-// or is sent to a place that is neither the server's nor the provider's: the client's redirect URI.
+// A browser keeps cookies and sends the headers that browsers send. It follows redirects until it arrives at a page, or
+// is sent to a URL that is neither the server's nor the provider's: the client's redirect URI.
 type browser struct {
 	w      *world
 	client *http.Client
@@ -35,16 +35,16 @@ func (w *world) browser() *browser {
 type page struct {
 	b      *browser
 	url    *url.URL
-	status int // 0: the browser was sent away to url
+	status int // 0 if the browser was sent away to url
 	header http.Header
 	text   string
 	forms  []form
-	links  []string // what its links point to
+	links  []string // targets of its links
 }
 
 type form struct {
 	action  string
-	fields  url.Values // as a browser would send them if nothing is touched
+	fields  url.Values // as a browser would send them unchanged
 	buttons []button
 }
 

@@ -23,7 +23,7 @@ func signature(secret, body string) string {
 	return "sha256=" + hex.EncodeToString(mac.Sum(nil))
 }
 
-// deliver sends a delivery of GitHub's, and reports whose credentials it had marked.
+// deliver sends a webhook delivery from GitHub, and reports whose credentials it marked.
 func (w *world) deliver(event, signature, body string) (a answer, suspect string) {
 	w.t.Helper()
 	a = w.call(http.MethodPost, "/webhook/github", http.Header{"X-Github-Event": {event},
@@ -33,7 +33,8 @@ func (w *world) deliver(event, signature, body string) (a answer, suspect string
 	return a, suspect
 }
 
-// newWebhookWorld starts a world that somebody configured for GitHub, with a webhook, and that GitHub's stand-in.
+// newWebhookWorld starts a world configured for GitHub, with a webhook, and the development provider that acts as
+// GitHub.
 func newWebhookWorld(t *testing.T) (*world, *devidp.Server) {
 	t.Helper()
 	w := newWorld(t, nil)
@@ -56,7 +57,7 @@ func TestGitHubWebhook(t *testing.T) {
 	sha1mac := hmac.New(sha1.New, []byte(webhookSecret))
 	sha1mac.Write([]byte(good))
 	for _, test := range []struct {
-		name, event, body, signature string // of no signature: the right one
+		name, event, body, signature string // an empty signature means the right one
 		status                       int
 		suspect                      string
 	}{
@@ -110,7 +111,7 @@ func TestGitHubWebhook(t *testing.T) {
 	}
 }
 
-// A delivery that is recorded and sent again long after does what it did: it has the person's credentials checked.
+// A delivery that is replayed long after has the same effect: the user's credentials are checked.
 func TestGitHubWebhookReplayed(t *testing.T) {
 	w, github := newWebhookWorld(t)
 	body := `{"action":"revoked","sender":{"id":583231}}`
@@ -118,7 +119,7 @@ func TestGitHubWebhookReplayed(t *testing.T) {
 	if _, suspect := w.deliver("github_app_authorization", signature(webhookSecret, body), body); suspect != "octocat" {
 		t.Fatalf("suspect: %q", suspect)
 	}
-	again := w.signIn() // replaces the credential: nothing is suspect any more
+	again := w.signIn() // replaces the credential: none is suspect any more
 	if n := query[int](w, `SELECT count(*) FROM credentials WHERE suspect_at > 0`); n != 0 {
 		t.Fatalf("%d credentials are suspect after a sign-in", n)
 	}
@@ -135,7 +136,7 @@ func TestGitHubWebhookReplayed(t *testing.T) {
 		t.Error("GitHub was asked, and the credential is suspect still")
 	}
 
-	// The control: this time it is true.
+	// This time the delivery tells the truth.
 	if err := github.RevokeTokens("octocat"); err != nil {
 		t.Fatal(err)
 	}

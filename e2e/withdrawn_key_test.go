@@ -30,7 +30,7 @@ func TestWithdrawnKeyDoesNotComeBack(t *testing.T) {
 		name     string
 		before   func(h *documentHost) map[string]any
 		withdraw func(h *documentHost)
-		status   int // of the old key, right after that
+		status   int // status for the old key, right after that
 	}{
 		{"control: it is not withdrawn", byAddress, func(*documentHost) {}, http.StatusOK},
 		{"another key in the key set", byAddress, func(h *documentHost) { h.put("/keys", keySet(next)) }, 401},
@@ -60,7 +60,7 @@ func TestWithdrawnKeyDoesNotComeBack(t *testing.T) {
 				rows := query[int](w, `SELECT count(*) FROM clients`)
 
 				tt.withdraw(host)
-				w.clock.advance(25 * time.Hour) // beyond the life of any copy
+				w.clock.advance(25 * time.Hour) // longer than any copy lives
 				if got := c.present(old, nil).status; got != tt.status {
 					t.Fatalf("when it was withdrawn: got status %d, want %d", got, tt.status)
 				}
@@ -69,7 +69,7 @@ func TestWithdrawnKeyDoesNotComeBack(t *testing.T) {
 					w.restart()
 				}
 				w.clock.advance(25 * time.Hour)
-				want := http.StatusServiceUnavailable // not invalid_client: it may be there again
+				want := http.StatusServiceUnavailable // not invalid_client: the key may be published again
 				if tt.status == http.StatusOK {
 					want = http.StatusOK
 				}
@@ -85,14 +85,14 @@ func TestWithdrawnKeyDoesNotComeBack(t *testing.T) {
 				w.clock.advance(25 * time.Hour)
 				assertJSONError(t, c.present(next, nil), http.StatusOK, "")
 				host.setDown(true)
-				w.restart() // what was published last is stored
+				w.restart() // the last published version is stored
 				assertJSONError(t, c.present(next, nil), http.StatusOK, "")
 			})
 		}
 	}
 }
 
-// TestWithdrawnDocumentDoesNotComeBack checks that a document which was seen to be gone begins no sign-in while its
+// TestWithdrawnDocumentDoesNotComeBack checks that a document which was seen to be removed starts no sign-in while its
 // host is down.
 func TestWithdrawnDocumentDoesNotComeBack(t *testing.T) {
 	w, host := newDocumentWorld(t)
@@ -103,7 +103,7 @@ func TestWithdrawnDocumentDoesNotComeBack(t *testing.T) {
 	}
 	host.setDown(true)
 	w.clock.advance(25 * time.Hour)
-	if got := open(); got != http.StatusOK { // the control: it was not withdrawn
+	if got := open(); got != http.StatusOK { // the document was not withdrawn
 		t.Errorf("while the host is down: got status %d, want 200", got)
 	}
 	host.setDown(false)
@@ -125,8 +125,8 @@ func TestWithdrawnDocumentDoesNotComeBack(t *testing.T) {
 	}
 }
 
-// TestStoredKeysAreProven checks that a key which somebody else wrote into the database, or whose age they changed,
-// does not serve; and that a row serves whose proof an earlier release wrote, over the document alone.
+// TestStoredKeysAreProven checks that a key is not used if somebody else wrote it into the database, or changed its
+// age. A row is used if an earlier release wrote its proof, over the document alone.
 func TestStoredKeysAreProven(t *testing.T) {
 	const secret = "qN6RsQDQI6L3MpdLrySB6vd6I04XGFX6IRzQIIlTkVg="
 	key, stranger := newSigner(t, jose.ES256, "1"), newSigner(t, jose.ES256, "1")

@@ -21,8 +21,8 @@ import (
 	"example.com/mcp-federated-login/app"
 )
 
-// A world is the whole program on loopback, with the development provider and a clock of its own. It can be stopped
-// and started again on the same address and data.
+// A world is the whole program on loopback, with the development provider and a test clock. It can be stopped and
+// started again on the same address and data.
 type world struct {
 	t     testing.TB
 	env   map[string]string
@@ -31,10 +31,10 @@ type world struct {
 	logs  *lockedBuffer
 	app   *app.App
 	srv   *http.Server
-	l     net.Listener // srv's
-	// stopWatching ends what app does besides answering requests.
+	l     net.Listener // the listener of srv
+	// stopWatching ends app's background work.
 	stopWatching context.CancelFunc
-	// provider is the origin of a stand-in that the test started by itself; empty: the program's own.
+	// provider is the origin of a development provider that the test started; empty if the program's own is used.
 	provider string
 }
 
@@ -53,7 +53,7 @@ func newWorld(t testing.TB, env map[string]string) *world {
 	w.start(l)
 	t.Cleanup(func() {
 		w.stop()
-		// Whatever the test was about: what looks like a secret must not have been logged (see leak_test.go as well).
+		// In every test, the log must not contain anything that looks like a secret (see also leak_test.go).
 		if found := secretPattern.FindString(w.logs.String()); found != "" {
 			t.Errorf("the log of this test holds a secret that begins with %.8s", found)
 		}
@@ -92,7 +92,7 @@ func (w *world) stop() {
 func (w *world) restart() {
 	w.t.Helper()
 	w.stop()
-	http.DefaultClient.CloseIdleConnections() // a POST over one that has just died would be an error
+	http.DefaultClient.CloseIdleConnections() // a POST over a closed connection would be an error
 	l, err := net.Listen("tcp", strings.Replace(strings.TrimPrefix(w.base, "http://"), "localhost", "127.0.0.1", 1))
 	if err != nil {
 		w.t.Fatal(err)
@@ -159,7 +159,7 @@ func (w *world) call(method, path string, header http.Header, body string) answe
 	return fetch(w.t, method, w.base+path, header, strings.NewReader(body))
 }
 
-// fetch sends a request to any address, with the Host of the header if there is one.
+// fetch sends a request to any URL, with the Host of the header if there is one.
 func fetch(t testing.TB, method, address string, header http.Header, body io.Reader) answer {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, address, body)
@@ -207,7 +207,7 @@ func (w *world) register(redirectURIs ...string) string {
 	return a.str("client_id")
 }
 
-// callbackURI is where test clients get their codes. Nothing listens there: the browser stops before.
+// callbackURI is where test clients get their codes. Nothing listens there: the test browser stops before.
 const callbackURI = "http://127.0.0.1:9/callback"
 
 // A testVerifier and its S256 challenge (RFC 7636 appendix B).
@@ -216,7 +216,7 @@ const (
 	testChallenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 )
 
-// authorizeURL is a good authorization request of the client, with some parameters changed.
+// authorizeURL returns a valid authorization request of the client, with some parameters changed.
 func (w *world) authorizeURL(clientID string, change func(url.Values)) string {
 	q := url.Values{"response_type": {"code"}, "client_id": {clientID}, "redirect_uri": {callbackURI}, "state": {"xyz"},
 		"code_challenge": {testChallenge}, "code_challenge_method": {"S256"}, "resource": {w.base + "/mcp"}}
@@ -239,7 +239,7 @@ func (b *browser) signIn(authorizeURL string) url.Values {
 	return p.url.Query()
 }
 
-// tokens are what a client holds.
+// tokens are the client_id, tokens and scope of a client.
 type tokens struct{ clientID, access, refresh, scope string }
 
 // signIn registers a client and signs octocat in with it.

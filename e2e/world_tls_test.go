@@ -21,18 +21,18 @@ import (
 	"time"
 )
 
-// Tests over TLS need a certificate authority that the program believes in. The test binary makes its own, and by the
-// setting at the top believes in no other; the processes that it starts find it in their environment.
+// Tests over TLS need a certificate authority that the program trusts. The test binary makes its own, and the setting
+// at the top makes it trust no other; the processes that it starts find it in their environment.
 
 const authorityVariable = "TEST_AUTHORITY" // the certificate, in PEM
 
-// authority signs what a [documentHost] shows. It is set in the test's own process only.
+// authority signs the certificates of each [documentHost]. It is set in the test's own process only.
 var authority struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
 }
 
-// trustAuthority makes the authority, or takes over that of the process that started this one.
+// trustAuthority makes the authority, or uses that of the process that started this one.
 func trustAuthority() {
 	if os.Getenv(authorityVariable) == "" {
 		template := &x509.Certificate{Subject: pkix.Name{CommonName: "Test authority"}, IsCA: true,
@@ -46,7 +46,7 @@ func trustAuthority() {
 	x509.SetFallbackRoots(roots)
 }
 
-// certify makes a key and a certificate for it, which without a signer's key is signed by itself.
+// certify makes a key and a certificate for it, which is self-signed if there is no signer's key.
 func certify(template, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*x509.Certificate, *ecdsa.PrivateKey) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -68,8 +68,8 @@ func certify(template, parent *x509.Certificate, signer *ecdsa.PrivateKey) (*x50
 	return certificate, key
 }
 
-// A documentHost is where clients publish their metadata documents and key sets: an https server on 127.0.0.1. What is
-// there can be changed while it runs.
+// A documentHost is where clients publish their metadata documents and key sets: an https server on 127.0.0.1. Its
+// contents can be changed while it runs.
 type documentHost struct {
 	t   testing.TB
 	url string // origin
@@ -109,14 +109,14 @@ func (h *documentHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// handle sets what is at a path.
+// handle sets the handler of a path.
 func (h *documentHost) handle(path string, page http.HandlerFunc) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.pages[path] = page
 }
 
-// put publishes a value as JSON, and returns its address.
+// put publishes a value as JSON, and returns its URL.
 func (h *documentHost) put(path string, v any) (address string) {
 	h.t.Helper()
 	b, err := json.Marshal(v)
@@ -130,8 +130,8 @@ func (h *documentHost) put(path string, v any) (address string) {
 	return h.url + path
 }
 
-// putClient publishes a good metadata document of a public client, with some members changed: nil leaves one out. It
-// returns its address, which is the client_id.
+// putClient publishes a valid metadata document of a public client, with some members changed: nil leaves one out. It
+// returns the document's URL, which is the client_id.
 func (h *documentHost) putClient(path string, changed map[string]any) (clientID string) {
 	h.t.Helper()
 	document := map[string]any{"client_id": h.url + path, "client_name": "Document client",
@@ -141,14 +141,14 @@ func (h *documentHost) putClient(path string, changed map[string]any) (clientID 
 	return h.put(path, document)
 }
 
-// setDown makes the host drop every connection, or answer again.
+// setDown makes the host drop every connection, or work again.
 func (h *documentHost) setDown(down bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.down = down
 }
 
-// requests returns how often a path was asked for.
+// requests returns how often a path was requested.
 func (h *documentHost) requests(path string) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()

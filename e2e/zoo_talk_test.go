@@ -42,7 +42,7 @@ func (k *keeper) endpoint() string {
 	return k.w.base + "/mcp"
 }
 
-// talk is a whole conversation in the client's revision.
+// talk runs a whole conversation in the client's revision.
 func (k *keeper) talk(access string) {
 	k.t.Helper()
 	if k.version == "2026-07-28" {
@@ -62,8 +62,8 @@ func (k *keeper) talk(access string) {
 		if got := k.rpc(access, "notifications/initialized", "").status; got != http.StatusAccepted {
 			k.t.Errorf("notifications/initialized: got status %d, want 202", got)
 		}
-		// A stream for what the server may want to say, and the end of a session: there are neither here. Web pages, which
-		// would have to ask first, do not send the second without a session.
+		// Clients open a stream for the server's messages, and end their session: this server has neither. Web pages,
+		// which would need a preflight, do not send the second without a session.
 		for _, method := range []string{http.MethodGet, http.MethodDelete} {
 			if method == http.MethodDelete && k.header.Get("Origin") != "" {
 				continue
@@ -90,7 +90,7 @@ func (k *keeper) callTool(access string) {
 	}
 }
 
-// refresh spends a refresh token in the client's manner. All that it is answered must be the same pair.
+// refresh spends a refresh token in the client's manner. All responses must contain the same pair.
 func (k *keeper) refresh(token string) (last answer) {
 	k.t.Helper()
 	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}}

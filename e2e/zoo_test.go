@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// A specimen is a client as it was seen in the wild: what it sends, and in which manner. What no report says of it is
-// what most clients do, and there the row leaves it out.
+// A specimen is a client as it was seen in the wild: its requests, and how it sends them. A detail that no report
+// mentions is what most clients do, and the row leaves it out.
 type specimen struct {
 	name string
 	seen string // issues as repository#number, or the client's own source
@@ -18,22 +18,22 @@ type specimen struct {
 	registration, document, entry string
 
 	finds    string // how it discovers: by the challenge if empty, at the "path", at the "root", or "without" 9728
-	redirect string // redirect_uri, of the many that it may have
+	redirect string // one of its redirect_uris
 	state    string
-	scope    string // empty: none is sent, as for the next
+	scope    string // not sent if empty; the same for resource
 	resource string // BASE stands for BASE_URL
 	extra    url.Values
-	auth     string // how it authenticates at /token; empty: not at all
+	auth     string // how it authenticates at /token; empty if it does not
 	redeem   url.Values
-	header   http.Header // of all its requests; with an Origin it is a web page
-	token    http.Header // of those to /token
+	header   http.Header // sent with all requests; with an Origin it is a web page
+	token    http.Header // sent with requests to /token
 
-	path    string // of the MCP endpoint; empty: /mcp
+	path    string // path of the MCP endpoint; empty means /mcp
 	version string // MCP revision. Few reports tell: elsewhere it is chosen so that each has its speakers.
 	mcp     http.Header
 
-	atOnce int             // refreshes with the same token at the same time; 0: one
-	again  []time.Duration // and again, so long after the first
+	atOnce int             // refreshes with the same token at the same time; 0 means one
+	again  []time.Duration // further refreshes, so long after the first
 }
 
 // Registrations that several rows share.
@@ -54,7 +54,7 @@ const (
 		"token_endpoint_auth_signing_alg":"RS256","jwks_uri":"HOST/oauth/jwks.json"}`
 )
 
-// plain is a registration of which the reports give no more than the redirect URI: the rest is what most send.
+// plain is a registration whose reports name only the redirect URI: the rest is what most clients send.
 func plain(name, redirectURI, authMethod string) string {
 	return `{"client_name":"` + name + `","redirect_uris":["` + redirectURI + `"],"response_types":["code"],` +
 		`"grant_types":["authorization_code","refresh_token"],"token_endpoint_auth_method":"` + authMethod + `"}`

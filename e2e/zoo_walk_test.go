@@ -17,8 +17,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestZoo takes each client of the zoo through everything that it does, from its first 401 to a call with refreshed
-// tokens, and reads each answer as the strictest of them all does.
+// TestZoo takes each client of the zoo through all its steps, from its first 401 to a call with refreshed tokens, and
+// checks each response as strictly as the strictest client does.
 func TestZoo(t *testing.T) {
 	host := newDocumentHost(t)
 	key := newSigner(t, jose.RS256, "cimd-20260428030119")
@@ -43,7 +43,7 @@ func TestZoo(t *testing.T) {
 	}
 }
 
-// A keeper plays one client in a world of its own.
+// A keeper plays one client in a separate world.
 type keeper struct {
 	specimen
 	t          *testing.T
@@ -51,7 +51,7 @@ type keeper struct {
 	endpoints  answer // the authorization server's metadata
 	called     string // its name
 	id, secret string
-	key        signer // with which it signs, if it does
+	key        signer // the key with which it signs, if it does
 }
 
 func (k *keeper) openWorld() {
@@ -65,14 +65,14 @@ func (k *keeper) openWorld() {
 	k.w = newWorld(k.t, env)
 }
 
-// inWorld puts the world's address into a value of the row.
+// inWorld puts the world's URL into a value of the row.
 func (k *keeper) inWorld(value string) string {
 	upper := strings.Replace(k.w.base, "http://localhost", "HTTP://LOCALHOST", 1)
 	return strings.NewReplacer("BASE", k.w.base, "UPPER", upper).Replace(value)
 }
 
-// send makes a request that is the client's own, not its person's browser's. If the client is a web page it first asks
-// whether it may.
+// send makes a request of the client itself, not of its user's browser. If the client is a web page, it first sends a
+// preflight request.
 func (k *keeper) send(method, address string, header http.Header, body string) answer {
 	k.t.Helper()
 	header = header.Clone()
@@ -97,7 +97,7 @@ func (k *keeper) send(method, address string, header http.Header, body string) a
 	return a
 }
 
-// preflight asks whether a page may send the request.
+// preflight asks whether a page is allowed to send the request.
 func (k *keeper) preflight(method, address string, header http.Header) {
 	k.t.Helper()
 	var names []string
@@ -142,7 +142,7 @@ func (k *keeper) strict(a answer, required, optional map[string]any) {
 	}
 }
 
-// discover finds out where to sign in, in the client's way.
+// discover finds the authorization server in the client's way.
 func (k *keeper) discover() {
 	k.t.Helper()
 	a := k.rpc("", "tools/list", "")
@@ -189,7 +189,7 @@ func (k *keeper) discover() {
 	}
 }
 
-// introduce makes the client known.
+// introduce registers the client in its own way.
 func (k *keeper) introduce(host *documentHost) {
 	k.t.Helper()
 	var known struct {
@@ -238,7 +238,7 @@ func (k *keeper) introduce(host *documentHost) {
 	k.id, k.secret = a.str("client_id"), a.str("client_secret")
 }
 
-// authorize has the person sign in, and returns the code.
+// authorize has the user sign in, and returns the code.
 func (k *keeper) authorize(host *documentHost) string {
 	k.t.Helper()
 	ask := func(redirectURI string) *page {
@@ -249,7 +249,7 @@ func (k *keeper) authorize(host *documentHost) string {
 		maps.Copy(q, k.extra)
 		return k.w.browser().open(k.endpoints.str("authorization_endpoint") + "?" + q.Encode())
 	}
-	other := ask(k.redirect + "x") // the control
+	other := ask(k.redirect + "x") // a wrong redirect_uri
 	assertErrorPage(k.t, other, http.StatusBadRequest, "/authorize", "invalid_request")
 	if len(other.links) != 0 {
 		k.t.Errorf("for another redirect URI the page links to %q, want to nowhere", other.links)
@@ -294,7 +294,8 @@ func (k *keeper) authorize(host *documentHost) string {
 	return code[0]
 }
 
-// askToken makes a request to /token as the client does, or, for a control, without what only the client has.
+// askToken makes a request to /token as the client does, or, to be refused, without the secrets that only the client
+// has.
 func (k *keeper) askToken(form url.Values, genuine bool) answer {
 	k.t.Helper()
 	form, header := maps.Clone(form), http.Header{"Content-Type": {"application/x-www-form-urlencoded"}}
@@ -331,19 +332,19 @@ func (k *keeper) redeemCode(code string) answer {
 		forged.Set("code_verifier", strings.ToLower(testVerifier))
 		status, refusal = http.StatusBadRequest, "invalid_grant"
 	}
-	assertJSONError(k.t, k.askToken(forged, false), status, refusal) // the control
+	assertJSONError(k.t, k.askToken(forged, false), status, refusal) // is refused
 	a := k.askToken(form, true)
 	k.wantTokens(a)
 	return a
 }
 
-// wantTokens reads an answer that hands out tokens.
+// wantTokens checks a token response.
 func (k *keeper) wantTokens(a answer) {
 	k.t.Helper()
 	assertJSONError(k.t, a, http.StatusOK, "")
 	k.strict(a, map[string]any{"access_token": "", "token_type": "", "expires_in": 0.0, "refresh_token": "",
 		"scope": ""}, nil)
-	want := githubScopes // also for calendar:read, which is not GitHub's, and for what we do not know
+	want := githubScopes // also for calendar:read, which is not GitHub's, and for unknown scopes
 	if strings.Contains(k.scope, "account:read") && !strings.Contains(k.scope, "repos:read") {
 		want = "account:read"
 	}
