@@ -49,7 +49,7 @@ func TestClientSettings(t *testing.T) {
 func TestClientMistakes(t *testing.T) {
 	const name, uris = `"client_name":"A"`, `"redirect_uris":["https://a.example/cb"]`
 	for _, test := range []struct {
-		name, file string // the file may be empty: there is none
+		name, file string // file is empty if there is none
 		env        []string
 		want       []string
 	}{
@@ -121,7 +121,8 @@ func TestClientMistakes(t *testing.T) {
 	}
 }
 
-// Secrets are for the server and whoever administers it; a file without them is no secret.
+// TestClientsFileThatOthersCanRead checks that only the server and its administrator can read a file with secrets. A
+// file without secrets can be readable by all.
 func TestClientsFileThatOthersCanRead(t *testing.T) {
 	secret := fileOfClients(t, clientNamed("a", "client_secret", longSecret))
 	none := fileOfClients(t, clientNamed("a"))

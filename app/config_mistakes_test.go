@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// everythingWrong is a configuration whose every variable is wrong that can be; of those that are not there, that is
-// what is wrong with them.
+// everythingWrong is a configuration in which every variable is wrong that can be. A variable that is absent here is
+// wrong because it is missing.
 var everythingWrong = map[string]string{
 	"BASE_URL": "x", "LISTEN": "x", "GITHUB_URL": "x", "GITHUB_API_URL": "x", "GITHUB_WEBHOOK_SECRET": "canary",
 	"GOOGLE_CLIENT_ID": "canary", "OIDC_ISSUER": "x", "OIDC_NAME": "x", "OIDC_SCOPES": "x", "OIDC_AUTH_METHOD": "x",
@@ -24,7 +24,7 @@ var everythingWrong = map[string]string{
 
 // TestEveryMistakeIsNamedExactlyOnce checks that no mistake hides another one, whether or not BASE_URL is right.
 func TestEveryMistakeIsNamedExactlyOnce(t *testing.T) {
-	anyValue := []string{"DATA_DIR", "OIDC_NAME", "OIDC_GROUPS_CLAIM", "GITHUB_WEBHOOK_SECRET"} // is right
+	anyValue := []string{"DATA_DIR", "OIDC_NAME", "OIDC_GROUPS_CLAIM", "GITHUB_WEBHOOK_SECRET"} // cannot be wrong
 	for _, base := range []string{"x", "http://localhost:8080", "https://mcp.example.com"} {
 		env := maps.Clone(everythingWrong)
 		env["BASE_URL"] = base
@@ -45,15 +45,15 @@ func TestEveryMistakeIsNamedExactlyOnce(t *testing.T) {
 	}
 }
 
-// TestMistakesBehindMistakes checks pairs of which the first used to hide the second, or to bring about a second that
-// was none.
+// TestMistakesBehindMistakes checks pairs of mistakes: the first used to hide the second, or to cause a second error
+// without a mistake.
 func TestMistakesBehindMistakes(t *testing.T) {
 	secret := fileOfClients(t, clientNamed("a", "client_secret", longSecret, "client_name", ""))
 	if err := os.Chmod(secret, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	for _, test := range []struct {
-		name, env string // by semicolon
+		name, env string // separated by semicolons
 		want      map[string]int
 	}{
 		{"rules that are none, and one that cannot match", "ALLOW=x,oidc-group:a", map[string]int{"ALLOW": 2}},
@@ -109,7 +109,7 @@ func TestWhoMayComeInMustBeSaidOnceOthersCanConnect(t *testing.T) {
 		want := []string{"ALLOW must say who may come in, because LISTEN", "ALLOW=github:your-login"}
 		assertMistake(t, append(github, listen), want)
 		assertMistake(t, []string{listen}, append(want, "LISTEN must be loopback"))
-		for _, allow := range []string{"ALLOW=anyone", "ALLOW=github:octocat"} { // the control
+		for _, allow := range []string{"ALLOW=anyone", "ALLOW=github:octocat"} { // the valid configurations
 			if parse(t, append(github, listen, allow)...).LocalOnly {
 				t.Errorf("%s with %s answers this machine only", listen, allow)
 			}
@@ -122,7 +122,7 @@ func TestWhoMayComeInMustBeSaidOnceOthersCanConnect(t *testing.T) {
 	}
 }
 
-// TestPortOfHostedClients checks that a port in BASE_URL is warned of: claude.ai calls 443 only (claude-ai-mcp#85).
+// TestPortOfHostedClients checks the warning about a port in BASE_URL: claude.ai uses only 443 (claude-ai-mcp#85).
 func TestPortOfHostedClients(t *testing.T) {
 	for base, warned := range map[string]bool{"https://mcp.example.com:8443": true, "https://[2001:db8::1]:8443": true,
 		"https://mcp.example.com": false, "https://[2001:db8::1]": false, "http://localhost:8080": false} {

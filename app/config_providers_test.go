@@ -69,7 +69,7 @@ func TestGitHubWebhookNeedsGitHub(t *testing.T) {
 		assertMistake(t, append(env, "GITHUB_WEBHOOK_SECRET=canary"),
 			[]string{"GITHUB_CLIENT_ID and GITHUB_CLIENT_SECRET are needed with GITHUB_WEBHOOK_SECRET"})
 	}
-	if s := parse(t, append(public, "GITHUB_WEBHOOK_SECRET=s")...); s.WebhookSecret != "s" { // the control
+	if s := parse(t, append(public, "GITHUB_WEBHOOK_SECRET=s")...); s.WebhookSecret != "s" { // the valid configuration
 		t.Errorf("got %q", s.WebhookSecret)
 	}
 }

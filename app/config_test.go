@@ -34,7 +34,7 @@ func parse(t *testing.T, lines ...string) Settings {
 	return s
 }
 
-// public is the least that a public server needs.
+// public is the minimum configuration of a public server.
 var public = []string{
 	"BASE_URL=https://mcp.example.com", "GITHUB_CLIENT_ID=id", "GITHUB_CLIENT_SECRET=canary", "ALLOW=github:octocat",
 }
@@ -44,7 +44,7 @@ func TestNothingSetIsDevelopment(t *testing.T) {
 	if !got.Rules.AdmitAnyone() {
 		t.Error("nobody is admitted")
 	}
-	got.Rules, got.Clients = nil, clientSettings{} // whose defaults have a test of their own
+	got.Rules, got.Clients = nil, clientSettings{} // which other tests check
 	want := Settings{
 		BaseURL: "http://localhost:8080", Loopback: true, Listen: []string{"127.0.0.1:8080", "[::1]:8080"},
 		DataDir: "data", DatabaseURL: "sqlite:" + filepath.Join("data", "server.db"), LocalOnly: true,
@@ -73,7 +73,7 @@ func TestPublicServer(t *testing.T) {
 }
 
 func TestFlagsGoBeforeVariables(t *testing.T) {
-	t.Setenv("LISTEN", "192.0.2.1:1") // of this process: must not be seen
+	t.Setenv("LISTEN", "192.0.2.1:1") // of this process; must be ignored
 	for _, args := range [][]string{
 		{"--base-url=http://localhost:9000", "--log-level", "warn"},
 		{"serve", "--base-url=http://localhost:9000", "--log-level", "warn"},
@@ -187,7 +187,7 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
-// assertMistake checks that an environment is refused with an error that holds these texts, and no secret.
+// assertMistake checks that an environment is refused with an error that contains these texts and no secret.
 func assertMistake(t *testing.T, env, want []string) {
 	t.Helper()
 	s, err := ParseConfig(nil, getenv(env...), nil)
@@ -231,7 +231,7 @@ func TestMistakesOnTheCommandLine(t *testing.T) {
 	}
 }
 
-// TestListenDefaults checks H2: a loopback BASE_URL listens on loopback alone.
+// TestListenDefaults checks that a server with a loopback BASE_URL listens on loopback only.
 func TestListenDefaults(t *testing.T) {
 	for _, test := range []struct {
 		base, listen string
@@ -331,7 +331,7 @@ func TestLogger(t *testing.T) {
 
 type documented struct{ name, def string }
 
-// variables returns what the struct declares.
+// variables returns the variables that the struct declares.
 func variables() (all []documented) {
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[config]()) {
 		if flag := f.Tag.Get("name"); flag != "" {
@@ -374,7 +374,7 @@ func TestDocumentedVariables(t *testing.T) {
 	}
 }
 
-// A copy of .env.example must change nothing.
+// TestExampleIsAllComments checks that a copy of .env.example changes nothing.
 func TestExampleIsAllComments(t *testing.T) {
 	env, err := Environment("../.env.example")
 	if err != nil {
@@ -392,7 +392,7 @@ func write(t *testing.T, path, text string, mode os.FileMode) {
 	if err := os.WriteFile(path, []byte(text), mode); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chmod(path, mode); err != nil { // whatever the umask
+	if err := os.Chmod(path, mode); err != nil { // regardless of the umask
 		t.Fatal(err)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// systemd kills what has not stopped in time, and with it the requests under way.
+// TestUnitGivesTheServerTimeToStop checks the unit's stop timeout, after which systemd kills the running requests.
 func TestUnitGivesTheServerTimeToStop(t *testing.T) {
 	unit, err := os.ReadFile("../deploy/mcp-federated-login.service")
 	if err != nil {

@@ -110,7 +110,8 @@ func TestSecretFileIsMadeOnceAndPrivate(t *testing.T) {
 	}
 }
 
-// Nothing but the file system stands between the callers, so goroutines race as processes would.
+// TestSecretFileOfProcessesThatStartAtOnce uses goroutines, which race as processes would: only the file system
+// coordinates the callers.
 func TestSecretFileOfProcessesThatStartAtOnce(t *testing.T) {
 	for range 20 {
 		s := fresh(t)
@@ -146,7 +147,7 @@ func TestSecretFileMistakes(t *testing.T) {
 	for _, test := range []struct {
 		name, text string
 		mode       os.FileMode
-		wantErr    string // empty: none
+		wantErr    string // empty if no error is wanted
 	}{
 		{"a key", randomKey + "\n", 0o600, ""},
 		{"a ring that is read-only", randomKey + ",\n" + otherKey, 0o400, ""},

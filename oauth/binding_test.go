@@ -31,7 +31,7 @@ func TestStolenDatabaseAndSecretOpenNoUpstreamToken(t *testing.T) {
 	if got := l.open(ring); len(got) != 0 {
 		t.Errorf("database and SECRET opened %q", got)
 	}
-	// The same thief with one live token gets what that token is for, and no more.
+	// The same thief with one live token gets the upstream token that it leads to, and no other.
 	for kind, token := range map[string]string{"access": access, "refresh": refresh} {
 		if got := l.open(ring, token); !slices.Equal(got, []string{"gho_octocat"}) {
 			t.Errorf("with a live %s token: opened %q, want octocat's alone", kind, got)
@@ -102,8 +102,8 @@ func TestWriterWithoutSecretIsFoundOut(t *testing.T) {
 	}
 }
 
-// A writer replaces a grant's public key by one of their own and waits for the person to sign in again, when the
-// content key is sealed to every grant.
+// TestSwappedPublicKeyGetsNothingAtTheNextSignIn checks a writer who replaces a grant's public key with their own, then
+// waits until the user signs in again, when the content key is sealed to every grant.
 func TestSwappedPublicKeyGetsNothingAtTheNextSignIn(t *testing.T) {
 	v := newVault(t)
 	private, public := oauth.NewKeyPair()
@@ -123,7 +123,8 @@ func TestSwappedPublicKeyGetsNothingAtTheNextSignIn(t *testing.T) {
 	}
 }
 
-// A writer makes a credential of their own, so that the person's tools work on the writer's account.
+// TestForgedCredentialIsRefused checks a writer who forges a credential so that the user's tools work on the writer's
+// account.
 func TestForgedCredentialIsRefused(t *testing.T) {
 	v := newVault(t)
 	access, _ := v.signIn("Laptop", octocat, "gho_octocat")
@@ -141,14 +142,14 @@ func TestForgedCredentialIsRefused(t *testing.T) {
 	if got, err := v.UpstreamToken(t.Context(), access); err == nil {
 		t.Errorf("not found out: tools would act as %q", got.Access)
 	}
-	forge(oauth.NewRing(secret)) // the same with the secret does work, so it is the secret that stops the writer
+	forge(oauth.NewRing(secret)) // the same forgery works with the secret, so the secret stops the writer
 	if got, err := v.UpstreamToken(t.Context(), access); err != nil || got.Access != "gho_writer" {
 		t.Errorf("control: got %v, %v", got, err)
 	}
 }
 
-// The operator puts a new secret in front, and drops the old one when nothing needs it any more. Dropped too early, the
-// server must not start: it would tell every client that it is signed out.
+// TestSecretRotation checks an operator who puts a new secret first and removes the old one when no row needs it. If
+// the old one is removed too early, the server must not start: it would tell every client that it is signed out.
 func TestSecretRotation(t *testing.T) {
 	newer := []byte("a newer secret, random and so on.")
 	v := newVault(t)
@@ -174,7 +175,7 @@ func TestSecretRotation(t *testing.T) {
 	if got, err := v.UpstreamToken(t.Context(), access); err != nil || got.Access != "gho_first" {
 		t.Fatalf("after the rotation: got %v, %v", got, err)
 	}
-	// A sign-in writes the credential under the new secret; the tokens of the old one expire, or retire at the next
+	// A sign-in writes the credential under the new secret. The tokens of the old secret expire, or retire at the next
 	// refresh.
 	v.signIn("Phone", octocat, "gho_second")
 	if _, _, err := v.Refresh(t.Context(), c, refresh); err != nil {
@@ -187,13 +188,14 @@ func TestSecretRotation(t *testing.T) {
 	if err := v.open(newer); err != nil {
 		t.Fatalf("nothing needs the old secret any more, but: %v", err)
 	}
-	// The client was registered under the old secret. Its grant keeps it known.
+	// The client was registered under the old secret. It stays known because of its grant.
 	if _, err := v.ClientByID(t.Context(), c.ID); err != nil {
 		t.Errorf("client registered under the old secret: %v", err)
 	}
 }
 
-// The same person would be one user with two providers, and each sign-in would move their grants to the other.
+// TestOneIssuerCannotBeTwoProviders checks that two providers cannot share an issuer. A user of both would be one user,
+// and each sign-in would move their grants to the other provider.
 func TestOneIssuerCannotBeTwoProviders(t *testing.T) {
 	v := newVault(t)
 	kept, err := sqlstore.Open(t.Context(), "sqlite:"+v.path)

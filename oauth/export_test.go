@@ -14,13 +14,13 @@ import (
 
 // Windows into the package for tests that need a real store, which this package cannot import.
 
-// TestVerifier and its S256 challenge are RFC 7636 appendix B.
+// TestVerifier and its S256 challenge are those of RFC 7636 appendix B.
 const (
 	TestVerifier  = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
 	testChallenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 )
 
-// SignInAs does what the callback does once the provider has said who it is, and returns the client and its code.
+// SignInAs does what the callback does once the provider has identified the user. It returns the client and its code.
 func (s *Server) SignInAs(ctx context.Context, clientName string, id upstream.Identity, t *upstream.Token) (
 	*store.Client, string, error) {
 	resp, err := s.clients.Register(&clients.RegistrationRequest{ClientName: clientName,
@@ -76,13 +76,13 @@ func (s *Server) UpstreamToken(ctx context.Context, access string) (*upstream.To
 	return &c.Token, nil
 }
 
-// SweepOnce removes what can be removed.
+// SweepOnce removes all rows that can be removed.
 func (s *Server) SweepOnce(ctx context.Context) error {
 	_, err := s.sweep(ctx)
 	return err
 }
 
-// WatchOnce looks once at what is being answered, and ends what has to end.
+// WatchOnce checks the running requests once, and ends those that must end.
 func (s *Server) WatchOnce(ctx context.Context) { s.grants.WatchOnce(ctx) }
 
 // ClientByID returns the client with that client_id.
@@ -99,7 +99,7 @@ func SecretOf(token string) [32]byte {
 	return [32]byte(raw)
 }
 
-// Ring is a key ring in an attacker's hands.
+// Ring is a key ring that an attacker has.
 type Ring struct {
 	ring    seal.Ring
 	secrets [][]byte
@@ -113,7 +113,7 @@ func NewRing(secrets ...[]byte) Ring {
 	return Ring{ring, secrets}
 }
 
-// Derived returns every key that the code derives from the ring alone.
+// Derived returns every key that the server derives from the ring alone.
 func (r Ring) Derived() (keys [][32]byte) {
 	for i, k := range r.ring {
 		keys = append(keys, [32]byte(r.secrets[i]))
@@ -155,12 +155,12 @@ func (r Ring) Open(private [32]byte, g *store.Grant, c *store.Credential) (*upst
 	return &content.Token, true
 }
 
-// Seal is the seal function of somebody with this ring.
+// Seal is the seal function of an attacker with this ring.
 func (r Ring) Seal(user store.Hash, t *upstream.Token) store.SealFunc {
 	return r.ring.SealCredential(user, t, seal.AnyRecipient)
 }
 
-// NewKeyPair returns an X25519 key pair of an attacker's own.
+// NewKeyPair returns an X25519 key pair for an attacker.
 func NewKeyPair() (private, public []byte) {
 	k := seal.PrivateKey(seal.NewSecret())
 	return k.Bytes(), k.PublicKey().Bytes()

@@ -8,8 +8,8 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// TestTitlesOfFailuresFitErrorDescription checks what clients are told of a failed sign-in: RFC 6749 section 4.1.2.1
-// allows neither quotes nor backslashes. Those failures that cannot be had through HTTP are here as well.
+// TestTitlesOfFailuresFitErrorDescription checks the titles that clients get after a failed sign-in: RFC 6749 section
+// 4.1.2.1 allows neither quotes nor backslashes. It includes the failures that tests cannot cause through HTTP.
 func TestTitlesOfFailuresFitErrorDescription(t *testing.T) {
 	titles := map[string]error{}
 	for _, err := range []error{errNoFlow, errFlowUsed, errOtherAccount, errNoScope, errBusy, errMaybeStored,

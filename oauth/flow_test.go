@@ -146,7 +146,7 @@ func TestFifthFlowOfABrowserPushesOutTheOldest(t *testing.T) {
 
 func TestLargestRequestFitsIntoACookie(t *testing.T) {
 	s := newTestServer(t, "https://mcp.example")
-	noise := func(n int) string { // as hard to compress as what clients send
+	noise := func(n int) string { // as hard to compress as what real clients send
 		var b strings.Builder
 		for b.Len() < n {
 			b.WriteString(seal.NewSecret().Format(""))
@@ -195,7 +195,7 @@ func FuzzFlowCookie(f *testing.F) {
 	})
 }
 
-// register registers a client, and returns its client_id.
+// register registers a client and returns its client_id.
 func register(t testing.TB, s *Server, redirectURI string) string {
 	t.Helper()
 	resp, err := s.clients.Register(&clients.RegistrationRequest{ClientName: "A", RedirectURIs: []string{redirectURI}})

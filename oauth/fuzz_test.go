@@ -14,7 +14,7 @@ import (
 	"example.com/mcp-federated-login/templates"
 )
 
-// emptyStore knows nothing.
+// emptyStore is a store without any rows.
 type emptyStore struct{ store.Store }
 
 func (emptyStore) Token(context.Context, store.Hash) (store.Token, error) {
@@ -92,7 +92,7 @@ func FuzzAuthorizeQuery(f *testing.F) {
 			}
 			return
 		}
-		// The client is known: whatever else is wrong, the way back is its own, and carries its state unchanged.
+		// The client is known. Whatever else is wrong, the redirect goes to its URI and carries its state unchanged.
 		var page templates.ErrorPage
 		s.addReturnLink(&page, req, "x", "y")
 		back, parseErr := url.Parse(string(page.BackURL))

@@ -23,8 +23,8 @@ var (
 	snippets = regexp.MustCompile(`(?s)<pre><code>(.*?)</code></pre>`)
 )
 
-// The snippets are what somebody pastes without a second look, so they are compared whole. Where there is none, the
-// page says that the client cannot reach the server.
+// TestLandingPageTellsEveryClientHow compares whole snippets, because users paste them without a second look. Where
+// there is no snippet, the page says that the client cannot reach the server.
 func TestLandingPageTellsEveryClientHow(t *testing.T) {
 	const cursor = `{"mcpServers": {"my-server": {"url": "URL"}}}`
 	const bridge = `{"mcpServers": {"my-server": {"command": "npx", "args": ["-y", "mcp-remote", "URL"]}}}`
@@ -81,7 +81,7 @@ func TestLandingPageTellsEveryClientHow(t *testing.T) {
 	}
 }
 
-// People paste the address that they were given for their client into a browser, too.
+// TestLandingPageIsWhatABrowserSeesOnMCP checks the MCP URL in a browser, where some users paste it too.
 func TestLandingPageIsWhatABrowserSeesOnMCP(t *testing.T) {
 	for base, outOfReach := range map[string]bool{"https://mcp.example.com": false, "http://localhost:8080": true,
 		"http://[::1]:8080": true} {
@@ -116,12 +116,12 @@ func TestLandingPageIsWhatABrowserSeesOnMCP(t *testing.T) {
 	}
 }
 
-// compact takes the layout out of JSON. Other text stays as it is.
+// compact removes the layout from JSON. Other text stays as it is.
 func compact(text string) string {
 	var value any
 	if json.Unmarshal([]byte(text), &value) != nil {
 		return text
 	}
-	compacted, _ := json.Marshal(value) // it was parsed a moment ago
+	compacted, _ := json.Marshal(value) // it was just parsed
 	return string(compacted)
 }

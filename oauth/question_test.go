@@ -30,7 +30,8 @@ func TestSealedQuestionHoldsForItsServerAlone(t *testing.T) {
 	}
 }
 
-// TestScopesAreThoseThatThePersonSaw checks a server whose scopes change, by an upgrade, between page and callback.
+// TestScopesAreThoseThatThePersonSaw checks a server whose scopes change, by an upgrade, between page and callback:
+// the granted scopes are those that the page showed.
 func TestScopesAreThoseThatThePersonSaw(t *testing.T) {
 	s := newTestServer(t, "https://mcp.example")
 	id := register(t, s, "https://a.example/cb")
@@ -44,8 +45,8 @@ func TestScopesAreThoseThatThePersonSaw(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		scopes []Scope
-		want   string // after the upgrade, for who was asked before; empty: an error
-		fresh  string // and for who is asked now
+		want   string // after the upgrade, for a user who was asked before it; empty if an error is wanted
+		fresh  string // and for a user who is asked after it
 	}{
 		{"control: the same", []Scope{read}, "account:read", "account:read"},
 		{"one more", []Scope{read, {Name: "mail:send", AtSignIn: true}}, "account:read", "account:read mail:send"},

@@ -12,7 +12,7 @@ import (
 )
 
 // TestInventedGrantGetsNoRenewedToken checks that a writer who knows SECRET and adds a grant with a key of their own
-// cannot read the token of the next renewal. At a sign-in they can: nothing there tells one row from another.
+// cannot read the token of the next renewal. At a sign-in they can, because nothing there distinguishes the rows.
 func TestInventedGrantGetsNoRenewedToken(t *testing.T) {
 	r := newRotator(t)
 	s := r.server(0, 0)

@@ -18,7 +18,7 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// A rotator is a GitHub that kills both tokens as soon as the refresh token is used, in whose back servers race.
+// A rotator is a GitHub that revokes both tokens as soon as the refresh token is used, while several servers race.
 type rotator struct {
 	*httptest.Server
 	t        *testing.T
@@ -27,7 +27,7 @@ type rotator struct {
 	mu        sync.Mutex // guards the fields below
 	renewals  int
 	life      int         // seconds
-	onRenewal func(n int) // called when the tokens have been rotated and nobody knows yet
+	onRenewal func(n int) // called when the tokens have been rotated, before the response
 }
 
 func newRotator(t *testing.T) *rotator {
@@ -66,7 +66,7 @@ func (r *rotator) count() int {
 	return r.renewals
 }
 
-// failingSaves is a store whose first saves of a renewed credential fail.
+// failingSaves is a store that fails to save a renewed credential the first few times.
 type failingSaves struct {
 	store.Store
 	mu   sync.Mutex
@@ -85,7 +85,7 @@ func (f *failingSaves) SaveCredential(ctx context.Context, c store.ID, v int64, 
 	return f.Store.SaveCredential(ctx, c, v, at, seal)
 }
 
-// server is an instance on the shared database, whose clock is ahead.
+// server returns an instance on the shared database whose clock is ahead.
 func (r *rotator) server(ahead time.Duration, failing int) *oauth.Server {
 	r.t.Helper()
 	store, err := sqlstore.Open(r.t.Context(), "sqlite:"+r.database)
@@ -114,7 +114,7 @@ func (r *rotator) server(ahead time.Duration, failing int) *oauth.Server {
 	return s
 }
 
-// signIn signs somebody in whose upstream token expires at that time from now.
+// signIn signs a user in whose upstream token expires that long from now.
 func (r *rotator) signIn(s *oauth.Server, client string, expires time.Duration) (c *store.Client, access,
 	refresh string) {
 	r.t.Helper()
@@ -143,7 +143,8 @@ func (r *rotator) wantToken(what string, s *oauth.Server, access string) {
 	}
 }
 
-// Keycloak's access tokens live for five minutes, which is no more than the margin for renewal.
+// TestTokenThatLivesForLessThanTheMargin checks tokens that live no longer than the margin for renewal. Keycloak's
+// access tokens live for five minutes.
 func TestTokenThatLivesForLessThanTheMargin(t *testing.T) {
 	r := newRotator(t)
 	r.life = 300
@@ -157,8 +158,9 @@ func TestTokenThatLivesForLessThanTheMargin(t *testing.T) {
 	}
 }
 
-// To an instance whose clock is ahead, a lease seems to have run out, and the refresh token that it then uses is spent.
-// That must not cost the person the token that the holder of the lease is about to save.
+// TestLeaseOnAClockThatIsAhead checks an instance whose clock is ahead. A lease seems to it to have expired, and the
+// refresh token that it then uses is spent.
+// The user must not lose the token that the holder of the lease is about to save.
 func TestLeaseOnAClockThatIsAhead(t *testing.T) {
 	r := newRotator(t)
 	s, ahead := r.server(0, 0), r.server(35*time.Second, 0)
@@ -175,7 +177,7 @@ func TestLeaseOnAClockThatIsAhead(t *testing.T) {
 	}
 }
 
-// The database restarts in the second between renewing and saving.
+// TestRenewedTokenIsSavedAtTheSecondAttempt checks a database that restarts between the renewal and the save.
 func TestRenewedTokenIsSavedAtTheSecondAttempt(t *testing.T) {
 	r := newRotator(t)
 	s := r.server(0, 1)
@@ -184,8 +186,8 @@ func TestRenewedTokenIsSavedAtTheSecondAttempt(t *testing.T) {
 	r.wantToken("later", r.server(0, 0), access)
 }
 
-// A webhook, or a replay of one, makes a credential suspect. Renewing it answers the suspicion, also where its access
-// token has merely expired.
+// TestSuspicionOfATokenThatCanBeRenewed checks that renewal clears the suspicion that a webhook, or a replay of one,
+// put on a credential, also if its access token has only expired.
 func TestSuspicionOfATokenThatCanBeRenewed(t *testing.T) {
 	for name, expires := range map[string]time.Duration{"expired": -time.Second, "alive": time.Hour} {
 		t.Run(name, func(t *testing.T) {
@@ -202,7 +204,7 @@ func TestSuspicionOfATokenThatCanBeRenewed(t *testing.T) {
 	}
 }
 
-// The suspicion comes while another instance is renewing.
+// TestSuspicionDuringRenewal checks a suspicion that arrives while another instance is renewing.
 func TestSuspicionDuringRenewal(t *testing.T) {
 	r := newRotator(t)
 	s, other := r.server(0, 0), r.server(0, 0)
@@ -219,7 +221,7 @@ func TestSuspicionDuringRenewal(t *testing.T) {
 	r.wantToken("afterwards", s, access)
 }
 
-// Two grants of a person wait for the same renewal, and one of them ends.
+// TestEndOfOneGrantIsNotTheOthers checks two grants of a user that wait for the same renewal while one of them ends.
 func TestEndOfOneGrantIsNotTheOthers(t *testing.T) {
 	r := newRotator(t)
 	s, other := r.server(0, 0), r.server(0, 0)

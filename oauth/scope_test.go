@@ -14,7 +14,7 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// ladder is three scopes, each included in the next, and some beside them.
+// ladder is three scopes, each included in the next, and some other scopes.
 var ladder = []Scope{
 	{Name: "account:read", Sentence: "See who you are", AtSignIn: true},
 	{Name: "repos:read", Sentence: "See your repositories", IncludedIn: "repos:write"},
@@ -23,11 +23,11 @@ var ladder = []Scope{
 	{Name: "calendar:read", Sentence: "See your calendar", Provider: "google"},
 }
 
-// TestBroaderScopeSatisfiesNarrower asks the gate for a tool that needs a scope, as a client that was granted others.
+// TestBroaderScopeSatisfiesNarrower checks whether a client with other scopes may call a tool that needs a scope.
 func TestBroaderScopeSatisfiesNarrower(t *testing.T) {
 	for _, tt := range []struct {
 		name, granted, needed string
-		challenge             string // the scopes that it names; empty: there is none
+		challenge             string // the scopes that it names; empty if there is no challenge
 		refused               bool
 	}{
 		{"control: itself", "repos:read", "repos:read", "", false},
@@ -67,7 +67,7 @@ func TestBroaderScopeSatisfiesNarrower(t *testing.T) {
 	}
 }
 
-// What includes what changes nothing about what is asked for and granted.
+// TestIncludedScopesAreGrantedAsAsked checks that IncludedIn does not change which scopes are requested and granted.
 func TestIncludedScopesAreGrantedAsAsked(t *testing.T) {
 	s := newTestServer(t, "https://mcp.example")
 	s.scopes = ladder
@@ -118,7 +118,7 @@ type oneToken struct {
 
 func (o oneToken) Token(context.Context, store.Hash) (store.Token, error) { return o.token, nil }
 
-// grantTo makes the server know a grant with these scopes, and returns its access token.
+// grantTo gives the server a grant with these scopes, and returns its access token.
 func (s *Server) grantTo(t *testing.T, scopes []string) string {
 	t.Helper()
 	rules, err := upstream.ParseRules("anyone", "")

@@ -15,13 +15,13 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// A vault is a server on a real database, to which the test has access as a thief or a vandal would.
+// A vault is a server on a real database that the test can read and change, as a thief or a vandal would.
 type vault struct {
 	*oauth.Server
 	t    *testing.T
 	path string
 	now  time.Time
-	// configure changes the server's configuration; may be nil.
+	// configure changes the server's configuration; nil means no change.
 	configure func(*oauth.Config)
 }
 
@@ -66,7 +66,7 @@ func (v *vault) open(secrets ...[]byte) error {
 	return err
 }
 
-// signIn signs a person in with a client of that name, and returns its tokens.
+// signIn signs a user in with a client of that name, and returns its tokens.
 func (v *vault) signIn(client string, id upstream.Identity, upstreamToken string) (access, refresh string) {
 	v.t.Helper()
 	c, code, err := v.SignInAs(v.t.Context(), client, id, &upstream.Token{Access: upstreamToken, Scopes: []string{"user"}})
@@ -80,10 +80,10 @@ func (v *vault) signIn(client string, id upstream.Identity, upstreamToken string
 	return access, refresh
 }
 
-// exec runs a statement with the database's file in hand.
+// exec runs a statement directly on the database file.
 func (v *vault) exec(statement string, args ...any) {
 	v.t.Helper()
-	db, err := sql.Open("sqlite", "file:"+v.path+"?_busy_timeout=10000") // the server may be writing
+	db, err := sql.Open("sqlite", "file:"+v.path+"?_busy_timeout=10000") // the server might be writing
 	if err != nil {
 		v.t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ type sealed struct {
 
 func (v *vault) steal() (l loot) {
 	v.t.Helper()
-	db, err := sql.Open("sqlite", "file:"+v.path+"?_busy_timeout=10000") // the server may be writing
+	db, err := sql.Open("sqlite", "file:"+v.path+"?_busy_timeout=10000") // the server might be writing
 	if err != nil {
 		v.t.Fatal(err)
 	}
@@ -180,8 +180,8 @@ func column[T any](v *vault, db *sql.DB, query string) (all []T) {
 	return all
 }
 
-// open tries every key that the loot, the ring and some tokens hold or lead to on everything that is locked, until
-// nothing new comes out. It returns the upstream tokens that it found.
+// open tries every key that the loot, the ring and some tokens hold or lead to on everything that is locked, until it
+// finds nothing new. It returns the upstream tokens that it found.
 func (l loot) open(ring oauth.Ring, tokens ...string) (found []string) {
 	known := map[[32]byte]bool{}
 	var fresh [][32]byte

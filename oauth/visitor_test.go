@@ -11,10 +11,10 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// TestSessionCookie: what the browser is told about it, and how long it is good for.
+// TestSessionCookie checks the cookie's attributes and how long it is valid.
 func TestSessionCookie(t *testing.T) {
 	id := upstream.Identity{Provider: "github", Issuer: "https://github.com", Subject: "583231",
-		Login: strings.Repeat("octocat", 1000)} // a browser would not keep all of it
+		Login: strings.Repeat("octocat", 1000)} // too long for a cookie
 	user := id.UserID()
 	for _, tt := range []struct {
 		baseURL, name string
@@ -38,7 +38,7 @@ func TestSessionCookie(t *testing.T) {
 			want  bool
 		}{
 			{0, true}, {15 * time.Minute, true}, {15*time.Minute + time.Second, false},
-			{-time.Minute, true}, {-time.Minute - time.Second, false}, // as an instance whose clock is behind sees it
+			{-time.Minute, true}, {-time.Minute - time.Second, false}, // on an instance whose clock is behind
 		} {
 			s.now = func() time.Time { return began.Add(at.after) }
 			r := httptest.NewRequest(http.MethodGet, "/connections", nil)

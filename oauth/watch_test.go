@@ -24,12 +24,12 @@ const (
 	subscribe = "subscriptions/listen"
 )
 
-// A streamer is a vault whose MCP server gives answers that only their request's end can end.
+// A streamer is a vault whose MCP server sends responses that end only when their request ends.
 type streamer struct {
 	*vault
 	url      string
-	began    chan context.Context // of the requests that have reached the MCP server
-	answered chan struct{}        // for each request that is over
+	began    chan context.Context // contexts of the requests that have reached the MCP server
+	answered chan struct{}        // one value for each finished request
 }
 
 func newStreamer(t *testing.T, configure ...func(*oauth.Config)) *streamer {
@@ -54,14 +54,14 @@ func newStreamer(t *testing.T, configure ...func(*oauth.Config)) *streamer {
 	return s
 }
 
-// An open is a request that is being answered.
+// An open is a running request.
 type open struct {
 	context.Context // as the MCP server sees it
 	hangUp          func()
-	refusal         <-chan *http.Response // an answer that is no stream
+	refusal         <-chan *http.Response // a response that is not a stream
 }
 
-// begin sends a request, and returns when the MCP server has it.
+// begin sends a request and returns when it has reached the MCP server.
 func (s *streamer) begin(access, method string, header http.Header) open {
 	s.t.Helper()
 	o := s.send(access, method, header)
@@ -112,7 +112,7 @@ func TestWhatEndsAStream(t *testing.T) {
 		"the token was ended": {elsewhere(`DELETE FROM tokens`), both},
 		"the sign-in is dead": {elsewhere(`UPDATE credentials SET dead_at = 1`), both},
 		"the store is in trouble": {func(s *streamer) {
-			s.exec(`DELETE FROM grants`) // which cannot be known
+			s.exec(`DELETE FROM grants`) // the failing store cannot report this
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
 			s.WatchOnce(ctx)
@@ -162,7 +162,7 @@ func TestWhatEndsAStream(t *testing.T) {
 	}
 }
 
-// A tool call that has not been answered at all is told why, so that the client signs in.
+// TestRevokedBeforeTheAnswer checks that an unanswered tool call gets the reason, so that the client signs in.
 func TestRevokedBeforeTheAnswer(t *testing.T) {
 	s := newStreamer(t)
 	access, _ := s.signIn("client", octocat, "gho_1")
@@ -181,7 +181,7 @@ func TestSubscriptionsOfOnePersonAreBounded(t *testing.T) {
 	s := newStreamer(t)
 	access, _ := s.signIn("client", octocat, "gho_1")
 	other, _ := s.signIn("client", mallory, "gho_2")
-	for range 2 { // places come back when clients go away, each once
+	for range 2 { // each place comes back once, when its client disconnects
 		var all []open
 		for range most {
 			all = append(all, s.begin(access, subscribe, nil))
@@ -190,7 +190,7 @@ func TestSubscriptionsOfOnePersonAreBounded(t *testing.T) {
 		if resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") == "" {
 			t.Errorf("one more: got %d, Retry-After %q, want 429 with it", resp.StatusCode, resp.Header.Get("Retry-After"))
 		}
-		all = append(all, s.begin(access, toolCall, nil), s.begin(other, subscribe, nil)) // the controls
+		all = append(all, s.begin(access, toolCall, nil), s.begin(other, subscribe, nil)) // these are still allowed
 		for _, o := range all {
 			o.hangUp()
 		}
@@ -200,7 +200,8 @@ func TestSubscriptionsOfOnePersonAreBounded(t *testing.T) {
 	}
 }
 
-// Nobody is watching here: the instance that revokes a token ends its streams itself.
+// TestRevocationEndsStreamsAtOnce checks that the instance that revokes a token ends its streams itself: WatchOnce does
+// not run here.
 func TestRevocationEndsStreamsAtOnce(t *testing.T) {
 	s := newStreamer(t)
 	client, code, err := s.SignInAs(t.Context(), "client", octocat, &upstream.Token{Access: "gho_1"})
@@ -226,7 +227,7 @@ func TestRevocationEndsStreamsAtOnce(t *testing.T) {
 	}
 }
 
-// brittleStore fails every second question about a token, the first one included.
+// brittleStore fails every second token lookup, starting with the first.
 type brittleStore struct {
 	store.Store
 	asked atomic.Int64
@@ -239,7 +240,8 @@ func (s *brittleStore) Token(ctx context.Context, token store.Hash) (store.Token
 	return s.Store.Token(ctx, token)
 }
 
-// One question that fails is no reason not to ask the others; and many streams of one token are one question.
+// TestWatchWhileTheStoreIsBrittle checks that a failed lookup does not stop the others, and that there is only one
+// lookup for many streams of one token.
 func TestWatchWhileTheStoreIsBrittle(t *testing.T) {
 	brittle := new(brittleStore)
 	s := newStreamer(t, func(c *oauth.Config) { brittle.Store, c.Store = c.Store, brittle })
@@ -249,7 +251,7 @@ func TestWatchWhileTheStoreIsBrittle(t *testing.T) {
 		tokens = append(tokens, access)
 	}
 	var streams []open
-	brittle.asked.Store(1) // the gate's own look-ups succeed
+	brittle.asked.Store(1) // the gate's own lookups succeed
 	for _, access := range tokens {
 		for range 3 {
 			brittle.asked.Store(1)
@@ -272,13 +274,13 @@ func TestWatchWhileTheStoreIsBrittle(t *testing.T) {
 	}
 }
 
-// What has just been told that its token is no good must not be let in with it again.
+// TestEndedStreamLeavesNoSession checks that a token whose stream was just ended is not accepted from the cache.
 func TestEndedStreamLeavesNoSession(t *testing.T) {
 	s := newStreamer(t, func(c *oauth.Config) { c.CacheTTL = time.Minute })
 	access, _ := s.signIn("client", octocat, "gho_1")
 	o := s.begin(access, toolCall, http.Header{"Silent": {"1"}})
 	s.exec(`DELETE FROM grants`)
-	control := s.begin(access, toolCall, nil) // the cache alone lets it in
+	control := s.begin(access, toolCall, nil) // only the cache allows it
 	control.hangUp()
 	s.WatchOnce(t.Context())
 	<-o.refusal

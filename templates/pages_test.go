@@ -12,8 +12,8 @@ import (
 	"testing"
 )
 
-// everyPage calls test with each page, with both states of whatever is conditional. Each text has been through text,
-// which is given the field's name.
+// everyPage calls test with each page, in both states of each conditional part. Each text is the result of text, which
+// gets the field's name.
 func everyPage(t *testing.T, text func(field string) string, test func(t *testing.T, page *httptest.ResponseRecorder)) {
 	t.Helper()
 	p := New("notes.example.com")
@@ -106,7 +106,7 @@ func TestPagesEscapeEveryField(t *testing.T) {
 				if strings.Contains(body, attack) {
 					t.Errorf("the page contains %s as it is", attack)
 				}
-				// The control: the fields really are on the page. IDs are not on each; the consent page has a test of its own.
+				// The fields must be on the page. IDs are not on every page; the consent page has its own test.
 				for _, field := range fields {
 					if !strings.Contains(body, field) && !strings.HasSuffix(field, "ID") {
 						t.Errorf("field %s is not on the page", field)
@@ -118,7 +118,7 @@ func TestPagesEscapeEveryField(t *testing.T) {
 	}
 }
 
-// The content security policy would break a page that needs more than this.
+// TestPagesLoadOnlyOurOwnFiles checks that pages need nothing that the content security policy blocks.
 func TestPagesLoadOnlyOurOwnFiles(t *testing.T) {
 	inline := regexp.MustCompile(`(?i)<(script|style|iframe|object|base)\b|\s(style|on\w+)=`)
 	loaded := regexp.MustCompile(`<(?:link|img)\b[^>]*\s(?:href|src)="([^"]*)"`)

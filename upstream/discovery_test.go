@@ -40,7 +40,7 @@ func TestProviderDownAtStart(t *testing.T) {
 	i.change(time.Second, http.StatusBadGateway)
 	fail("after the second second, of two", 2)
 	for asked := 3; asked < 10; asked++ {
-		i.change(time.Minute, http.StatusBadGateway) // the longest it is left alone
+		i.change(time.Minute, http.StatusBadGateway) // the longest time without a new attempt
 		fail("a minute later", asked)
 	}
 	i.change(time.Minute, 0)
@@ -60,7 +60,7 @@ func TestLastGoodDocumentIsKept(t *testing.T) {
 		t.Errorf("within a day: got %v, asked %d times", err, i.count())
 	}
 	i.change(time.Hour, http.StatusInternalServerError)
-	for asked := range 2 { // nobody waits for the new document
+	for asked := range 2 { // no caller waits for the new document
 		if got, err := authURL(t, p); err != nil || got != want || p.Unavailable() {
 			t.Errorf("down: got %s, %v", got, err)
 		}
@@ -74,7 +74,7 @@ func TestLastGoodDocumentIsKept(t *testing.T) {
 			"token_endpoint": base + "/token", "jwks_uri": base + "/keys"}
 	}
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		i.change(time.Second, 0) // each time: the answer to the last question may have come after a change of the clock
+		i.change(time.Second, 0) // each time, because the last response might have come after a change of the clock
 		got, err := authURL(t, p)
 		if err != nil || time.Now().After(deadline) {
 			t.Fatalf("moved: got %s, %v", got, err)
@@ -85,7 +85,7 @@ func TestLastGoodDocumentIsKept(t *testing.T) {
 	}
 }
 
-// waitFor waits until the issuer has been asked so often.
+// waitFor waits until the issuer has received that many requests.
 func (i *issuer) waitFor(t *testing.T, asked int) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); i.count() < asked; time.Sleep(time.Millisecond) {
@@ -111,7 +111,7 @@ func TestOneRequestForAll(t *testing.T) {
 	}
 }
 
-// Whoever asks first may close the page at once. That says nothing of the provider.
+// TestCanceledDiscovery checks that a user who closes the page at once does not make the provider unavailable.
 func TestCanceledDiscovery(t *testing.T) {
 	i, p := newIssuer(t)
 	ctx, cancel := context.WithCancel(t.Context())

@@ -16,7 +16,7 @@ const (
 	entraIssuer = "https://login.microsoftonline.com" + entraTenant
 )
 
-// elsewhere takes requests for an issuer to the development provider.
+// elsewhere sends requests for an issuer to the development provider.
 type elsewhere struct{ issuer, address string }
 
 func (e elsewhere) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -29,7 +29,7 @@ func (e elsewhere) RoundTrip(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(r)
 }
 
-// A vendor is the development provider under the issuer's name, which need not be its own.
+// A vendor is the development provider under an issuer's name, which can differ from its own.
 type vendor struct {
 	*testing.T
 	idp      *devidp.Server
@@ -96,14 +96,14 @@ func (v *vendor) signIn(change func(claims map[string]any)) (upstream.Identity, 
 	return v.provider.Identify(v.Context(), token, "nonce")
 }
 
-// TestEntraVerifiesByEDOV is about the claim in which Entra says that a domain's owner has verified an address. Another
-// issuer's claim of that name may be whatever its person wrote there.
+// TestEntraVerifiesByEDOV checks the claim in which Entra says that a domain's owner has verified an address. At
+// another issuer, the user might have chosen the claim of that name.
 func TestEntraVerifiesByEDOV(t *testing.T) {
 	const other = "https://login.microsoftonline.com.evil.example" + entraTenant
 	for _, tt := range []struct {
 		name           string
 		issuer         string
-		edov, verified any // xms_edov and email_verified; nil: absent
+		edov, verified any // xms_edov and email_verified; nil means absent
 		want           bool
 	}{
 		{"true", entraIssuer, true, nil, true},
@@ -142,10 +142,10 @@ func TestEntraVerifiesByEDOV(t *testing.T) {
 	}
 }
 
-// TestIssuersThatCannotWork checks that the start finds out what the first sign-in would.
+// TestIssuersThatCannotWork checks that start-up finds the problems that the first sign-in would find.
 func TestIssuersThatCannotWork(t *testing.T) {
 	for _, tt := range []struct{ issuer, problem, example string }{
-		{entraIssuer, "", ""}, // controls
+		{entraIssuer, "", ""}, // valid issuers
 		{"https://login.microsoftonline.us" + entraTenant, "", ""},
 		{"https://example.eu.auth0.com/", "", ""},
 		{"https://accounts.google.com", "", ""},

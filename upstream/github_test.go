@@ -13,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// newGitHub returns the provider in front of a handler that plays GitHub Enterprise Server.
+// newGitHub returns the provider in front of a handler that acts as GitHub Enterprise Server.
 func newGitHub(t *testing.T, h http.Handler) *upstream.Provider {
 	t.Helper()
 	server := httptest.NewServer(h)

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestWhyGitHubDoesNotTell: "not a member" must not be said of somebody whose membership cannot be seen.
+// TestWhyGitHubDoesNotTell checks that a user whose membership cannot be seen is not called "not a member".
 func TestWhyGitHubDoesNotTell(t *testing.T) {
 	const org, team = "github-org:acme", "github-team:acme/devs"
 	const orgPath, teamPath = "/api/v3/user/memberships/orgs/acme", "/api/v3/orgs/acme/teams/devs/memberships/octo%2Fcat"
@@ -21,7 +21,7 @@ func TestWhyGitHubDoesNotTell(t *testing.T) {
 		header           http.Header
 		status           int
 		body             string
-		want             upstream.Standing // empty: nobody knows
+		want             upstream.Standing // empty if unknown
 		remedies         []string
 	}{
 		{"active", org, orgPath, withOrg, nil, 200, `{"state":"active"}`, "member", nil},
@@ -89,7 +89,8 @@ func TestWhyGitHubDoesNotTell(t *testing.T) {
 	}
 }
 
-// TestOneAnswerIsEnough: no more is asked than decides, and what cannot be asked matters only if nothing else decides.
+// TestOneAnswerIsEnough checks that no request is made after the decision, and that a failed request matters only if
+// nothing else decides.
 func TestOneAnswerIsEnough(t *testing.T) {
 	for _, tt := range []struct {
 		allow, deny string

@@ -17,7 +17,7 @@ import (
 	"example.com/mcp-federated-login/upstream/devidp"
 )
 
-// An issuer serves a discovery document and counts how often it is asked. Its clock stands still unless it is moved.
+// An issuer serves a discovery document and counts the requests for it. Its clock stands still unless it is moved.
 type issuer struct {
 	*httptest.Server
 	mu       sync.Mutex
@@ -25,7 +25,7 @@ type issuer struct {
 	asked    int
 	status   int // 0 means 200
 	document func(base string) map[string]any
-	body     string // in place of the document
+	body     string // instead of the document
 }
 
 func newIssuer(t *testing.T) (*issuer, *upstream.Provider) {
@@ -64,7 +64,7 @@ func (i *issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(i.document(i.URL))
 }
 
-// change moves the clock and sets the status of the answers to come.
+// change moves the clock and sets the status of the next responses.
 func (i *issuer) change(later time.Duration, status int) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -119,7 +119,7 @@ func TestProviderWithoutAPI(t *testing.T) {
 	}
 }
 
-// An answer that names no scopes grants what was asked for (RFC 6749 section 5.1).
+// TestScopesNotAnswered checks that a response without scopes grants the requested scopes (RFC 6749 section 5.1).
 func TestScopesNotAnswered(t *testing.T) {
 	mux := http.NewServeMux()
 	server := httptest.NewServer(mux)
@@ -148,7 +148,7 @@ func TestScopesNotAnswered(t *testing.T) {
 	}
 }
 
-// toStandIn takes requests for Google to the stand-in.
+// toStandIn sends requests for Google to the development provider.
 type toStandIn struct{ address string }
 
 func (to toStandIn) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -164,7 +164,7 @@ func (to toStandIn) RoundTrip(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(r)
 }
 
-// Google's ID tokens have been seen with both.
+// TestGoogleIssuerWithoutScheme checks both issuers that Google's ID tokens have been seen with.
 func TestGoogleIssuerWithoutScheme(t *testing.T) {
 	const callback = "http://localhost:20600/callback/google"
 	for iss, ok := range map[string]bool{"https://accounts.google.com": true, "accounts.google.com": true,
@@ -227,7 +227,7 @@ func TestGoogleIssuerWithoutScheme(t *testing.T) {
 	}
 }
 
-// RFC 6749 section 5.1 excuses an answer without scopes, not one with none.
+// TestOddScopeAnswers checks RFC 6749 section 5.1: scope can be missing from the response, but not empty.
 func TestOddScopeAnswers(t *testing.T) {
 	for answer, want := range map[string]string{
 		``:                           "email groups openid profile",

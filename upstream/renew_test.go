@@ -10,7 +10,7 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// How each vendor says what is wrong with a refresh token, and what that means.
+// TestWhatVendorsSayToARefresh checks how each vendor reports a problem with a refresh token, and what that means.
 func TestWhatVendorsSayToARefresh(t *testing.T) {
 	for _, tt := range []struct {
 		name   string

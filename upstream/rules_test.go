@@ -18,7 +18,7 @@ func parseRules(t *testing.T, allow, deny string) upstream.Rules {
 	return rules
 }
 
-// at returns what GitHub said of a person and an organization or team.
+// at returns what GitHub said about a user and an organization or team.
 func at(name string, standing upstream.Standing) upstream.Identity {
 	return upstream.Identity{Provider: "github", Login: "octocat",
 		Memberships: map[string]upstream.Standing{name: standing}}
@@ -215,7 +215,7 @@ func TestRulesThatCannotMatch(t *testing.T) {
 	for _, tt := range []struct {
 		name, allow, deny, groupsClaim string
 		providers                      []string
-		want                           []string // nothing: they can
+		want                           []string // empty if they can
 	}{
 		{"each with its provider", "anyone,email:a@a.example,email-domain:a.example," + github + "," + google + "," + oidc,
 			oidc, "groups", []string{"github", "google", "oidc"}, nil},

@@ -5,11 +5,11 @@ import (
 	"testing"
 )
 
-// TestRulesThatCancelEachOtherOut checks that an ALLOW entry that keeps nobody out, or lets nobody in, is reported.
+// TestRulesThatCancelEachOtherOut checks that an ALLOW entry is reported if it excludes no user, or allows no user.
 func TestRulesThatCancelEachOtherOut(t *testing.T) {
 	for _, tt := range []struct {
 		name, allow, deny string
-		want              []string // one for each error; none: the rules make sense together
+		want              []string // one for each error; empty if the rules make sense together
 	}{
 		{"anyone and a login", "github:octocat,anyone", "", []string{`"github:octocat" keeps nobody out`}},
 		{"anyone and two", "anyone,github:octocat,email:a@a.example", "",

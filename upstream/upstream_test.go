@@ -65,7 +65,7 @@ func TestTokenAnswers(t *testing.T) {
 	}
 }
 
-// TestProviderTimeout is about a GitHub that takes the connection and says nothing.
+// TestProviderTimeout checks a GitHub that accepts the connection and never responds.
 func TestProviderTimeout(t *testing.T) {
 	var requests atomic.Int32
 	done := make(chan struct{})

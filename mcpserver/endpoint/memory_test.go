@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// TestOneUserCannotTakeAPool checks that a user who takes all that one user can have does not keep others waiting.
+// TestOneUserCannotTakeAPool checks that a user who takes all that one user may take does not make others wait.
 func TestOneUserCannotTakeAPool(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(100, 60)
@@ -42,7 +42,7 @@ func TestOneUserCannotTakeAPool(t *testing.T) {
 	})
 }
 
-// TestPoolsGetEverythingBack checks that nothing is lost, whether requests get what they want, wait or hang up.
+// TestPoolsGetEverythingBack checks that no memory is lost, whether requests get it, wait or disconnect.
 func TestPoolsGetEverythingBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool(100, 60)

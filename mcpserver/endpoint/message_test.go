@@ -8,8 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// FuzzMembers checks that members finds what encoding/json finds, in whatever it takes for an object, and that parts
-// finds the elements of arrays.
+// FuzzMembers checks that members finds the same members as encoding/json in every text that it accepts as an object,
+// and that parts finds the elements of arrays.
 func FuzzMembers(f *testing.F) {
 	for _, text := range []string{`{}`, `[]`, ` { "id" : 1 , "x" : [ 1 , {"id":2} ] } `, `{"ID":"a\"}","\u0069d":null}`,
 		`[1,"]",{"a":[]},[[2]],null]`, `{"":{},"id":{"id":3}}`, `{"ıd":1,"ſ":2}`, `["\\","\\\"",","]`,
@@ -53,9 +53,9 @@ func FuzzMembers(f *testing.F) {
 	})
 }
 
-// TestParseMessage checks which messages do not get to mcp-go, and which id their answer has.
+// TestParseMessage checks which messages do not reach mcp-go, and which id their response has.
 func TestParseMessage(t *testing.T) {
-	for _, test := range []struct{ name, text, id string }{ // id: of the error; empty if there is none
+	for _, test := range []struct{ name, text, id string }{ // id of the error; empty if there is none
 		{"integer", `{"id":1,"method":"ping"}`, ""},
 		{"zero", `{"id":0,"method":"ping"}`, ""},
 		{"negative", `{"id":-7,"method":"ping"}`, ""},

@@ -25,7 +25,7 @@ import (
 	"github.com/go-jose/go-jose/v4/jwt"
 )
 
-// clientStore knows one client, and notes assertions unless it is down.
+// clientStore has one client, and records assertions unless it is down.
 type clientStore struct {
 	noClients
 	client store.Client
@@ -77,7 +77,7 @@ func newKeyedServer(t testing.TB) (*Registry, *clientStore, *rsa.PrivateKey, *ec
 	return newTestRegistry(t, "https://mcp.example", kept), kept, rs, es
 }
 
-// assert returns a good assertion of the client's.
+// assert returns a valid assertion of the client.
 func assert(t testing.TB, reg *Registry, clientID string, algorithm jose.SignatureAlgorithm, key any) string {
 	t.Helper()
 	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: algorithm, Key: key}, nil)
@@ -92,7 +92,7 @@ func assert(t testing.TB, reg *Registry, clientID string, algorithm jose.Signatu
 	return raw
 }
 
-// authenticateBy presents an assertion at /token, and uses it up.
+// authenticateBy presents an assertion at /token and consumes it.
 func authenticateBy(reg *Registry, assertion string) (*Requester, error) {
 	r := httptest.NewRequest(http.MethodPost, "/token", nil)
 	by, err := reg.Authenticate(httptest.NewRecorder(), r,
@@ -103,7 +103,8 @@ func authenticateBy(reg *Registry, assertion string) (*Requester, error) {
 	return by, err
 }
 
-// Trouble of ours is never the client's fault, and leaves the assertion as it was.
+// TestAssertionWhileTheStoreIsDown checks that a failing store is not blamed on the client, and that the assertion
+// stays unused.
 func TestAssertionWhileTheStoreIsDown(t *testing.T) {
 	reg, kept, rs, _ := newKeyedServer(t)
 	raw := assert(t, reg, kept.client.ID, jose.RS256, rs)
@@ -120,9 +121,9 @@ func TestAssertionWhileTheStoreIsDown(t *testing.T) {
 	}
 }
 
-// FuzzClientAssertion: whoever is let in has signed with a key of the client's, and whoever is not is told so. With the
-// RSA or the EC key (1, 2), header and claims are what it signs, and tamper changes the signature's bytes; without, the
-// three are what is sent.
+// FuzzClientAssertion checks that an accepted assertion is signed with a key of the client, and that any other gets
+// invalid_client. If key is 1 (RSA) or 2 (EC), it signs header and claims, and tamper changes the signature's bytes.
+// Otherwise the three are sent as they are.
 func FuzzClientAssertion(f *testing.F) {
 	reg, kept, rs, es := newKeyedServer(f)
 	good := fmt.Sprintf(`{"iss":%q,"sub":%q,"aud":[%q],"jti":"1","exp":%d}`, kept.client.ID, kept.client.ID, reg.baseURL,
@@ -197,7 +198,7 @@ func verifiesRSA(key *rsa.PrivateKey, digest, signature []byte) bool {
 	return rsa.VerifyPKCS1v15(&key.PublicKey, crypto.SHA256, digest, signature) == nil
 }
 
-// verifiesECDSA reads a signature as RFC 7518 section 3.4 has it: r and s side by side.
+// verifiesECDSA reads a signature in the format of RFC 7518 section 3.4: r and s side by side.
 func verifiesECDSA(key *ecdsa.PrivateKey, digest, signature []byte) bool {
 	return len(signature) == 64 &&
 		ecdsa.Verify(&key.PublicKey, digest, new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:]))

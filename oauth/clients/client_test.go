@@ -46,7 +46,8 @@ func TestClientIDCarriesTheRegistration(t *testing.T) {
 	}
 }
 
-// Some clients keep their whole record in a credential store of 1,280 characters (codex#10353).
+// TestClientIDIsShort checks that a client_id is short: some clients keep their whole record in a credential store of
+// 1,280 characters (codex#10353).
 func TestClientIDIsShort(t *testing.T) {
 	reg := newTestRegistry(t, "https://mcp.example", nil)
 	id := issue(t, reg, store.Client{Name: "Visual Studio Code", AuthMethod: authNone, IssuedAt: reg.now(),
@@ -138,7 +139,7 @@ func newTestRegistry(t testing.TB, baseURL string, kept store.Store) *Registry {
 		Now: func() time.Time { return time.Unix(1_800_000_000, 0) }})
 }
 
-// noClients is a store without any.
+// noClients is a store without clients.
 type noClients struct{ store.Store }
 
 func (noClients) Blocks(context.Context) ([]string, error) { return nil, nil }

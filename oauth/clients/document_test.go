@@ -17,7 +17,7 @@ import (
 
 const documentID = "https://client.example/oauth/client.json"
 
-// document is a good metadata document with some members changed; nil takes one out.
+// document returns a valid metadata document with some members changed; nil removes a member.
 func document(changes map[string]any) []byte {
 	d := map[string]any{"client_id": documentID, "client_name": "Test client", "client_uri": "https://client.example",
 		"redirect_uris": []string{"https://client.example/cb", "http://localhost/callback"},
@@ -103,7 +103,7 @@ func TestDocument(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		raw  []byte
-		want string // the way to authenticate; empty: refused
+		want string // the authentication method; empty if the document is refused
 	}{
 		{"C1: as it should be", document(nil), "none"},
 		{"C4: no client_id", document(map[string]any{"client_id": nil}), ""},
@@ -184,7 +184,7 @@ func TestDocument(t *testing.T) {
 	})
 }
 
-// Whatever a stranger's host answers: what is taken for a client must be one.
+// FuzzClientDocument checks that a client is valid if its document is accepted, whatever a stranger's host responds.
 func FuzzClientDocument(f *testing.F) {
 	public, private, symmetric := testKeys()
 	for _, changes := range []map[string]any{nil, {"jwks": public}, {"jwks": private}, {"jwks": symmetric},

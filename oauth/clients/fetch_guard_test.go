@@ -21,7 +21,7 @@ import (
 	"golang.org/x/net/http/httpproxy"
 )
 
-// names is a DNS that a test fills: each name's addresses, all at once, or one after the other.
+// names is a DNS that a test fills: each name's addresses, all in one answer or one after the other.
 type names struct {
 	mu      sync.Mutex
 	at      map[string][]netip.Addr
@@ -75,7 +75,7 @@ func (n *names) answer(question []byte) []byte {
 	return b
 }
 
-// probe is a fetcher whose connections are counted when the guard has let them through, and are not made.
+// probe is a fetcher that counts the connections that the guard allows, instead of making them.
 type probe struct {
 	*fetcher
 	names       *names
@@ -111,7 +111,8 @@ func (p *probe) try(address string) error {
 	return err
 }
 
-// What a stranger can write into a client_id, to have us knock at doors that only we can reach.
+// TestFetchGoesToPublicAddressesOnly checks client_id URLs with which a stranger tries to make the server connect to
+// addresses that only the server can reach.
 func TestFetchGoesToPublicAddressesOnly(t *testing.T) {
 	for _, tt := range []struct{ name, host string }{
 		{"loopback", "127.0.0.1"},
@@ -240,7 +241,7 @@ func TestFetchGoesToPublicAddressesOnly(t *testing.T) {
 		if err := p.try("https://93.184.215.14/c"); !errors.Is(err, errStopped) || asked.Load() > 0 {
 			t.Errorf("got %v, and the proxy was asked %d times", err, asked.Load())
 		}
-		fromEnvironment := httpproxy.FromEnvironment().ProxyFunc() // the control
+		fromEnvironment := httpproxy.FromEnvironment().ProxyFunc() // a client that does use the proxy
 		control := &http.Client{Transport: &http.Transport{Proxy: func(r *http.Request) (*url.URL, error) {
 			return fromEnvironment(r.URL)
 		}}}

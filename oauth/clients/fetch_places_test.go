@@ -15,7 +15,7 @@ import (
 	"example.com/mcp-federated-login/oauth/places"
 )
 
-// TestStrangersDoNotKeepOthersFromAHost holds both places of a host with addresses that never answer.
+// TestStrangersDoNotKeepOthersFromAHost checks a host whose two places are both taken by URLs that never respond.
 func TestStrangersDoNotKeepOthersFromAHost(t *testing.T) {
 	arrived := make(chan string)
 	h, f, now := newHost(t, func(w http.ResponseWriter, r *http.Request) {
@@ -27,7 +27,7 @@ func TestStrangersDoNotKeepOthersFromAHost(t *testing.T) {
 		w.Header().Set("Content-Type", "application/json")
 		io.WriteString(w, "good")
 	})
-	f.client.Timeout = 0 // they hang for as long as they may
+	f.client.Timeout = 0 // so that only losing its place ends a fetch
 	type result struct {
 		path string
 		err  error
@@ -66,7 +66,7 @@ func TestStrangersDoNotKeepOthersFromAHost(t *testing.T) {
 		t.Errorf("the known one was fetched %d times, want once: not its old copy", n)
 	}
 	loses("/hang1")
-	fetch("/new", nil) // in the place of the first
+	fetch("/new", nil) // takes the place of the first
 	hang()
 	fetch("/newer", errTooMany)
 	now.t = now.t.Add(fetchPatience)
@@ -76,7 +76,7 @@ func TestStrangersDoNotKeepOthersFromAHost(t *testing.T) {
 	<-results
 }
 
-// However many ask, a host feels little of it, and so do we.
+// TestFetchesAtOnce checks the limits on concurrent fetches, per host and in all.
 func TestFetchesAtOnce(t *testing.T) {
 	arrived, release := make(chan string), make(chan struct{})
 	h, f, _ := newHost(t, func(w http.ResponseWriter, r *http.Request) {
@@ -101,7 +101,7 @@ func TestFetchesAtOnce(t *testing.T) {
 	if _, err := f.try(t, h.URL+"/three"); !errors.Is(err, errTooMany) {
 		t.Errorf("a third fetch at one host: got %v, want %v", err, errTooMany)
 	}
-	for i := range maxFetches - maxPerHost { // the control: other hosts
+	for i := range maxFetches - maxPerHost { // other hosts are not affected
 		_, leave, err := f.places.Take(t.Context(), fmt.Sprint("host", i, ".example"), false)
 		if err != nil {
 			t.Fatalf("fetch %d at another host: %v", i, err)
@@ -112,7 +112,7 @@ func TestFetchesAtOnce(t *testing.T) {
 		t.Errorf("one fetch too many in all: got %v, want %v", err, places.ErrNone)
 	}
 
-	// Whoever goes away does not take the fetch with them.
+	// A canceled caller does not cancel the shared fetch.
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	u, _ := url.Parse(h.URL + "/one")
@@ -124,7 +124,7 @@ func TestFetchesAtOnce(t *testing.T) {
 	if n := h.hits.Load(); n != 2 {
 		t.Errorf("the host was asked %d times, want 2", n)
 	}
-	for range maxPerHost { // the others still have theirs
+	for range maxPerHost { // all places of the host are free again
 		if _, _, err := f.places.Take(t.Context(), "127.0.0.1", false); err != nil {
 			t.Errorf("a place is still taken: %v", err)
 		}

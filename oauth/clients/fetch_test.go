@@ -64,7 +64,7 @@ func TestFetchAnswers(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		answer http.HandlerFunc
-		want   string // the kind of error: "", "fetch" or "document"
+		want   string // the kind of error: "fetch" or "document"; empty if none
 	}{
 		{"control: JSON", func(w http.ResponseWriter, r *http.Request) { asJSON(w); io.WriteString(w, "{}") }, ""},
 		{"control: C11: some kind of JSON", func(w http.ResponseWriter, r *http.Request) {
@@ -264,7 +264,7 @@ func TestFetchRemembers(t *testing.T) {
 				t.Errorf("at %d: got %q, %v", failing, got, err)
 			}
 		}
-		// How sites answer those that they take for robots.
+		// How sites respond to clients that they take for robots.
 		set(200, "<html>", "Content-Type", "text/html")
 		now.t = now.t.Add(retryFetch)
 		if got, err := f.try(t, h.URL+"/client.json"); err != nil || got != "good" {
@@ -275,7 +275,7 @@ func TestFetchRemembers(t *testing.T) {
 			t.Errorf("the host is not left alone: %v, asked %d times more", err, h.hits.Load()-asked)
 		}
 		now.t = now.t.Add(retryFetch)
-		// What has been taken away, or broken, is not the document any more.
+		// The old copy is not used if the document has been removed or broken.
 		for _, step := range []struct {
 			status int
 			body   string
@@ -288,7 +288,7 @@ func TestFetchRemembers(t *testing.T) {
 		if got, err := f.try(t, h.URL+"/client.json"); err != nil || got != "better" {
 			t.Errorf("when it is back: got %q, %v", got, err)
 		}
-		// And nothing serves for ever.
+		// No copy is used forever.
 		set(500, "")
 		now.t = now.t.Add(maxStale)
 		_, err := f.try(t, h.URL+"/client.json")

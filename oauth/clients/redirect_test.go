@@ -55,7 +55,7 @@ func TestRedirectURIsThatMayBeRegistered(t *testing.T) {
 	}
 }
 
-// Exact, but for the port of a loopback http URI.
+// TestRedirectURIMustBeTheRegisteredOne checks an exact match, except for the port of a loopback http URI.
 func TestRedirectURIMustBeTheRegisteredOne(t *testing.T) {
 	for _, tt := range []struct {
 		name                  string
@@ -99,13 +99,13 @@ func TestRedirectKeepsItsOwnQuery(t *testing.T) {
 	}
 }
 
-// A private scheme may be registered by anybody, and leads somewhere only if the operator lists it. What runs in the
-// browser leads nowhere, even if it got into the list.
+// TestPrivateSchemes checks that any client can register a private scheme, but that it is used only if the operator
+// lists it. Schemes that run in the browser are never used, even if listed.
 func TestPrivateSchemes(t *testing.T) {
 	listed := []string{"cursor", "com.example.app", "javascript", "data", "file"}
 	for _, tt := range []struct {
 		name, uri string
-		want      string // what people are told of where it leads; empty: nowhere
+		want      string // what users are told about where it leads; empty if it is not used
 	}{
 		{"agent-connector-for-wp#111: Cursor", "cursor://anysphere.cursor-mcp/oauth/callback",
 			"cursor://anysphere.cursor-mcp"},

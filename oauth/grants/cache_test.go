@@ -38,9 +38,9 @@ func TestSessionCache(t *testing.T) {
 				c.drop(func(h store.Hash, _ *store.Grant) bool { return h == token })
 			}, 0, false},
 		{"does not take in what was looked up before a revocation", 5 * time.Second, func(c *sessionCache) {
-			_, mark := c.get(token, start) // the look-up begins
+			_, mark := c.get(token, start) // the lookup begins
 			c.drop(ofGrant(grant))         // the grant ends
-			c.put(token, s, mark, start)   // the look-up returns what it saw before
+			c.put(token, s, mark, start)   // the lookup returns what it read before
 		}, 0, false},
 	} {
 		c := newSessionCache(tt.ttl)

@@ -11,7 +11,7 @@ import (
 	"example.com/mcp-federated-login/oauth/store"
 )
 
-// subscribe opens a subscription of that user's, and returns how to end it.
+// subscribe opens a subscription for that user and returns the function that ends it.
 func subscribe(s *streams, user int) (func(), error) {
 	r := httptest.NewRequest(http.MethodPost, "/mcp", nil)
 	r.Header.Set("Mcp-Method", "subscriptions/listen")
@@ -41,7 +41,7 @@ func TestSubscriptionsAreBounded(t *testing.T) {
 	}
 }
 
-// Whoever comes, is refused or goes, and however many at once: what is left in the end is nothing.
+// TestSubscriptionsAreCountedRight checks that no subscription is left after many concurrent opens, refusals and ends.
 func TestSubscriptionsAreCountedRight(t *testing.T) {
 	s := newStreams()
 	var all sync.WaitGroup
@@ -54,7 +54,7 @@ func TestSubscriptionsAreCountedRight(t *testing.T) {
 				}
 				return
 			}
-			s.end(func(store.Hash, *store.Grant) bool { return i%2 == 0 }) // which counts nothing
+			s.end(func(store.Hash, *store.Grant) bool { return i%2 == 0 }) // does not change the counts
 			done()
 		})
 	}

@@ -26,7 +26,7 @@ var scopes = []oauth.Scope{
 	{Name: "calendar:read", Sentence: "See your calendar", Provider: "google"},
 }
 
-// use runs what a tool does as the caller, and returns the response.
+// use runs a tool's code as the caller, and returns the response.
 func use(t testing.TB, c Caller, tool func(*http.Request, *oauth.Caller)) *http.Response {
 	w := httptest.NewRecorder()
 	As(t, c, scopes, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -94,7 +94,7 @@ func TestScopesAreRequiredAsInProduction(t *testing.T) {
 	}
 }
 
-// TestTokenGoesToTheAPIAlone checks that the token is not sent to another origin, not even by a redirect of the API.
+// TestTokenGoesToTheAPIAlone checks that the token is not sent to another origin, not even if the API redirects to it.
 func TestTokenGoesToTheAPIAlone(t *testing.T) {
 	sent := map[string]string{}
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
@@ -125,7 +125,7 @@ func TestTokenGoesToTheAPIAlone(t *testing.T) {
 	}
 }
 
-// TestUserOfARefusedTokenMustSignIn checks that a 401 of the API becomes one of the MCP endpoint.
+// TestUserOfARefusedTokenMustSignIn checks that a 401 from the API becomes a 401 from the MCP endpoint.
 func TestUserOfARefusedTokenMustSignIn(t *testing.T) {
 	refuse := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusUnauthorized)
@@ -167,7 +167,7 @@ func TestMistakesOfATestAreNamed(t *testing.T) {
 		name   string
 		caller Caller
 		tool   func(*http.Request, *oauth.Caller)
-		want   string // empty: the test passes
+		want   string // empty if the test passes
 	}{
 		{"control", Caller{Provider: "github", Scopes: []string{"repos:read"}, API: api}, get, ""},
 		{"no provider", Caller{}, get, `oauthtest.Caller: the provider is ""; use github, google or oidc`},
@@ -195,7 +195,7 @@ func TestMistakesOfATestAreNamed(t *testing.T) {
 	}
 }
 
-// TestOnlyTestsImportThisPackage reads the imports of every file of the module, whatever its build tags say.
+// TestOnlyTestsImportThisPackage checks the imports of every file in the module, regardless of its build tags.
 func TestOnlyTestsImportThisPackage(t *testing.T) {
 	var tests int
 	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// TestPlaces checks who gets a place when all are taken, and who loses theirs.
+// TestPlaces checks which fetch gets a place when all are taken, and which fetch loses its place.
 func TestPlaces(t *testing.T) {
 	const a, b, patience = "a.example", "b.example", time.Second
 	type call struct {
@@ -24,7 +24,7 @@ func TestPlaces(t *testing.T) {
 		held     []call // the oldest first
 		newcomer call
 		gets     bool
-		loser    int // of those who hold one
+		loser    int // index in held
 	}{
 		{"control: there is room", []call{stranger}, stranger, true, nobody},
 		{"control: at another host", []call{slow(stranger), slow(stranger)}, elsewhere(stranger), true, nobody},
@@ -79,7 +79,7 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
-// TestWaitingForAPlace checks that whoever waits gets the place that is given back, and may give up.
+// TestWaitingForAPlace checks that a waiting caller gets the place that is given back, and can stop waiting.
 func TestWaitingForAPlace(t *testing.T) {
 	clock := stillClock{t: time.Unix(1e9, 0)}
 	p := New(1, 1, time.Hour, clock.now)

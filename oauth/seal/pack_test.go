@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Packers are used by many requests at once, and again and again: what one packs must not depend on the others.
+// TestPackerIsUsedAgain checks that results do not depend on each other: many concurrent requests reuse the packers.
 func TestPackerIsUsedAgain(t *testing.T) {
 	p := NewPacker("https://client.example/callback")
 	var all sync.WaitGroup
@@ -31,7 +31,8 @@ func TestPackerIsUsedAgain(t *testing.T) {
 	}
 }
 
-// What a stranger can ask for as often as they like must stay cheap; compare with a new compressor each time.
+// BenchmarkPack measures packing, which must stay cheap because a stranger can cause it without limit. Compare it with
+// a new compressor each time.
 func BenchmarkPack(b *testing.B) {
 	plain := []byte(`{"n":"Visual Studio Code","r":["https://vscode.dev/redirect","http://127.0.0.1:33418/"],"t":1,"x":"AAA="}`)
 	b.Run("pooled", func(b *testing.B) {

@@ -7,7 +7,7 @@ import (
 )
 
 // TestCredentialWithoutRecipientsVouchesForAll checks that a renewal seals to all grants if a release before 0.2 wrote
-// the credential, and to none that are not listed if a later one did.
+// the credential, and only to the listed grants if a later release wrote it.
 func TestCredentialWithoutRecipientsVouchesForAll(t *testing.T) {
 	someone := store.Recipient{Grant: store.NewID(), PublicKey: []byte("a public key")}
 	for content, want := range map[string]bool{

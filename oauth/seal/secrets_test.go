@@ -27,7 +27,7 @@ func TestTokenFormat(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	// The checksum covers the prefix: a token cannot pass for one of another kind.
+	// The checksum covers the prefix, so that a token cannot pass as a token of another kind.
 	if _, ok := Parse(RefreshPrefix, RefreshPrefix+strings.TrimPrefix(token, AccessPrefix)); ok {
 		t.Error("an access token with a refresh token's prefix was accepted")
 	}

@@ -8,8 +8,8 @@ import (
 	"example.com/mcp-federated-login/oauth/store"
 )
 
-// BenchmarkToken is what the bearer gate waits for on a cache miss, as a multiple of the least that the database could
-// be asked: whether a row with that key exists.
+// BenchmarkToken measures what the bearer gate waits for on a cache miss, as a multiple of the cheapest query: whether
+// a row with that key exists.
 func BenchmarkToken(b *testing.B) {
 	for name, newURL := range map[string]func(testing.TB) string{"sqlite": sqliteURL, "postgres": newPostgres} {
 		b.Run(name, func(b *testing.B) {
@@ -30,7 +30,7 @@ func BenchmarkToken(b *testing.B) {
 				}
 			}
 
-			// By turns, so that whatever else the machine does slows both.
+			// The two alternate, so that other load on the machine slows both.
 			var baseline, took time.Duration
 			for i := range b.N {
 				hash := hashes[i*7919%len(hashes)]

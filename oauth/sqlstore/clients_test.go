@@ -78,7 +78,7 @@ func TestClientByDocument(t *testing.T) {
 	})
 }
 
-// TestSavedDocumentIsThatOfTheLastFetch checks that a client's row follows its document, and nobody else's row appears.
+// TestSavedDocumentIsThatOfTheLastFetch checks that a client's row follows its document, and that no other row appears.
 func TestSavedDocumentIsThatOfTheLastFetch(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
 		const client = "https://client.example/metadata.json"

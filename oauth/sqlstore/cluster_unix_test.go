@@ -19,7 +19,7 @@ func startPostgres() (socket string, stop func(), err error) {
 	if err != nil {
 		return "", nil, err
 	}
-	// Not t.TempDir: a socket's path may have no more than about 100 bytes.
+	// Not t.TempDir: a socket's path can have at most about 100 bytes.
 	dir, err := os.MkdirTemp("", "sqlstore")
 	if err != nil {
 		return "", nil, err
@@ -40,7 +40,7 @@ func startPostgres() (socket string, stop func(), err error) {
 	}
 	run := func(name string, args ...string) error {
 		cmd := command(filepath.Join(bin, name), args...)
-		log, err := os.CreateTemp(dir, "log") // a file: the server would hold a pipe open for ever
+		log, err := os.CreateTemp(dir, "log") // a file, because the server would hold a pipe open forever
 		if err != nil {
 			return err
 		}
@@ -94,7 +94,7 @@ func postgresBin() (string, error) {
 	return filepath.Dir(found[len(found)-1]), nil
 }
 
-// unprivileged hands dir to somebody other than root, because PostgreSQL refuses to run as root.
+// unprivileged gives dir to a user other than root, because PostgreSQL refuses to run as root.
 func unprivileged(dir string) (*syscall.SysProcAttr, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil

@@ -25,11 +25,11 @@ const (
 
 func id(name string) store.ID { h := store.HashOf(name); return store.ID(h[:16]) }
 
-// signIn is what the callback stores when the person lets the client in. The grant's name makes everything unique.
+// signIn returns what the callback stores when the user allows the client. The grant's name makes everything unique.
 func signIn(person, client, grant string, at time.Time) store.SignIn {
 	identity := upstream.Identity{
 		Provider: "github", Issuer: "https://github.com", Subject: person, Login: person, Name: "Zoë " + person,
-		// A local part may be quoted and hold a space. Split at spaces, this one would hold somebody else's address.
+		// A quoted local part may contain a space. Split at spaces, this address would contain another user's address.
 		Emails:       []string{person + "@example.com", `"a admin@example.com b"@example.net`},
 		HostedDomain: "example.com", Groups: []string{"Group of " + person, "a, b"},
 		Memberships:  map[string]upstream.Standing{"github-org:acme": "member"},
@@ -62,7 +62,7 @@ func codeWrap(ringKey string) func(store.ID) store.Wrap {
 	return func(store.ID) store.Wrap { return store.Wrap{RingKey: ringKey, Bytes: []byte("seed")} }
 }
 
-// seal makes sealed keys that say what they open, and for whom.
+// seal makes sealed keys that name what they open, and for which grant.
 func seal(_ store.ID, version int64, to []store.Recipient) (store.Sealed, error) {
 	sealed := store.Sealed{RingKey: "k1", Ciphertext: fmt.Appendf(nil, "content %d", version)}
 	for _, r := range to {
@@ -75,7 +75,7 @@ func keyFor(version int64, grant store.ID) []byte {
 	return fmt.Appendf(nil, "key %d for %x", version, grant)
 }
 
-// pair is the grant's n-th pair of tokens. Racers tell theirs apart by their variant.
+// pair returns the grant's n-th pair of tokens. The variant tells the racers' pairs apart.
 func pair(grant string, n int64, variant string, at time.Time) store.Pair {
 	name := fmt.Sprintf("%s %d%s", grant, n, variant)
 	return store.Pair{
@@ -86,7 +86,7 @@ func pair(grant string, n int64, variant string, at time.Time) store.Pair {
 	}
 }
 
-// connected returns a store on which each grant has been signed in for at t0, and redeemed a minute later.
+// connected returns a store in which each grant was signed in at t0 and redeemed a minute later.
 func connected(t testing.TB, url string, ins ...store.SignIn) *sqlstore.Store {
 	t.Helper()
 	s := open(t, url)

@@ -60,7 +60,7 @@ func TestPostgresThatIsDown(t *testing.T) {
 func TestNewerSchemaIsRefused(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
 		must(t, open(t, url).Close())
-		must(t, open(t, url).Close()) // the control: the same version opens
+		must(t, open(t, url).Close()) // a database of the same version opens
 		db := database(t, url)
 		if _, err := db.Exec(`INSERT INTO schema_versions (version) VALUES (99)`); err != nil {
 			t.Fatal(err)
@@ -101,7 +101,7 @@ func TestSQLiteFilesAreTheOwnersAlone(t *testing.T) {
 // childURL is set in the environment of the processes that child runs in.
 const childURL = "SQLSTORE_TEST_CHILD_URL"
 
-// child says that it runs, waits for its standard input to end, and then opens the store and signs somebody in.
+// child reports that it runs, waits until its standard input ends, then opens the store and signs a user in.
 func child(url string) int {
 	fmt.Println("ready")
 	io.Copy(io.Discard, os.Stdin)
@@ -153,7 +153,7 @@ func TestTenProcessesOpenOneNewDatabase(t *testing.T) {
 	})
 }
 
-// TestUpgradeFromTheFirstSchema opens a database that the first release made, with somebody in it.
+// TestUpgradeFromTheFirstSchema checks that a database of the first release, with a user in it, can be opened.
 func TestUpgradeFromTheFirstSchema(t *testing.T) {
 	initial, err := os.ReadFile("migrations/0001_initial.sql")
 	must(t, err)

@@ -9,7 +9,8 @@ import (
 	"example.com/mcp-federated-login/oauth/store"
 )
 
-// Nothing that runs in the background or at a start may read a whole table: some have millions of rows.
+// TestNoStatementScansATable checks that no background or start-up statement reads a whole table: some have millions
+// of rows.
 func TestNoStatementScansATable(t *testing.T) {
 	ctx := t.Context()
 	s, err := Open(ctx, "sqlite:"+filepath.Join(t.TempDir(), "store.db"))
@@ -37,7 +38,7 @@ func TestNoStatementScansATable(t *testing.T) {
 		}
 		return found
 	}
-	if !scans(`SELECT hash FROM tokens WHERE n = $1`, 1) { // the control
+	if !scans(`SELECT hash FROM tokens WHERE n = $1`, 1) { // this one does scan the table
 		t.Fatal("this test does not recognise a scan")
 	}
 

@@ -16,7 +16,7 @@ import (
 const tick = time.Millisecond // the store's resolution
 
 func TestPurge(t *testing.T) {
-	// Octocat's client has redeemed its code after a minute and refreshed after ten. Hubot's never came for its tokens.
+	// Octocat's client has redeemed its code after a minute and refreshed after ten. Hubot's never redeemed its code.
 	var (
 		redeemed = t0.Add(time.Minute)
 		rotated  = t0.Add(10 * time.Minute)
@@ -128,7 +128,7 @@ func TestPurgeInBatches(t *testing.T) {
 	})
 }
 
-// A person who has been away for long signs in at the very moment at which they would be forgotten.
+// TestPurgeDuringASignIn checks a user who signs in, after a long absence, at the moment when they would be purged.
 func TestPurgeDuringASignIn(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
 		prepare := func() *sqlstore.Store {
@@ -143,12 +143,12 @@ func TestPurgeDuringASignIn(t *testing.T) {
 		purged := make(chan error, 1)
 		during := func(c store.ID, version int64, to []store.Recipient) (store.Sealed, error) {
 			go func() {
-				ctx, cancel := context.WithTimeout(ctx, time.Minute) // it must not wait for us, while we wait for it
+				ctx, cancel := context.WithTimeout(ctx, time.Minute) // else a deadlock would hang the test
 				defer cancel()
 				_, err := s.Purge(ctx, limits)
 				purged <- err
 			}()
-			if isPostgres(url) { // where it passes over the locked rows, while on SQLite it waits for its turn
+			if isPostgres(url) { // which skips the locked rows; SQLite waits for its turn
 				must(t, <-purged)
 				purged <- nil
 			}
@@ -163,7 +163,7 @@ func TestPurgeDuringASignIn(t *testing.T) {
 			t.Errorf("-want +got:\n%s", diff)
 		}
 
-		// The control: without the sign-in they are forgotten.
+		// Without the sign-in the user is purged.
 		must(t, s.EndGrant(ctx, id("new")))
 		limits.SeenBefore = back.Add(tick)
 		_, err := s.Purge(ctx, limits)

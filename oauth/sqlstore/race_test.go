@@ -17,7 +17,7 @@ import (
 	"example.com/mcp-federated-login/oauth/store"
 )
 
-// atOnce runs n functions as nearly at once as the machine can, and returns their errors.
+// atOnce runs n functions as concurrently as the machine can, and returns their errors.
 func atOnce(n int, do func(i int) error) []error {
 	errs := make([]error, n)
 	var group sync.WaitGroup
@@ -33,7 +33,7 @@ func atOnce(n int, do func(i int) error) []error {
 	return errs
 }
 
-// winner returns which of the racers won. Exactly one must have, and the others must have been told.
+// winner returns the index of the racer that won. Exactly one must win, and the others must get an error.
 func winner(t *testing.T, errs []error) int {
 	t.Helper()
 	for i, err := range errs {
@@ -48,7 +48,7 @@ func winner(t *testing.T, errs []error) int {
 	return won
 }
 
-// wantOnly checks that of all the racers' pairs only the winner's is stored.
+// wantOnly checks that only the winner's pair is stored.
 func wantOnly(t *testing.T, s *sqlstore.Store, n int64, racers, won int) {
 	t.Helper()
 	for i := range racers {
@@ -67,8 +67,8 @@ func wantOnly(t *testing.T, s *sqlstore.Store, n int64, racers, won int) {
 	}
 }
 
-// racingStores are two processes' worth of stores on one database. Their connections are open, or racers would arrive
-// one by one.
+// racingStores returns stores on one database, as two processes have them. Their connections are already open;
+// otherwise racers would arrive one by one.
 func racingStores(t *testing.T, url string) func(i int) *sqlstore.Store {
 	t.Helper()
 	stores := []*sqlstore.Store{open(t, url), open(t, url)}
@@ -136,7 +136,7 @@ func TestRotateRefuses(t *testing.T) {
 				}
 			})
 		}
-		must(t, s.Rotate(ctx, second.Refresh.Hash, 2, t0, pair("grant", 3, "", t0))) // the control
+		must(t, s.Rotate(ctx, second.Refresh.Hash, 2, t0, pair("grant", 3, "", t0))) // the valid rotation
 	})
 }
 
@@ -155,14 +155,15 @@ func wantSealed(t *testing.T, s *sqlstore.Store, grants ...string) {
 	}
 }
 
-// If neither waited for the other, PostgreSQL would lose one of the two in nearly every round.
+// TestTwoSignInsOfOnePersonAtOnce checks that one sign-in waits for the other. If neither did, PostgreSQL would lose
+// one of the two in nearly every round.
 func TestTwoSignInsOfOnePersonAtOnce(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
 		process := racingStores(t, url)
 		for round := range 50 {
 			person := fmt.Sprint("person ", round)
 			var grants []string
-			for _, when := range []string{"first", "again"} { // as a new user, and as one we know
+			for _, when := range []string{"first", "again"} { // as a new user, and as a known user
 				pair := []string{person + when + " 0", person + when + " 1"}
 				for _, err := range atOnce(2, func(i int) error {
 					return process(i).SignIn(ctx, signIn(person, fmt.Sprint("client ", i), pair[i], t0), seal)
@@ -176,8 +177,8 @@ func TestTwoSignInsOfOnePersonAtOnce(t *testing.T) {
 	})
 }
 
-// A client disconnects while the person signs in with another. Both touch the same credential and the same grant, so
-// unless they queue up for the user's row, each ends up waiting for the other.
+// TestEndGrantDuringASignIn checks a client that disconnects while the user signs in with another client. Both touch
+// the same credential and grant, so unless they queue up for the user's row, they deadlock.
 func TestEndGrantDuringASignIn(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
 		s := connected(t, url, signIn("octocat", "client", "old", t0))
@@ -197,7 +198,7 @@ func TestEndGrantDuringASignIn(t *testing.T) {
 	})
 }
 
-// awaitLock returns when a connection to the PostgreSQL database waits for a lock.
+// awaitLock waits until a connection to the PostgreSQL database waits for a lock.
 func awaitLock(t *testing.T, db *sql.DB) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; {
@@ -230,8 +231,8 @@ func TestOneFlowComesBackTwentyTimesAtOnce(t *testing.T) {
 	})
 }
 
-// Everything that writes runs against everything else, for few people, so that they meet. An error other than having
-// been beaten to it is a deadlock or a broken constraint.
+// TestEverythingAtOnce checks all writes against each other, for few users, so that they collide. An error other than
+// a concurrent change is a deadlock or a broken constraint.
 func TestEverythingAtOnce(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
 		process, db := racingStores(t, url), database(t, url)
@@ -259,8 +260,8 @@ func TestEverythingAtOnce(t *testing.T) {
 					expected(s.EndGrant(ctx, id(another))),
 					s.SaveUser(ctx, in.Grant.User, in.Grant.User.FactsAt),
 				)
-				// Everything that was spent until now, and what only expires later, as if on a clock that is ahead. But
-				// nobody is forgotten who is signing in at this moment: that takes a clock that is ahead by months.
+				// Purge everything that is spent, and what only expires later, as if on a clock that is ahead. But no
+				// user who is signing in now is purged: the clock would have to be ahead by months.
 				_, purgeErr := s.Purge(ctx, store.PurgeLimits{At: at.Add(codeLife), RetiredBefore: at.Add(time.Hour),
 					EraseBefore: at.Add(time.Hour), SeenBefore: t0, Limit: 10})
 				if err := errors.Join(err, purgeErr); err != nil {

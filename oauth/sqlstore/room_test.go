@@ -32,7 +32,7 @@ func TestRedeemedGrantReplaces(t *testing.T) {
 				wider.UpstreamScopes = append(wider.UpstreamScopes, "repo")
 				s := connected(t, url, wider, signIn("octocat", "client", "old", t0),
 					signIn("octocat", "another client", "another client's", t0), signIn("hubot", "client", "another person's", t0))
-				// Two more sign-ins wait for their code to be redeemed. Neither they nor what fails replaces anything.
+				// Two more sign-ins wait for their code to be redeemed. Neither they nor failures replace anything.
 				in, pending := signIn("octocat", "client", "new", t0), signIn("octocat", "client", "pending", t0)
 				must(t, s.SignIn(ctx, in, seal))
 				must(t, s.SignIn(ctx, pending, seal))
@@ -61,7 +61,7 @@ func TestRedeemedGrantReplaces(t *testing.T) {
 				}
 				wantSealed(t, s, "new", "another client's", "pending")
 
-				// The second redemption changes nothing; the other sign-in is good still.
+				// The second redemption changes nothing. The other sign-in is still valid.
 				_, err = s.RedeemCode(ctx, in.Code.Hash, t0, pair("new", 1, " again", t0), tt.replaces)
 				wantError(t, err, store.ErrConflict)
 				must(t, redeem(s, pending.Code.Hash, t0, pair("pending", 1, "", t0)))
@@ -100,14 +100,15 @@ func TestFiftyGrantsOfAPerson(t *testing.T) {
 			}
 		}
 		left := live(t, url)
-		if len(left) != store.MaxGrants+2 { // with the expired one, and the other person's
+		if len(left) != store.MaxGrants+2 { // with the expired grant and the other user's
 			t.Errorf("%d grants are left: %v", len(left), left)
 		}
 		wantSealed(t, s, "grant 00", "grant 03", "one more 1", "another person's")
 	})
 }
 
-// Each of them sees forty-nine grants, unless one waits for the other.
+// TestFiftyGrantsOfAPersonAtOnce checks concurrent redemptions. Each sees forty-nine grants, unless one waits for the
+// other.
 func TestFiftyGrantsOfAPersonAtOnce(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
 		process := racingStores(t, url)

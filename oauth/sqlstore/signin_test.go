@@ -22,7 +22,7 @@ func TestFlowReplayWritesNothing(t *testing.T) {
 			t.Errorf("-before +after:\n%s", diff)
 		}
 		replay.Flow = flow
-		must(t, s.SignIn(ctx, replay, seal)) // the control
+		must(t, s.SignIn(ctx, replay, seal)) // the valid sign-in
 	})
 }
 
@@ -46,7 +46,7 @@ func TestSealThatFailsWritesNothing(t *testing.T) {
 				t.Errorf("%s: stored %v", name, after)
 			}
 		}
-		must(t, s.SignIn(ctx, signIn("octocat", "client", "grant", t0), seal)) // the control
+		must(t, s.SignIn(ctx, signIn("octocat", "client", "grant", t0), seal)) // the valid sign-in
 	})
 }
 
@@ -81,7 +81,7 @@ func TestSignInSealsToTheLiveGrantsOfItsCredential(t *testing.T) {
 		}
 		wantSealed(t, s, "live", "again", "somebody else's", "wider")
 
-		// The grant that had expired keeps a key to what is no longer there.
+		// The expired grant keeps a key to content that no longer exists.
 		c, err := s.Credential(ctx, id("abandoned"))
 		must(t, err)
 		if string(c.Key) == string(keyFor(c.Version, id("abandoned"))) {

@@ -24,7 +24,7 @@ func TestEverythingComesBackAsItWasStored(t *testing.T) {
 			t.Helper()
 			got, err := read()
 			must(t, err)
-			// The credential's id is the store's own invention.
+			// The store chooses the credential's id.
 			ignore := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".Credential" }, cmp.Ignore())
 			if diff := cmp.Diff(want, got, ignore, cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("%s (-want +got):\n%s", what, diff)
@@ -51,7 +51,7 @@ func TestEverythingComesBackAsItWasStored(t *testing.T) {
 		wantError(t, s.Reissue(ctx, in.Grant.ID, 1, 1, rotated, again), store.ErrConflict)
 		in.Grant.Reissued, in.Grant.LastUsedAt = 1, rotated.Add(time.Minute)
 
-		// Nothing that was answered may depend on this process.
+		// No result may depend on this process.
 		must(t, s.Close())
 		s = open(t, url)
 		for _, token := range []store.Token{first.Access, first.Refresh, second.Access, second.Refresh, again} {
@@ -84,7 +84,7 @@ func TestEverythingComesBackAsItWasStored(t *testing.T) {
 	})
 }
 
-// TestAskedAboutOnce checks that of several callers who want to ask the provider about a credential one may.
+// TestAskedAboutOnce checks that only one of several callers is allowed to ask the provider about a credential.
 func TestAskedAboutOnce(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
 		s := connected(t, url, signIn("octocat", "client", "grant", t0))
@@ -103,7 +103,7 @@ func TestAskedAboutOnce(t *testing.T) {
 	})
 }
 
-// calls are all methods, each for things that are not there.
+// calls are all methods, each called for rows that do not exist.
 var calls = map[string]struct {
 	call func(context.Context, *sqlstore.Store) error
 	want error
@@ -195,7 +195,8 @@ func TestMissingRows(t *testing.T) {
 	})
 }
 
-// A store in trouble must never look like a caller's mistake: clients throw their credentials away on those.
+// TestStoreInTrouble checks that a failing store never looks like a client's mistake: clients discard their credentials
+// then.
 func TestStoreInTrouble(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
 		s := open(t, url)
@@ -260,7 +261,7 @@ func TestEndTokenEndsAccessTokensOnly(t *testing.T) {
 
 func TestKeysInUse(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
-		// Each kind of row uses a key of its own.
+		// Each kind of row uses a different key.
 		s := open(t, url)
 		sealWith := func(key string) store.SealFunc {
 			return func(c store.ID, version int64, to []store.Recipient) (store.Sealed, error) {
@@ -302,7 +303,7 @@ func TestKeysInUse(t *testing.T) {
 				t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 			}
 		}
-		// A spent token needs its key for as long as it may work, that is, until its wrap is erased.
+		// A spent token needs its key as long as it can work, that is, until its wrap is erased.
 		third := pair("grant", 3, "", t0.Add(time.Hour))
 		third.Access.Wrap.RingKey, third.Refresh.Wrap.RingKey = "access 2", "refresh 2"
 		must(t, s.Rotate(ctx, second.Refresh.Hash, 2, t0.Add(time.Hour), third))

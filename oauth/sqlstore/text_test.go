@@ -14,7 +14,7 @@ import (
 	"example.com/mcp-federated-login/upstream/devidp"
 )
 
-// nasty is what a provider may send for any text.
+// nasty lists what a provider might send as any text.
 var nasty = map[string]string{
 	"control: accents":  "Zoë",
 	"control: Chinese":  "李雷",
@@ -22,13 +22,13 @@ var nasty = map[string]string{
 	"NUL":               "a\x00b",
 	"terminal colours":  "\x1b[31mred",
 	"direction":         "a\u202eb",
-	"lone surrogate":    "a\ufffdb", // what encoding/json makes of it, and of invalid UTF-8
+	"lone surrogate":    "a\ufffdb", // encoding/json turns it, and invalid UTF-8, into this
 	"ten thousand":      strings.Repeat("é", 10_000),
 	"nothing but space": "\u3164 \u2060",
 }
 
-// TestForeignTextIsStoredAlike checks that a person whom a provider describes in this way signs in on either database,
-// and that both then say the same of them.
+// TestForeignTextIsStoredAlike checks that a user whom a provider describes with such text can sign in on either
+// database, and that both return the same text.
 func TestForeignTextIsStoredAlike(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
 		s := open(t, url)
@@ -59,7 +59,7 @@ func TestForeignTextIsStoredAlike(t *testing.T) {
 	})
 }
 
-// identified returns whom a provider's ID token with this text everywhere makes of octocat.
+// identified returns octocat's identity from an ID token with this text in every claim.
 func identified(t *testing.T, text string) upstream.Identity {
 	t.Helper()
 	const base, verifier, nonce = "http://localhost:20200", "a-verifier-of-more-than-forty-three-characters", "nonce"

@@ -35,7 +35,8 @@ func TestSaveUser(t *testing.T) {
 	})
 }
 
-// A login stays pinned for good: otherwise whoever takes it over would come in once its owner is forgotten.
+// TestPinnedLogins checks that a login stays pinned forever. Otherwise a user who takes the login over would be allowed
+// once its owner is purged.
 func TestPinnedLogins(t *testing.T) {
 	onEach(t, func(t *testing.T, url string) {
 		pinned, plain := signIn("octocat", "client", "grant", t0), signIn("hubot", "client", "other", t0)

@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// A line is what a test's storm logged: a kind of failure, and how many like it were left out.
+// A line is a log line of a test's storm: a kind of failure, and how many failures of that kind were left out.
 type line struct {
 	Kind    string
 	LeftOut int
@@ -45,8 +45,8 @@ func (l *stormLog) assert(t *testing.T, want ...line) {
 	l.lines = nil
 }
 
-// TestStormIsLoggedOnceASecond checks that the first failure of each kind is logged at once, and that a later line
-// counts those that were not.
+// TestStormIsLoggedOnceASecond checks that the first failure of each kind is logged immediately, and that a later line
+// counts the failures that were not logged.
 func TestStormIsLoggedOnceASecond(t *testing.T) {
 	l := newStormLog()
 	l.fail("a", 1)
@@ -66,7 +66,7 @@ func TestStormIsLoggedOnceASecond(t *testing.T) {
 	l.assert(t, line{"a", 2})
 }
 
-// TestNoFailureOfAStormIsLost checks that the count comes also after the last failure, and at the server's end.
+// TestNoFailureOfAStormIsLost checks that the count is also logged after the last failure, and when the server stops.
 func TestNoFailureOfAStormIsLost(t *testing.T) {
 	l := newStormLog()
 	l.fail("a", 10)
@@ -84,7 +84,7 @@ func TestNoFailureOfAStormIsLost(t *testing.T) {
 	l.assert(t, line{"a", 0}, line{"a", 0})
 }
 
-// TestStormOfManyAtOnce checks that each of the failures of many goroutines is logged or counted.
+// TestStormOfManyAtOnce checks that every failure of many concurrent goroutines is logged or counted.
 func TestStormOfManyAtOnce(t *testing.T) {
 	l := newStormLog()
 	var failing sync.WaitGroup

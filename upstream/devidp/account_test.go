@@ -8,8 +8,9 @@ import (
 	"example.com/mcp-federated-login/upstream/devidp"
 )
 
-// TestAnotherAccount: a person whom the provider knows would be sent back without a question. OpenID Connect providers
-// that do not announce select_account answer it with an error: Clerk, GitLab, WSO2, Pocket ID. Google knows no login.
+// TestAnotherAccount checks the prompt: without it, a user whom the provider knows is sent back without a question.
+// OpenID Connect providers that do not announce select_account respond to it with an error: Clerk, GitLab, WSO2, Pocket
+// ID. Google does not support prompt=login.
 func TestAnotherAccount(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -45,7 +46,7 @@ func TestAnotherAccount(t *testing.T) {
 				t.Errorf("got prompt %q, want %q", got, tt.prompt)
 			}
 			if tt.name == "OpenID Connect that announces it" {
-				return // which the stand-in does not keep
+				return // which the development provider does not keep
 			}
 			if status, page, _ := w.get(address); status != http.StatusOK || page == "" {
 				t.Errorf("got status %d, want the question", status)
@@ -59,13 +60,13 @@ func TestAnotherAccount(t *testing.T) {
 	}
 }
 
-// TestRevoke: everything that the person ever granted the app is gone, and nothing of anybody else's.
+// TestRevoke checks that everything that the user ever granted the app is revoked, and nothing of other users.
 func TestRevoke(t *testing.T) {
 	github, google := newWorld(t), newGoogleWorld(t)
 	for _, tt := range []struct {
 		name         string
 		w            *world
-		revoke, whom string // paths: to revoke, and to ask whose a token is
+		revoke, whom string // paths: to revoke, and to identify a token's user
 	}{
 		{"GitHub", github, "/api/v3/applications/" + github.idp.GitHub().ClientID + "/grant", "/api/v3/user"},
 		{"Google", google, "/google/revoke", "/google/userinfo"},

@@ -16,7 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// with returns the address with one parameter changed, or removed if the value is empty.
+// with returns the URL with one parameter changed, or removed if the value is empty.
 func with(address, name, value string) string {
 	u, err := url.Parse(address)
 	if err != nil {

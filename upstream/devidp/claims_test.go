@@ -18,8 +18,8 @@ func newGroupsWorld(t *testing.T, groupsClaim string) *world {
 	return w
 }
 
-// TestGroupsClaimMayBeAPath is about Keycloak, whose roles are inside of other claims, and Auth0, where a claim's name
-// is an address.
+// TestGroupsClaimMayBeAPath checks Keycloak, whose roles are inside other claims, and Auth0, where a claim's name is a
+// URL.
 func TestGroupsClaimMayBeAPath(t *testing.T) {
 	type object = map[string]any
 	admins := []string{"admins"}

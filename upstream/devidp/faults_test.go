@@ -132,7 +132,7 @@ func TestAPIFaults(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
 			token := w.signIn("octocat")
-			w.idp.FailNext("/api/v3"+tt.path, 2, tt.fault) // twice: a dropped GET is repeated by net/http
+			w.idp.FailNext("/api/v3"+tt.path, 2, tt.fault) // twice, because net/http repeats a dropped GET
 			_, err := w.provider.Identify(t.Context(), token, "")
 			checkError(t, err, "", tt.kind)
 			if strings.Contains(err.Error(), secret) || strings.Contains(err.Error(), token.Access) {

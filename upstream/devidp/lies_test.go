@@ -10,7 +10,7 @@ import (
 	"example.com/mcp-federated-login/upstream/devidp"
 )
 
-// lies are what a provider, or somebody in its place, may send. The world's clock stands still.
+// lies are what a provider, or an impostor, might send. The world's clock stands still.
 var lies = []struct {
 	name   string
 	tell   func(w *world)
@@ -147,7 +147,7 @@ func TestLies(t *testing.T) {
 				w.idp.SetSignature(devidp.RightKey)
 				got, err = w.exchangeAndIdentify()
 				for try := 0; errors.Is(err, upstream.ErrUnavailable) && try < 100; try++ {
-					got, err = w.exchangeAndIdentify() // go-oidc may still be handing out the failure to fetch keys
+					got, err = w.exchangeAndIdentify() // go-oidc might still return the failed fetch of keys
 				}
 				if err != nil || got.Subject != "583231" {
 					t.Errorf("control, without the lie: got %+v, %v", got, err)
@@ -157,7 +157,7 @@ func TestLies(t *testing.T) {
 	}
 }
 
-// These look odd and are right.
+// TestOddIDTokens checks ID tokens that look odd but are valid.
 func TestOddIDTokens(t *testing.T) {
 	ago := func(d time.Duration) func(*world) any {
 		return func(w *world) any { return w.clock.Now().Add(-d).Unix() }
@@ -205,7 +205,7 @@ func TestThinIDToken(t *testing.T) {
 	w := newOIDCWorld(t)
 	w.idp.Lie(devidp.IDToken, func(c map[string]any) {
 		for _, claim := range []string{"email", "name", "preferred_username", "groups"} {
-			delete(c, claim) // email_verified stays, and says nothing of userinfo's address
+			delete(c, claim) // email_verified stays, but does not apply to userinfo's address
 		}
 	})
 	got, err := w.exchangeAndIdentify()

@@ -14,7 +14,7 @@ import (
 
 const calendarScope = "https://www.googleapis.com/auth/calendar.readonly"
 
-// newGoogleWorld has Google's provider in front of the stand-in, newOIDCWorld the one for an OpenID Connect vendor.
+// newGoogleWorld puts Google's provider in front of the development provider, newOIDCWorld that of an OIDC vendor.
 func newGoogleWorld(t *testing.T) *world {
 	w := newWorld(t)
 	w.use(upstream.Google(w.idp.Google()))
@@ -103,7 +103,7 @@ func TestSignInWithOIDC(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		override string
-		metadata any // token_endpoint_auth_methods_supported; nil: absent
+		metadata any // token_endpoint_auth_methods_supported; nil means absent
 		want     string
 	}{
 		{"both", "", []string{"client_secret_post", "client_secret_basic"}, "basic"},
@@ -119,7 +119,7 @@ func TestSignInWithOIDC(t *testing.T) {
 					delete(m, "token_endpoint_auth_methods_supported")
 				}
 			})
-			c := w.idp.OIDC() // the secret has in it what Basic and forms must escape
+			c := w.idp.OIDC() // the secret contains characters that Basic and forms must escape
 			c.AuthMethod = tt.override
 			w.use(upstream.OIDC(c))
 			token := w.signIn("octocat")
@@ -249,7 +249,7 @@ func TestKeyOutlivesARestart(t *testing.T) {
 	}
 	w.idp.Close()
 	w.idp = start(t, c)
-	// The same provider, which has the key from before.
+	// The same provider, which still has the old key.
 	if _, err := w.exchangeAndIdentify(); err != nil {
 		t.Fatal(err)
 	}

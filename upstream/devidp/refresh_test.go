@@ -29,7 +29,7 @@ func TestTokensOfEachKindOfApp(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t)
 			w.idp.SetAppKind(tt.kind)
-			back := w.answer(w.authURL("public_repo"), "octocat", "authorize", "public_repo") // no box for a GitHub App
+			back := w.answer(w.authURL("public_repo"), "octocat", "authorize", "public_repo") // a GitHub App has no box
 			token, err := w.provider.Exchange(t.Context(), w.callback(), back.Get("code"), verifier, []string{"public_repo"})
 			if err != nil {
 				t.Fatal(err)
@@ -56,7 +56,7 @@ func TestTokensOfEachKindOfApp(t *testing.T) {
 	}
 }
 
-// An OAuth App's answer without scopes means none; a GitHub App's means all.
+// TestOAuthAppWithoutScopes checks that an OAuth App's response without scopes means none. A GitHub App's means all.
 func TestOAuthAppWithoutScopes(t *testing.T) {
 	w := newWorld(t)
 	back := w.answer(w.authURL(), "octocat", "authorize", "read:user", "user:email")

@@ -13,7 +13,7 @@ import (
 	"example.com/mcp-federated-login/upstream/devidp"
 )
 
-// TestForeignNamesAreCleaned checks that what a provider calls a person is fit to be stored and shown.
+// TestForeignNamesAreCleaned checks that a user's name from a provider can be stored and shown.
 func TestForeignNamesAreCleaned(t *testing.T) {
 	for in, want := range map[string]string{
 		"Zoë":                       "Zoë", // control
@@ -38,7 +38,7 @@ func TestForeignNamesAreCleaned(t *testing.T) {
 	}
 }
 
-// TestNothingIsCleanedIntoAMatch checks that a value that access rules compare is kept as it came or not at all.
+// TestNothingIsCleanedIntoAMatch checks that a value that access rules compare is kept unchanged or not at all.
 func TestNothingIsCleanedIntoAMatch(t *testing.T) {
 	rules := func(allow, deny string) upstream.Rules {
 		r, err := upstream.ParseRules(allow, deny)
@@ -113,7 +113,7 @@ func numbered(n int) []string {
 	return names
 }
 
-// TestGitHubLoginIsNotCleanedIntoAnother checks that nobody becomes octocat by an invisible character.
+// TestGitHubLoginIsNotCleanedIntoAnother checks that no user becomes octocat through an invisible character.
 func TestGitHubLoginIsNotCleanedIntoAnother(t *testing.T) {
 	for login, want := range map[string]error{"octocat": nil, "octo\u200bcat": upstream.ErrUnusable,
 		"octocat\x00": upstream.ErrUnusable, strings.Repeat("o", 256): upstream.ErrUnusable} {
@@ -131,7 +131,7 @@ func TestGitHubLoginIsNotCleanedIntoAnother(t *testing.T) {
 	}
 }
 
-// TestGitHubAddressesAreBounded checks that the first hundred addresses are kept, and that the log can say so.
+// TestGitHubAddressesAreBounded checks that the first hundred addresses are kept, and that this can be logged.
 func TestGitHubAddressesAreBounded(t *testing.T) {
 	w := newWorld(t)
 	var entries []map[string]any
@@ -184,8 +184,8 @@ func TestForeignScopesAreBounded(t *testing.T) {
 	}
 }
 
-// TestWithheldAddressesAreSaidToTheLog is about a GitHub App that lacks the permission, of which the operator must
-// hear.
+// TestWithheldAddressesAreSaidToTheLog checks that a GitHub App's missing permission is logged, because the operator
+// must know.
 func TestWithheldAddressesAreSaidToTheLog(t *testing.T) {
 	w := newWorld(t)
 	token := w.signIn("octocat")

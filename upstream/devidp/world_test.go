@@ -45,7 +45,7 @@ func (c *clock) add(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// A world is the stand-in, the real provider code in front of it, and a person's browser.
+// A world is the development provider, the real provider code in front of it, and a user's browser.
 type world struct {
 	*testing.T
 	idp      *devidp.Server
@@ -60,13 +60,13 @@ func newWorld(t *testing.T) *world {
 	return &world{T: t, idp: idp, provider: newProvider(t, idp), browser: newBrowser(t), clock: c}
 }
 
-// use puts another provider in front of the stand-in.
+// use puts another provider in front of the development provider.
 func (w *world) use(p *upstream.Provider, err error) {
 	w.Helper()
 	if err != nil {
 		w.Fatal(err)
 	}
-	if w.clock != nil { // else it is the system's
+	if w.clock != nil { // otherwise the system clock is used
 		p.SetClock(w.clock.Now)
 	}
 	w.provider = p
@@ -94,7 +94,7 @@ func newProvider(t *testing.T, idp *devidp.Server) *upstream.Provider {
 	return p
 }
 
-// newBrowser keeps cookies and follows no redirect: nobody listens at the callback.
+// newBrowser keeps cookies and does not follow redirects, because no server listens at the callback.
 func newBrowser(t *testing.T) *http.Client {
 	jar, err := cookiejar.New(nil)
 	if err != nil {
@@ -105,7 +105,7 @@ func newBrowser(t *testing.T) *http.Client {
 	}}
 }
 
-// do returns the answer's status, its body, and the callback's query if it is a redirect to the callback.
+// do returns the response's status, its body, and the callback's query if it is a redirect to the callback.
 func (w *world) do(req *http.Request) (status int, body string, back url.Values) {
 	w.Helper()
 	res, err := w.browser.Do(req)
@@ -138,7 +138,7 @@ func (w *world) get(address string) (status int, body string, back url.Values) {
 	return w.do(req)
 }
 
-// form returns what the page's form would send for this person, all boxes ticked but the withheld ones.
+// form returns what the page's form would send for this user, with all boxes ticked except the withheld scopes.
 func form(page, login, decision string, withhold ...string) url.Values {
 	f := url.Values{"login": {login}, "decision": {decision}}
 	for _, m := range regexp.MustCompile(`name="(request|scope)" value="([^"]*)"`).FindAllStringSubmatch(page, -1) {
@@ -164,7 +164,7 @@ func (w *world) post(f url.Values, header http.Header) (status int, body string,
 	return w.do(req)
 }
 
-// answer fills in the page at the address and returns the callback's query.
+// answer fills in the page at the URL and returns the callback's query.
 func (w *world) answer(address, login, decision string, withhold ...string) url.Values {
 	w.Helper()
 	status, page, back := w.get(address)
