@@ -231,7 +231,7 @@ func TestMistakesOnTheCommandLine(t *testing.T) {
 	}
 }
 
-// TestListenDefaults checks that a server with a loopback BASE_URL listens on loopback only.
+// TestListenDefaults checks H2: a server with a loopback BASE_URL listens on loopback only.
 func TestListenDefaults(t *testing.T) {
 	for _, test := range []struct {
 		base, listen string
