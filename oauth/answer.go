@@ -7,8 +7,8 @@ import (
 	"example.com/mcp-federated-login/templates"
 )
 
-// answer adds to an authorization response what each must carry: the state as it came, and the issuer (RFC 9207
-// section 2).
+// answer adds the parameters that every authorization response must have: the state, unchanged, and the issuer
+// (RFC 9207 section 2).
 func (s *Server) answer(req *authRequest, params url.Values) url.Values {
 	if req.state != "" {
 		params.Set("state", req.state)
@@ -23,8 +23,8 @@ func (s *Server) addReturnLink(page *templates.ErrorPage, req *authRequest, code
 	page.BackHost = req.redirect.Place()
 }
 
-// redirectToClient ends an authorization that the person has been asked about: with a code, or because they did not
-// allow it. 303 makes every browser use GET, without the form (RFC 9700 section 4.12).
+// redirectToClient ends an authorization after the user has answered the consent page: with a code, or with an error if
+// the user denied it. 303 makes every browser use GET, without the form (RFC 9700 section 4.12).
 func (s *Server) redirectToClient(w http.ResponseWriter, r *http.Request, req *authRequest, params url.Values) {
 	to := req.redirect.URL(s.answer(req, params))
 	if req.redirect.Private() {

@@ -20,13 +20,13 @@ const (
 	maxState = 1024    // bytes of a client's state
 )
 
-// s256Challenge is what RFC 7636 section 4.2 makes of a verifier: the base64url of a SHA-256.
+// s256Challenge matches an S256 code_challenge (RFC 7636 section 4.2): the base64url of a SHA-256.
 var s256Challenge = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
 
 // An authRequest is a validated authorization request (RFC 6749 section 4.1.1, RFC 7636 section 4.3, RFC 8707
 // section 2).
 type authRequest struct {
-	question  // what the person is asked, or was
+	question  // what the consent page shows to the user
 	client    *store.Client
 	redirect  clients.Redirect
 	state     string
@@ -34,8 +34,8 @@ type authRequest struct {
 	scopes    []Scope
 }
 
-// handleAuthorize handles GET /authorize: it validates the request and asks the person. It sets no cookie and stores
-// nothing, and fetching it twice changes nothing.
+// handleAuthorize handles GET /authorize: it validates the request and asks the user for consent. It sets no cookie and
+// stores nothing, so fetching it twice changes nothing.
 func (s *Server) handleAuthorize(w http.ResponseWriter, r *http.Request) {
 	r = withReference(r, r.URL.RawQuery)
 	req, err := s.parseAuthorize(r.Context(), r.URL.RawQuery, nil)
@@ -48,7 +48,7 @@ func (s *Server) handleAuthorize(w http.ResponseWriter, r *http.Request) {
 	s.askConsent(w, r, req, http.StatusOK, "")
 }
 
-// askConsent shows the consent page. The notice, which may be empty, says why the person is asked again.
+// askConsent shows the consent page. The notice explains why the user is asked again; it is empty the first time.
 func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, req *authRequest, status int, notice string) {
 	page := templates.ConsentPage{
 		Notice:       notice,
@@ -65,7 +65,7 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, req *authReq
 		if len(ofProvider(req.scopes, p)) == 0 {
 			continue
 		}
-		// Whether the flow will fit into a cookie is found out now, where there is still a client to tell.
+		// Check now that the flow fits into a cookie, while the error can still be returned to the client.
 		if _, err := s.sealFlow(newFlow(p.ID, req.question, s.now())); err != nil {
 			s.authorizeError(w, r, req, err)
 			return
@@ -83,11 +83,12 @@ func (s *Server) askConsent(w http.ResponseWriter, r *http.Request, req *authReq
 	s.pages.Consent(w, status, page)
 }
 
-// parseAuthorize validates a query in two steps. If the client or its redirect URI is not good, the request is nil
-// and nobody must be sent anywhere. After that the request is never nil, so that an error can offer the way back.
+// parseAuthorize validates a query in two steps. If the client or its redirect URI is not valid, it returns a nil
+// request, and the browser must not be redirected. After that the request is never nil, so that an error page can
+// link back to the client.
 //
-// The query may be that of a question that was asked before. Then the redirect URI and the scopes are those of the
-// question, whatever the client's document says by now. Whether the client may still ask is looked up again.
+// If asked is not nil, the query belongs to a question that was asked before. Then the redirect URI and the scopes are
+// those of the question, even if the client's document has changed. It checks again that the client is still allowed.
 func (s *Server) parseAuthorize(ctx context.Context, raw string, asked *question) (*authRequest, error) {
 	if len(raw) > maxQuery {
 		return nil, clients.InvalidRequest("The request is too long.")
@@ -97,7 +98,7 @@ func (s *Server) parseAuthorize(ctx context.Context, raw string, asked *question
 		return nil, clients.InvalidRequest("The query cannot be parsed.")
 	}
 	// "Request and response parameters MUST NOT be included more than once" (RFC 6749 section 3.1). These two decide
-	// where the browser may go, so they are looked at first.
+	// where the browser may be redirected, so they are checked first.
 	if len(q["client_id"]) != 1 || len(q["redirect_uri"]) > 1 {
 		return nil, clients.InvalidRequest("There must be one client_id and at most one redirect_uri.")
 	}
@@ -131,9 +132,9 @@ func (s *Server) parseAuthorize(ctx context.Context, raw string, asked *question
 	return req, s.parseGrantRequest(req, q)
 }
 
-// parseGrantRequest validates the parameters that say what the client wants.
+// parseGrantRequest validates the other parameters: state, response type, PKCE, scopes and resource.
 func (s *Server) parseGrantRequest(req *authRequest, q url.Values) error {
-	// A state that cannot be echoed is not echoed by the error either.
+	// An invalid state is not returned with the error either.
 	if state := q.Get("state"); len(state) <= maxState && visible(state) && len(q["state"]) <= 1 {
 		req.state = state
 	} else {
@@ -155,13 +156,13 @@ func (s *Server) parseGrantRequest(req *authRequest, q url.Values) error {
 		return clients.InvalidRequest("A code_challenge with code_challenge_method S256 is required (RFC 7636).")
 	}
 	req.challenge = q.Get("code_challenge")
-	if len(req.scopes) == 0 { // those that the person was asked about; a request without any means those of a sign-in
+	if len(req.scopes) == 0 { // only if asked before: a request without scopes gets the sign-in scopes
 		return clients.InvalidRequest("This server no longer offers what was asked for.")
 	}
 	return s.checkResource(q["resource"])
 }
 
-// repeated returns the first of these parameters that comes more than once.
+// repeated returns the first of these parameters that occurs more than once.
 func repeated(q url.Values, names ...string) (string, bool) {
 	i := slices.IndexFunc(names, func(n string) bool { return len(q[n]) > 1 })
 	if i < 0 {
@@ -175,9 +176,9 @@ func visible(s string) bool {
 	return !strings.ContainsFunc(s, func(c rune) bool { return c < ' ' || c > '~' })
 }
 
-// authorizeError shows the person why an authorization request failed. If the client is known there is a link back
-// that tells it the same. It is a link and not a redirect, because anybody can register a client and make this server
-// send people to it by a deliberate mistake (RFC 9700 section 4.11.2).
+// authorizeError shows the user why an authorization request failed. If the client is known, the page has a link that
+// returns the same error to the client. It is not a redirect, because anyone can register a client and, with a
+// deliberate mistake, make this server redirect users to it (RFC 9700 section 4.11.2).
 func (s *Server) authorizeError(w http.ResponseWriter, r *http.Request, req *authRequest, err error) {
 	e := clients.AsError(err)
 	s.logError(r, e)

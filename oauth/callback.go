@@ -18,16 +18,16 @@ import (
 )
 
 const (
-	// codeLife is how long a client has to redeem a code: a person may have to paste it from another computer.
+	// codeLife is how long a client has to redeem a code. A user may have to paste it from another computer.
 	codeLife = 5 * time.Minute
 	// signInTimeout bounds the calls to the provider and the store together.
 	signInTimeout = 30 * time.Second
 )
 
-// handleCallback handles GET /callback/{provider}, where the provider sends the browser back to. It binds the
-// upstream token to a new grant, and sends the browser on to the client with a code of ours; or it finishes a visit to
-// /connections. It works once per flow: every answer but a 503 deletes the flow's cookie, and the store refuses the
-// flow's second grant.
+// handleCallback handles GET /callback/{provider}, to which the provider redirects the browser. It binds the upstream
+// token to a new grant and redirects the browser to the client with our code, or it finishes a visit to /connections.
+// It works once per flow: every response except a 503 deletes the flow's cookie, and the store rejects a second grant
+// of the flow.
 func (s *Server) handleCallback(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	p, f := s.providers.Find(chi.URLParam(r, "provider")), s.flowOf(r, q.Get("state"))
@@ -36,7 +36,7 @@ func (s *Server) handleCallback(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r = withReference(r, cmp.Or(f.Request, f.state()))
-	// The provider's code is spent whether or not the browser waits: what follows must not be lost with it.
+	// The provider's code is spent even if the browser disconnects, so the sign-in must go on without it.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), signInTimeout)
 	defer cancel()
 	if f.Request == "" {
@@ -61,7 +61,7 @@ func (s *Server) handleCallback(w http.ResponseWriter, r *http.Request) {
 	if failure.status != http.StatusServiceUnavailable {
 		s.endFlow(w, f)
 	}
-	if errors.Is(err, upstream.ErrDenied) { // the person knows: they pressed the button
+	if errors.Is(err, upstream.ErrDenied) { // no page is needed: the user pressed the button
 		s.logError(r, failure.asError())
 		s.redirectToClient(w, r, req, failure.params())
 		return
@@ -69,7 +69,7 @@ func (s *Server) handleCallback(w http.ResponseWriter, r *http.Request) {
 	s.signInError(w, r, req, failure)
 }
 
-// signIn completes a flow with the provider's answer and returns the client's code.
+// signIn completes a flow with the provider's response and returns the client's code.
 func (s *Server) signIn(ctx context.Context, f *flow, p *upstream.Provider, req *authRequest, q url.Values) (
 	string, error) {
 	upstreamCode, err := readAnswer(ctx, p, q)
@@ -92,8 +92,8 @@ func (s *Server) signIn(ctx context.Context, f *flow, p *upstream.Provider, req 
 	return code, err
 }
 
-// bind stores a grant for the person, bound to their upstream token, and returns its code. This is the first moment
-// at which anything is written.
+// bind stores a grant for the user, bound to their upstream token, and returns its code. Nothing is written before
+// this.
 func (s *Server) bind(ctx context.Context, f *flow, p *upstream.Provider, req *authRequest,
 	identity upstream.Identity, token *upstream.Token) (string, error) {
 	scopes := grantedScopes(ofProvider(req.scopes, p), p, token)
@@ -130,7 +130,7 @@ func (s *Server) bind(ctx context.Context, f *flow, p *upstream.Provider, req *a
 		return "", errFlowUsed
 	}
 	if err != nil {
-		// The answer to a commit can get lost. Then the grant is there, and the token is in use.
+		// The commit may have succeeded although its response was lost. Then the grant exists and uses the token.
 		if stored, lookUpErr := s.store.FlowUsed(ctx, in.Flow); lookUpErr != nil {
 			return "", fmt.Errorf("%w: %w", errMaybeStored, err)
 		} else if !stored {

@@ -19,32 +19,31 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// A Caller is on whose behalf an MCP request is made: one person, through one client. It is good for the time of the
-// request.
+// A Caller is the user and client behind an MCP request. It is valid only during that request.
 type Caller struct {
 	server  *Server
 	session *grants.Session
 	needs   atomic.Pointer[string] // the name of the scope that Require found missing
-	// signInAgain: the provider no longer accepts the person's token.
+	// signInAgain is set if the provider no longer accepts the user's token.
 	signInAgain atomic.Bool
 }
 
 type callerKey struct{}
 
-// CallerFrom returns the caller of the request whose context this is. It panics outside of the gate, where nobody has
-// been authenticated.
+// CallerFrom returns the caller from the context of a request. It panics outside the gate, where no user has been
+// authenticated.
 func CallerFrom(ctx context.Context) *Caller {
 	return ctx.Value(callerKey{}).(*Caller)
 }
 
-// WithoutChallenge returns a context for one of several calls in a request. Such a call cannot turn the request's
-// answer into a challenge: the client would send the others again as well, although they have been done.
+// WithoutChallenge returns a context for one of several calls in a request. Such a call cannot turn the response into a
+// challenge: after a challenge the client would resend all calls, also those that are done.
 func WithoutChallenge(ctx context.Context) context.Context {
 	c := CallerFrom(ctx)
 	return context.WithValue(ctx, callerKey{}, &Caller{server: c.server, session: c.session})
 }
 
-// Identity is who the person is at their provider.
+// Identity returns the identity of the user at their provider.
 func (c *Caller) Identity() upstream.Identity {
 	id := c.session.Grant.User.Identity
 	id.Emails, id.Groups = slices.Clone(id.Emails), slices.Clone(id.Groups)
@@ -52,15 +51,15 @@ func (c *Caller) Identity() upstream.Identity {
 	return id
 }
 
-// ClientName is what the MCP client calls itself. Nobody has verified it.
+// ClientName returns the name that the MCP client chose. It is not verified.
 func (c *Caller) ClientName() string { return templates.DisplayName(c.session.Grant.Client.Name) }
 
-// Scopes are what the person allowed the client.
+// Scopes returns the scopes that the user granted to the client.
 func (c *Caller) Scopes() []string { return slices.Clone(c.session.Grant.Scopes) }
 
 // Require returns an error, for a model to read, if the caller was granted neither the scope nor a broader one that
-// includes it. The HTTP answer then is 403 with a challenge that names the scope (RFC 6750 section 3.1), if nothing
-// of it has been sent yet. For a scope of another provider there is no challenge, because no sign-in would help.
+// includes it. The HTTP response is then a 403 with a challenge that names the scope (RFC 6750 section 3.1), unless
+// it has already started. For a scope of another provider there is no challenge, because no sign-in would help.
 func (c *Caller) Require(scope string) error {
 	g, wanted := &c.session.Grant, c.server.scope(scope)
 	if wanted == nil || wanted.Provider != "" && wanted.Provider != g.User.Provider {
@@ -76,7 +75,7 @@ func (c *Caller) Require(scope string) error {
 		"server again, and allow it", scope, strings.Join(g.Scopes, " "))
 }
 
-// APIURL is the base address of the provider's API, such as https://api.github.com, without a trailing slash.
+// APIURL returns the base URL of the provider's API, such as https://api.github.com, without a trailing slash.
 func (c *Caller) APIURL() string { return c.provider().APIURL }
 
 func (c *Caller) provider() *upstream.Provider {
@@ -86,13 +85,13 @@ func (c *Caller) provider() *upstream.Provider {
 // apiTimeout bounds one call of a tool to the provider's API.
 const apiTimeout = 30 * time.Second
 
-// HTTPClient returns a client that acts as the person at their provider's API. It adds the upstream token to requests
-// to that API and to nothing else, so that no redirect can carry it away.
+// HTTPClient returns a client that acts as the user at their provider's API. It adds the upstream token only to
+// requests to that API, so that a redirect cannot leak the token.
 func (c *Caller) HTTPClient() *http.Client {
 	return &http.Client{Timeout: apiTimeout, Transport: asUser{c}}
 }
 
-// asUser adds the person's upstream token to requests to their provider's API, at every hop.
+// asUser adds the user's upstream token to requests to their provider's API. It checks every redirect.
 type asUser struct{ *Caller }
 
 func (c asUser) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -102,7 +101,7 @@ func (c asUser) RoundTrip(r *http.Request) (*http.Response, error) {
 	credential, err := c.upstreamToken(r.Context(), 0)
 	if err != nil {
 		if r.Body != nil {
-			r.Body.Close() // as http.RoundTripper demands
+			r.Body.Close() // as http.RoundTripper requires
 		}
 		return nil, err
 	}
@@ -110,8 +109,8 @@ func (c asUser) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil || resp.StatusCode != http.StatusUnauthorized {
 		return resp, err
 	}
-	// Either the token is dead, or another instance has renewed it in between, or it is so new that not all of the
-	// provider knows it yet.
+	// Either the token was revoked, or another instance has just renewed it, or it is so new that not all of the
+	// provider's servers know it yet.
 	g, private := &c.session.Grant, c.session.Private
 	token, err := c.server.grants.TokenAfter401(r.Context(), g, private, &credential.Token, credential.Version)
 	c.toolError(r.Context(), err)
@@ -135,14 +134,14 @@ func send(r *http.Request, body io.ReadCloser, t *upstream.Token) (*http.Respons
 	return http.DefaultTransport.RoundTrip(r)
 }
 
-// upstreamToken returns the person's token. Its errors are for a tool to show; what is behind them is for the log.
+// upstreamToken returns the user's token. A tool may show its errors; their causes are only logged.
 func (c *Caller) upstreamToken(ctx context.Context, broken int64) (*grants.Credential, error) {
 	credential, err := c.server.grants.UpstreamToken(ctx, &c.session.Grant, c.session.Private, broken)
 	return credential, c.toolError(ctx, err)
 }
 
-// toolError turns what is wrong with the upstream credential into what a tool may show. If the person has to sign in
-// again the answer becomes a 401, because clients do not act on what a tool says.
+// toolError converts an upstream credential error into one that a tool may show. If the user has to sign in again, the
+// response becomes a 401, because clients do not act on the text of a tool result.
 func (c *Caller) toolError(ctx context.Context, err error) error {
 	switch {
 	case err == nil:
@@ -151,7 +150,7 @@ func (c *Caller) toolError(ctx context.Context, err error) error {
 		c.signInAgain.Store(true)
 		return fmt.Errorf("%s no longer accepts this sign-in: sign in again", c.session.Grant.User.Provider)
 	}
-	if !errors.Is(err, context.Canceled) { // whoever asked has gone
+	if !errors.Is(err, context.Canceled) { // the client disconnected
 		c.server.log.Failure(ctx, slog.LevelError, "no upstream token", storm.Class(err), "grant", c.session.Grant.ID,
 			"cause", err)
 	}

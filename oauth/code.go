@@ -17,19 +17,19 @@ import (
 	"example.com/mcp-federated-login/oauth/store"
 )
 
-// replayGrace is how long a client may present a code twice without harm: some send the request again when the answer
-// is slow, and must not lose what they won.
+// replayGrace is how long a client may present a code twice without losing its grant. Some clients send the request
+// again if the response is slow.
 const replayGrace = 10 * time.Second
 
-// pkceVerifier is RFC 7636 section 4.1.
+// pkceVerifier matches a code_verifier (RFC 7636 section 4.1).
 var pkceVerifier = regexp.MustCompile(`^[A-Za-z0-9._~-]{43,128}$`)
 
-// errInvalidCode is the one answer to a code that does not work, so that it tells nothing about codes.
+// errInvalidCode is returned for every invalid code, so that the error reveals nothing about codes.
 var errInvalidCode = &clients.Error{Code: "invalid_grant", Status: http.StatusBadRequest,
 	Description: "The code is unknown, expired or used, or belongs to another client, code_verifier or redirect_uri."}
 
-// redeem trades a code for the grant's first tokens. A second redemption is always refused. If it is otherwise valid
-// and not just a retry, the code has been in two hands, and the grant ends: "the authorization server MUST deny the
+// redeem trades a code for the grant's first tokens. A second redemption is always denied. If it is otherwise valid
+// and not just a retry, two parties had the code, and the grant ends: "the authorization server MUST deny the
 // request and SHOULD revoke (when possible) all tokens previously issued" (RFC 6749 section 4.1.2).
 func (s *Server) redeem(ctx context.Context, client *clients.Requester, form url.Values) (*tokenResponse, error) {
 	code, ok := seal.Parse(seal.CodePrefix, form.Get("code"))
@@ -45,7 +45,7 @@ func (s *Server) redeem(ctx context.Context, client *clients.Requester, form url
 		return nil, fmt.Errorf("looking up code: %w", err)
 	}
 	g := &c.Grant
-	// OAuth 2.1 clients leave the redirect_uri out; if it is there it must be that of the authorization request.
+	// OAuth 2.1 clients omit the redirect_uri. If it is present, it must be that of the authorization request.
 	to := form.Get("redirect_uri")
 	switch {
 	case g.Client.ID != client.ID:
@@ -101,7 +101,7 @@ func (s *Server) redeem(ctx context.Context, client *clients.Requester, form url
 	return s.respond(g, seed, 1, 0, pair.Access.ExpiresAt), nil
 }
 
-// verifies reports whether the verifier is the one behind an S256 challenge (RFC 7636 section 4.6).
+// verifies reports whether the verifier matches an S256 challenge (RFC 7636 section 4.6).
 func verifies(verifier, challenge string) bool {
 	if !pkceVerifier.MatchString(verifier) || challenge == "" {
 		return false

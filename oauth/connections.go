@@ -16,8 +16,8 @@ import (
 
 const connectionsPath = "/connections"
 
-// handleConnections handles GET /connections: what the visitor has connected, or else how to sign in. No MCP client is
-// involved in that, and nothing comes of it but a visitor.
+// handleConnections handles GET /connections. It lists the visitor's connections, or shows the ways to sign in. That
+// sign-in involves no MCP client and creates only a visitor.
 func (s *Server) handleConnections(w http.ResponseWriter, r *http.Request) {
 	v := s.visitor(r)
 	if v == nil {
@@ -39,7 +39,7 @@ func (s *Server) handleConnections(w http.ResponseWriter, r *http.Request) {
 	s.pages.Connections(w, http.StatusOK, page)
 }
 
-// connection says in words what a grant is.
+// connection describes a grant in words.
 func (s *Server) connection(g *store.Grant) templates.Connection {
 	c := templates.Connection{ID: g.ID.String(), Name: g.Client.Name, Since: g.CreatedAt.UTC().Format("2 January 2006"),
 		Renewed: "not yet"}
@@ -56,7 +56,7 @@ func (s *Server) connection(g *store.Grant) templates.Connection {
 		}
 	}
 	for _, name := range g.Scopes {
-		sentence := name // if it is not declared any more, it allows nothing
+		sentence := name // a scope that is no longer declared allows nothing
 		if sc := s.scope(name); sc != nil {
 			sentence = sc.Sentence
 		}
@@ -80,7 +80,7 @@ func (s *Server) handleVisit(w http.ResponseWriter, r *http.Request) {
 	s.startVisit(w, r, newFlow(p.ID, question{}, s.now()), p, another)
 }
 
-// handleDisconnect handles POST /connections/disconnect: the tokens of one connection are dead at once.
+// handleDisconnect handles POST /connections/disconnect. It revokes the tokens of one connection immediately.
 func (s *Server) handleDisconnect(w http.ResponseWriter, r *http.Request) {
 	form, err := readForm(w, r)
 	if err == nil {
@@ -93,8 +93,8 @@ func (s *Server) handleDisconnect(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, connectionsPath, http.StatusSeeOther)
 }
 
-// disconnect ends the visitor's grant with that ID. Somebody else's is as unknown as one that has ended: nothing is
-// done, and the answer does not tell.
+// disconnect ends the visitor's grant with that ID. If the grant is another user's or has ended, it does nothing, and
+// the response does not reveal that.
 func (s *Server) disconnect(ctx context.Context, v *visitor, id string) error {
 	if v == nil {
 		return nil
@@ -110,9 +110,9 @@ func (s *Server) disconnect(ctx context.Context, v *visitor, id string) error {
 	return s.grants.End(ctx, &grants[i], "disconnected by the person")
 }
 
-// handleDisconnectAll handles POST /connections/disconnect-all. It goes upstream once more: only with a fresh token of
-// the person can their authorization be revoked there. The provider shows its accounts, so that nobody disconnects
-// everything by a slip, or as somebody else.
+// handleDisconnectAll handles POST /connections/disconnect-all. It starts another sign-in at the provider, because
+// revoking the authorization there takes a fresh token of the user. The provider shows its accounts, so that no user
+// disconnects everything by mistake, or as another user.
 func (s *Server) handleDisconnectAll(w http.ResponseWriter, r *http.Request) {
 	v := s.visitor(r)
 	if v == nil || s.providers.Find(v.Provider) == nil {
@@ -130,7 +130,7 @@ func (s *Server) handleSignOut(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, connectionsPath, http.StatusSeeOther)
 }
 
-// startVisit sends the browser to the provider. Who the person is takes no more than what every sign-in asks for.
+// startVisit redirects the browser to the provider. Identifying the user needs only the scopes of every sign-in.
 func (s *Server) startVisit(w http.ResponseWriter, r *http.Request, f *flow, p *upstream.Provider, another bool) {
 	r = withReference(r, f.state())
 	if err := s.redirectToProvider(w, r, f, p, nil, another); err != nil {
@@ -144,8 +144,8 @@ func (s *Server) explainVisit(err error, p *upstream.Provider) signInFailure {
 	return failure
 }
 
-// finishVisit is the callback of a flow that began at /connections. It leads to a visitor or to the end of grants,
-// never to a grant or a code; the upstream token is not kept.
+// finishVisit handles the callback of a flow that began at /connections. It sets a visitor or ends grants. It never
+// creates a grant or a code, and does not keep the upstream token.
 func (s *Server) finishVisit(ctx context.Context, w http.ResponseWriter, r *http.Request, f *flow, p *upstream.Provider,
 	q url.Values) {
 	token, id, err := s.identifyVisitor(ctx, f, p, q)
@@ -159,7 +159,7 @@ func (s *Server) finishVisit(ctx context.Context, w http.ResponseWriter, r *http
 	default:
 		news, err = s.disconnectAll(ctx, p, token, user)
 	}
-	if token != nil { // even if it is dead by now
+	if token != nil { // even if it has been revoked
 		s.grants.Discard(ctx, p, token)
 	}
 	if err != nil {
@@ -180,7 +180,7 @@ func (s *Server) finishVisit(ctx context.Context, w http.ResponseWriter, r *http
 	http.Redirect(w, r, connectionsPath, http.StatusSeeOther)
 }
 
-// identifyVisitor redeems the provider's answer. The token may be there although there is an error.
+// identifyVisitor redeems the code in the provider's response. The token may be non-nil even with an error.
 func (s *Server) identifyVisitor(ctx context.Context, f *flow, p *upstream.Provider, q url.Values) (
 	*upstream.Token, upstream.Identity, error) {
 	code, err := readAnswer(ctx, p, q)
@@ -190,8 +190,8 @@ func (s *Server) identifyVisitor(ctx context.Context, f *flow, p *upstream.Provi
 	return s.upstreamSignIn(ctx, f, p, code, nil)
 }
 
-// disconnectAll ends a person's grants, and then their authorization of this server at the provider. It returns what to
-// tell them: that the provider could not be reached undoes nothing.
+// disconnectAll ends a user's grants, and then revokes their authorization of this server at the provider. It returns
+// the page to show. The grants stay ended even if the provider cannot be reached.
 func (s *Server) disconnectAll(ctx context.Context, p *upstream.Provider, token *upstream.Token, user store.Hash) (
 	*templates.ErrorPage, error) {
 	err := s.store.EndGrants(ctx, user)

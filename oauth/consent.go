@@ -9,8 +9,8 @@ import (
 	"example.com/mcp-federated-login/templates"
 )
 
-// handleConsent handles POST /authorize: the person's answer. Cancel goes back to the client. A provider's button
-// starts the flow: its cookie is set here and never earlier, so that no one can be sent past the question.
+// handleConsent handles POST /authorize, the form of the consent page. Cancel returns to the client. A provider's
+// button starts the flow. Its cookie is set here and never earlier, so that no link can skip the consent page.
 func (s *Server) handleConsent(w http.ResponseWriter, r *http.Request) {
 	form, err := readForm(w, r)
 	if err != nil {
@@ -28,7 +28,7 @@ func (s *Server) handleConsent(w http.ResponseWriter, r *http.Request) {
 		s.authorizeError(w, r, req, err)
 		return
 	}
-	// Consent is to what the page said, and that may be long ago.
+	// The user consented to the page as it was shown, perhaps long ago.
 	if asked == nil || *asked != req.question {
 		s.askConsent(w, r, req, http.StatusConflict, "Something on this page has changed since you opened it. Look again.")
 		return
@@ -41,7 +41,7 @@ func (s *Server) handleConsent(w http.ResponseWriter, r *http.Request) {
 	err = s.redirectToProvider(w, r, newFlow(p.ID, *asked, s.now()), p, upstreamScopes(req.scopes, p), another)
 	if errors.Is(err, errTooLong) {
 		s.authorizeError(w, r, req, err)
-	} else if err != nil { // the other providers may be well
+	} else if err != nil { // the other providers may still work
 		s.logError(r, &clients.Error{Code: "temporarily_unavailable", Description: "no way to the provider's sign-in page",
 			Status: http.StatusServiceUnavailable, Err: err})
 		w.Header().Set("Retry-After", templates.RetryAfter)
@@ -52,10 +52,10 @@ func (s *Server) handleConsent(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// cancel sends the person back to the client without having signed in, as the page said that it would.
+// cancel redirects the user back to the client without a sign-in, as the page promised.
 func (s *Server) cancel(w http.ResponseWriter, r *http.Request, asked *question) {
 	req, err := s.parseAuthorize(r.Context(), asked.Request, asked)
-	if req == nil { // else it does not matter what became wrong with it
+	if req == nil { // other errors do not matter for a cancel
 		s.authorizeError(w, r, nil, err)
 		return
 	}
@@ -64,7 +64,7 @@ func (s *Server) cancel(w http.ResponseWriter, r *http.Request, asked *question)
 		"error_description": {"The person did not allow it."}})
 }
 
-// ownFormsOnly refuses forms that no page of ours has posted.
+// ownFormsOnly denies forms that were not posted by a page of this server.
 func (s *Server) ownFormsOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.sameOrigin(r) {
@@ -81,9 +81,9 @@ func (s *Server) ownFormsOnly(next http.Handler) http.Handler {
 	})
 }
 
-// sameOrigin reports whether a form was posted by a page of ours. Browsers say so in a header that pages cannot set;
-// a request without either header is refused, because it is no browser's (this is stricter than
-// [http.CrossOriginProtection], which lets programs pass).
+// sameOrigin reports whether a form was posted by a page of this server. Browsers send this in a header that pages
+// cannot set. A request without either header is denied, because it does not come from a browser (this is stricter than
+// [http.CrossOriginProtection], which allows programs).
 func (s *Server) sameOrigin(r *http.Request) bool {
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" {
 		return site == "same-origin"

@@ -23,10 +23,11 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	writeJSON(w, e.Status, map[string]string{"error": e.Code, "error_description": e.Description})
 }
 
-// logError logs a failure: one of ours as an error, anybody else's for information. Ours come in storms.
+// logError logs a failure: this server's at level ERROR, others at INFO. This server's come in storms, so their log
+// lines are limited.
 func (s *Server) logError(r *http.Request, e *clients.Error) {
 	ctx, level := r.Context(), slog.LevelInfo
-	if e.Status >= 500 && !errors.Is(e, clients.ErrNotFetched) { // that is for a client's maker to mend
+	if e.Status >= 500 && !errors.Is(e, clients.ErrNotFetched) { // the client's developer must fix that
 		level = slog.LevelError
 	}
 	args := []any{"path", r.URL.Path, "error", e.Code, "description", e.Description}
@@ -34,7 +35,7 @@ func (s *Server) logError(r *http.Request, e *clients.Error) {
 		args = append(args, "cause", e.Err)
 	}
 	switch {
-	case errors.Is(ctx.Err(), context.Canceled): // the client hung up: nobody's failure
+	case errors.Is(ctx.Err(), context.Canceled): // the client disconnected: not a failure
 		s.log.DebugContext(ctx, "refused", args...)
 	case e.Status >= 500:
 		s.log.Failure(ctx, level, "refused", string(seal.LengthPrefixed(r.URL.Path, e.Code, storm.Class(e.Err))), args...)
@@ -48,17 +49,16 @@ func (s *Server) LogFailure(ctx context.Context, level slog.Level, message, kind
 	s.log.Failure(ctx, level, message, kind, args...)
 }
 
-// LogLeftOut logs the failures that were left out so far. It is for the end, when no request is left.
+// LogLeftOut logs the failures that were left out so far. Call it at the end, when no request is running.
 func (s *Server) LogLeftOut() { s.log.LeftOut(true) }
 
-// writeJSON writes v. Answers of an authorization server are not cached (RFC 6749 section 5.1), unless the caller says
-// so.
+// writeJSON writes v. The response is not cached (RFC 6749 section 5.1), unless the caller has set Cache-Control.
 func writeJSON(w http.ResponseWriter, status int, v any) { writeEncoded(w, status, encodeJSON(v)) }
 
 func encodeJSON(v any) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // only for a type that is not JSON
+		panic(err) // only for a type that cannot be JSON
 	}
 	return b
 }

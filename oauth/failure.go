@@ -18,12 +18,12 @@ var (
 	errBusy         = errors.New("too many sign-ins at once")
 	errNoScope      = errors.New("nothing of what was asked for was allowed at the provider")
 	errOtherAccount = errors.New("signed in with another account than the one to disconnect")
-	// errMaybeStored: the store failed, and could not say afterwards whether the sign-in was stored.
+	// errMaybeStored is returned if the store failed and it is unknown whether the sign-in was stored.
 	errMaybeStored = errors.New("storing sign-in, outcome unknown")
 )
 
-// A signInFailure is a callback that ends without a code. The page's Code is also what the client is told (RFC 6749
-// section 4.1.2.1); if it is empty the client is not to be told.
+// A signInFailure describes a failed callback. Code is also sent to the client (RFC 6749 section 4.1.2.1) unless it is
+// empty.
 type signInFailure struct {
 	templates.ErrorPage
 	status int
@@ -32,17 +32,16 @@ type signInFailure struct {
 
 const connectAgain = "Go back to your app and connect again."
 
-// What to do about what only the people who run this server can mend, or may have to.
+// Next steps for failures that only the operators can fix, or may have to.
 const (
 	tellOperators = "Tell the people who run this server, with the reference below."
 	tellIfAgain   = "If that leads here again, tell the people who run this server, with the reference below."
 )
 
-// explainSignIn says what a failed sign-in means, and how to do it again. A failure that is not listed is trouble of
-// ours.
+// explainSignIn explains a failed sign-in and how to try again. An error that is not listed is this server's failure.
 func explainSignIn(err error, provider, again string) signInFailure {
 	f := signInFailure{ErrorPage: templates.ErrorPage{Next: []string{again}}, cause: err}
-	// set fills in the page. The title is also what the client is told.
+	// set fills in the page. The title is also sent to the client.
 	set := func(status int, code, title, message string, next ...string) {
 		f.status, f.Code, f.Title, f.Message = status, code, title, message
 		if next != nil {
@@ -135,12 +134,12 @@ func (f signInFailure) asError() *clients.Error {
 	return &clients.Error{Code: f.Code, Description: f.Title, Status: f.status, Err: f.cause}
 }
 
-// params is the error response for the client.
+// params returns the error response for the client.
 func (f signInFailure) params() url.Values {
 	return url.Values{"error": {f.Code}, "error_description": {f.Title}}
 }
 
-// signInError shows the person why their sign-in failed, with a link back to the client that tells it the same.
+// signInError shows the user why the sign-in failed, with a link that returns the same error to the client.
 func (s *Server) signInError(w http.ResponseWriter, r *http.Request, req *authRequest, f signInFailure) {
 	s.logError(r, f.asError())
 	page := f.ErrorPage

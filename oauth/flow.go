@@ -16,21 +16,21 @@ import (
 	"github.com/gorilla/securecookie"
 )
 
-// A flow is an authorization between the answer on the consent page and the callback. It lives in a sealed cookie of
-// the browser that consented, and nowhere else: nothing is stored before sign-in, any instance can finish what
-// another began, and a link that one person consented to cannot be finished by another (the confused deputy).
+// A flow is an authorization between the consent page and the callback. It exists only in a sealed cookie of the
+// browser that consented. So nothing is stored before sign-in, any instance can finish another's flow, and a user
+// cannot finish a flow that another user consented to (the confused deputy).
 //
-// A flow without a Request is a visit to /connections. What a flow is for is sealed, and only decides the callback.
+// A flow without a Request is a visit to /connections. Its purpose is sealed, and alone decides what the callback does.
 type flow struct {
 	ID       []byte `json:"i"` // 32 random bytes
 	Provider string `json:"p"`
 	question
-	Disconnect []byte    `json:"d,omitempty"` // the User.ID that a visit is to disconnect from everything
+	Disconnect []byte    `json:"d,omitempty"` // the User.ID to disconnect from everything; empty if none
 	Began      time.Time `json:"t"`
 }
 
 const (
-	// flowLife is how long a person may take at the provider.
+	// flowLife is how long a user may take at the provider.
 	flowLife = 10 * time.Minute
 	// maxFlows is how many sign-ins a browser may have in flight.
 	maxFlows = 4
@@ -41,11 +41,11 @@ func newFlow(provider string, asked question, now time.Time) *flow {
 	return &flow{ID: id[:], Provider: provider, question: asked, Began: now}
 }
 
-// flows packs them.
+// flows packs and unpacks flows.
 var flows = seal.NewPacker(`{"i":"","p":"github","q":"response_type=code&client_id=mcp_ci_&redirect_uri=http%3A%2F%2F` +
 	`localhost%3A%2Fcallback&state=&scope=&code_challenge=&code_challenge_method=S256&resource=https%3A%2F%2F","t":"`)
 
-// What the provider gets to see is derived from the flow's id, so the id is the only thing to keep.
+// The values that the provider sees are derived from the flow's ID, so only the ID has to be kept.
 
 func (f *flow) derived(label string) string {
 	return base64.RawURLEncoding.EncodeToString(seal.Derive(f.ID, nil, label))
@@ -55,7 +55,7 @@ func (f *flow) state() string    { return f.derived("state") }
 func (f *flow) verifier() string { return f.derived("verifier") } // 43 characters, RFC 7636 section 4.1
 func (f *flow) nonce() string    { return f.derived("nonce") }
 
-// hash is what the store remembers of a flow, so that its callback works once.
+// hash returns the hash of a flow that the store keeps, so that its callback works once.
 func (f *flow) hash() store.Hash { return store.HashOf(f.derived("flow")) }
 
 // flowCookieName returns the name of the cookie for a state.
@@ -65,7 +65,7 @@ func (s *Server) flowCookieName(state string) string {
 
 func flowCookiePrefix(base *url.URL) string { return cookieName(base, "flow") + "_" }
 
-// errTooLong: a browser would not keep the cookie of the flow.
+// errTooLong is returned if the cookie of the flow is too large for a browser.
 var errTooLong = &clients.Error{Code: "invalid_request", Status: http.StatusBadRequest,
 	Description: "The request is too long: shorten the state."}
 
@@ -84,7 +84,7 @@ func (s *Server) sealFlow(f *flow) (*http.Cookie, error) {
 	return s.cookie(name, value, flowLife), nil
 }
 
-// openFlow returns the flow in a cookie of ours, or nil if it is not one or has expired.
+// openFlow returns the flow in a cookie, or nil if the cookie is not valid or the flow has expired.
 func (s *Server) openFlow(c *http.Cookie) *flow {
 	var packed []byte
 	if err := securecookie.DecodeMulti(c.Name, c.Value, &packed, s.flowCodecs...); err != nil {
@@ -121,8 +121,8 @@ func (s *Server) flowOf(r *http.Request, state string) *flow {
 	return f
 }
 
-// startFlow sets the cookie of a new flow. Beyond maxFlows in one browser the oldest go, and so do cookies that have
-// become useless.
+// startFlow sets the cookie of a new flow. It deletes the oldest flows above maxFlows in one browser, and flow cookies
+// that cannot be opened any more.
 func (s *Server) startFlow(w http.ResponseWriter, r *http.Request, f *flow) error {
 	cookie, err := s.sealFlow(f)
 	if err != nil {
@@ -130,7 +130,7 @@ func (s *Server) startFlow(w http.ResponseWriter, r *http.Request, f *flow) erro
 	}
 	type inFlight struct {
 		name  string
-		began time.Time // zero for one that cannot be opened any more
+		began time.Time // zero if it cannot be opened any more
 	}
 	var others []inFlight
 	for _, c := range r.Cookies() {

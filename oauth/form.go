@@ -10,15 +10,15 @@ import (
 	"example.com/mcp-federated-login/oauth/clients"
 )
 
-// maxForm is the largest body but those of the MCP endpoint, in bytes.
+// maxForm is the largest body in bytes, except at the MCP endpoint.
 const maxForm = 64 << 10
 
 var errTooLarge = &clients.Error{Code: "invalid_request", Description: "The body is too large.",
 	Status: http.StatusRequestEntityTooLarge}
 
-// readForm returns the parameters in the body, never those of the query, where they would end up in logs. RFC 6749
+// readForm returns the parameters in the body. It ignores the query, because parameters there end up in logs. RFC 6749
 // section 3.2: "Request and response parameters MUST NOT be included more than once", and those without a value count
-// as left out. The resource alone may repeat (RFC 8707 section 2).
+// as omitted. Only the resource may repeat (RFC 8707 section 2).
 func readForm(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || t != "application/x-www-form-urlencoded" {

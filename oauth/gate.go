@@ -17,7 +17,7 @@ import (
 var errNoCredential = &clients.Error{Code: "unauthorized", Status: http.StatusUnauthorized,
 	Description: "No access token arrived in the Authorization header. Sign in first."}
 
-// checkOrigin refuses requests of web pages from other origins: "Servers MUST validate the Origin header on all
+// checkOrigin denies requests of web pages from other origins: "Servers MUST validate the Origin header on all
 // incoming connections to prevent DNS rebinding attacks" (MCP 2025-11-25, Streamable HTTP).
 func (s *Server) checkOrigin(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -38,7 +38,7 @@ func (s *Server) allowsOrigin(from string) bool {
 	return err == nil && origin.IsLoopback(s.base.Hostname()) && origin.IsLoopback(u.Hostname())
 }
 
-// gate lets requests with a good access token through to the MCP server, with the [Caller] in their context. It
+// gate passes requests with a valid access token to the MCP server, with the [Caller] in their context. It
 // handles POST /mcp; other methods get 401 without a token and 405 with one, and a browser gets the landing page.
 func (s *Server) gate(mcp http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -68,7 +68,7 @@ func (s *Server) gate(mcp http.Handler) http.Handler {
 		defer done()
 		caller := &Caller{session: session, server: s}
 		r = r.WithContext(context.WithValue(ctx, callerKey{}, caller))
-		// Tools see the request's headers. The token is for this server alone: none of them can pass it on.
+		// Tools see the request's headers. The token is only for this server, so it is removed: no tool can pass it on.
 		r.Header.Del("Authorization")
 		answer := &gateWriter{ResponseWriter: w, caller: caller}
 		mcp.ServeHTTP(answer, r)
@@ -97,9 +97,9 @@ func (s *Server) authenticate(r *http.Request) (*grants.Session, error) {
 	return s.grants.Session(r.Context(), token, secret)
 }
 
-// challenge is the WWW-Authenticate header of RFC 6750 section 3 and RFC 9728 section 5.1: one challenge, the scheme
-// first, every value quoted. "If the request lacks any authentication information ... the resource server SHOULD NOT
-// include an error code".
+// challenge returns the WWW-Authenticate header of RFC 6750 section 3 and RFC 9728 section 5.1: one challenge, the
+// scheme first, every value quoted. "If the request lacks any authentication information ... the resource server SHOULD
+// NOT include an error code".
 func (s *Server) challenge(e *clients.Error, scopes []string) string {
 	c := fmt.Sprintf(`Bearer resource_metadata="%s", scope="%s"`, s.baseURL+resourceMetadataPath+"/mcp",
 		strings.Join(scopes, " "))
@@ -109,9 +109,9 @@ func (s *Server) challenge(e *clients.Error, scopes []string) string {
 	return c
 }
 
-// A gateWriter corrects the status of an answer that is about to be written. Only a tool's middleware knows which
-// scope a call needs, and it cannot set a status: it calls [Caller.Require], and what the MCP server then writes as a
-// 200 becomes the 403 that clients step up on.
+// A gateWriter corrects the status of a response before it is written. Only a tool's middleware knows which scope a
+// call needs, and it cannot set a status. It calls [Caller.Require], and gateWriter turns the MCP server's 200 into a
+// 403, on which clients request more scopes.
 type gateWriter struct {
 	http.ResponseWriter
 	caller *Caller
@@ -119,7 +119,7 @@ type gateWriter struct {
 }
 
 func (g *gateWriter) WriteHeader(status int) {
-	if status >= 200 && !g.wrote { // before that it is not the answer yet
+	if status >= 200 && !g.wrote { // 1xx is not the final response
 		g.wrote = true
 		if g.Header().Get("Content-Type") == "text/event-stream" {
 			g.Header().Set("X-Accel-Buffering", "no") // or nginx would hold the events back (MCP 2026-07-28, Streamable HTTP)
@@ -130,8 +130,8 @@ func (g *gateWriter) WriteHeader(status int) {
 			g.Header().Set("WWW-Authenticate", g.caller.server.challenge(grants.ErrInvalidToken, scopes))
 		} else if missing := g.caller.needs.Load(); missing != nil {
 			status = http.StatusForbidden
-			// What was granted as well: a client that signs in again asks for just what the challenge names. And the same
-			// words each time, because clients give up on a challenge that they have seen, where the person has refused.
+			// Name the granted scopes too: a client that signs in again requests only those in the challenge. Use the same
+			// words each time: clients give up on a challenge that they have seen, if the user has denied it.
 			g.Header().Set("WWW-Authenticate", g.caller.server.challenge(&clients.Error{Code: "insufficient_scope",
 				Description: "The call needs " + *missing + ", which was not granted."}, append(g.caller.Scopes(), *missing)))
 		}
@@ -146,7 +146,7 @@ func (g *gateWriter) Write(p []byte) (int, error) {
 	return g.ResponseWriter.Write(p)
 }
 
-// Flush is needed on the writer itself: the MCP server drops notifications without a word if it is missing.
+// Flush must be a method of the writer itself: without it the MCP server silently drops notifications.
 func (g *gateWriter) Flush() {
 	if !g.wrote {
 		g.WriteHeader(http.StatusOK)

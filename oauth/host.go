@@ -9,10 +9,10 @@ import (
 	"example.com/mcp-federated-login/oauth/origin"
 )
 
-// CheckHost refuses requests that are not for the base URL's host with 421 (RFC 9110 section 15.5.20): a page whose
-// name was rebound to this server's address would otherwise be of the same origin as our own pages. On loopback, where
-// one server has three names, the others may call it; a person who asks for a page under one of them is sent to the
-// base URL, where the cookies are.
+// CheckHost denies requests that are not for the base URL's host with 421 (RFC 9110 section 15.5.20). Otherwise a page
+// whose name was rebound to this server's address would have the same origin as our own pages. On loopback one server
+// has three names, and all are allowed. A browser that requests a page under another name is redirected to the base
+// URL, where the cookies are.
 func (s *Server) CheckHost(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := strings.ToLower(r.Host)
@@ -43,5 +43,5 @@ func (s *Server) otherLoopbackName(host string) bool {
 	return slices.ContainsFunc(names, func(name string) bool { return host == name+":"+port })
 }
 
-// asksForPage reports whether a browser asks for something to show to a person.
+// asksForPage reports whether a browser requests a page.
 func asksForPage(r *http.Request) bool { return strings.Contains(r.Header.Get("Accept"), "text/html") }

@@ -15,7 +15,7 @@ func (s *Server) handleLanding(w http.ResponseWriter, r *http.Request) {
 		Documents: s.clients.Documents(), Providers: s.buttons(), Development: s.development})
 }
 
-// buttons are all ways to sign in.
+// buttons returns all ways to sign in.
 func (s *Server) buttons() []templates.ProviderButton {
 	var all []templates.ProviderButton
 	for _, p := range s.providers {

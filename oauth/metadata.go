@@ -9,9 +9,9 @@ import (
 
 const resourceMetadataPath = "/.well-known/oauth-protected-resource"
 
-// Paths of the metadata documents. The first of each is the one that its RFC names; the others are where clients in the
-// field look: they take the MCP endpoint for the issuer, put its path before the well-known one, or know OpenID alone.
-// A document says the same at each of its paths.
+// Paths of the metadata documents. The first path of each is from its RFC. Existing clients also use the others: they
+// take the MCP endpoint for the issuer, put its path before the well-known one, or know only OpenID. A document is the
+// same at each of its paths.
 var (
 	serverMetadataPaths = []string{
 		"/.well-known/oauth-authorization-server",
@@ -24,7 +24,7 @@ var (
 	endpointMetadataPaths = []string{resourceMetadataPath + "/mcp", "/mcp" + resourceMetadataPath}
 )
 
-// resourceMetadata is RFC 9728 section 2.
+// resourceMetadata is the document of RFC 9728 section 2.
 type resourceMetadata struct {
 	Resource             string   `json:"resource"`
 	Name                 string   `json:"resource_name"`
@@ -33,7 +33,7 @@ type resourceMetadata struct {
 	BearerMethods        []string `json:"bearer_methods_supported"`
 }
 
-// serverMetadata is RFC 8414 section 2, with RFC 9207 section 3.
+// serverMetadata is the document of RFC 8414 section 2, with RFC 9207 section 3.
 type serverMetadata struct {
 	Issuer                string   `json:"issuer"`
 	AuthorizationEndpoint string   `json:"authorization_endpoint"`
@@ -61,14 +61,14 @@ func (s *Server) handleResourceMetadata(resource string) http.HandlerFunc {
 		Resource:             resource,
 		Name:                 s.name,
 		AuthorizationServers: []string{s.baseURL},
-		// The least that a client should ask for, not the catalogue: some clients ask for all that stands here.
+		// Only the minimum, not every scope: some clients request all scopes listed here.
 		ScopesSupported: s.signInScopes(),
 		BearerMethods:   []string{"header"},
 	})
 }
 
-// handleServerMetadata handles GET /.well-known/oauth-authorization-server. The document makes no promise of OpenID
-// Connect at the paths of that either: there are no ID tokens here.
+// handleServerMetadata handles GET /.well-known/oauth-authorization-server. The document does not promise OpenID
+// Connect, even at the OpenID paths: this server has no ID tokens.
 func (s *Server) handleServerMetadata() http.HandlerFunc {
 	methods, algorithms := s.clients.AuthMethods()
 	var register string
@@ -81,7 +81,7 @@ func (s *Server) handleServerMetadata() http.HandlerFunc {
 		TokenEndpoint:         s.baseURL + "/token",
 		RegistrationEndpoint:  register,
 		RevocationEndpoint:    s.baseURL + "/revoke",
-		// Every grant gets a refresh token; offline_access is here for clients that ask for it first.
+		// Every grant gets a refresh token; offline_access is listed for clients that request it first.
 		ScopesSupported:       append(s.signInScopes(), "offline_access"),
 		ResponseTypes:         []string{"code"},
 		ResponseModes:         []string{"query"},

@@ -9,8 +9,7 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// handleNotFound answers requests for an address that does not exist: with a page for a person, with a line for a
-// program.
+// handleNotFound responds to requests for a URL that does not exist: with a page for browsers, a line for programs.
 func (s *Server) handleNotFound(w http.ResponseWriter, r *http.Request) {
 	if !asksForPage(r) {
 		http.NotFound(w, r)
@@ -20,8 +19,8 @@ func (s *Server) handleNotFound(w http.ResponseWriter, r *http.Request) {
 		"There is nothing at this address.", "Check the address for typing mistakes."))
 }
 
-// handleMethodNotAllowed answers requests that an address does not take, and says which it takes (RFC 9110 section
-// 15.5.6). The router does not tell a handler of ours, so it is asked.
+// handleMethodNotAllowed responds to requests with a wrong method, and lists the allowed ones (RFC 9110 section
+// 15.5.6). The router does not pass them to a custom handler, so the handler tries each method.
 func (s *Server) handleMethodNotAllowed(routes chi.Routes) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodOptions} {

@@ -11,12 +11,12 @@ import (
 	"example.com/mcp-federated-login/templates"
 )
 
-// A question is what the consent page shows: the client's name, its redirect URI and the scopes. It is sealed from the
-// page to the redirect back, first in the page's form, then in the flow's cookie. A client's document can change in
-// between, and so can our configuration. What the person saw is what happens.
+// A question is the content of the consent page: the client's name, its redirect URI and the scopes. It is sealed from
+// the page to the redirect back, first in the page's form, then in the flow's cookie. The client's document and our
+// configuration can change in between, but the user gets what the page showed.
 type question struct {
 	Request  string `json:"q"`           // the raw query of GET /authorize
-	Redirect string `json:"u,omitempty"` // the redirect URI; empty if the query says it
+	Redirect string `json:"u,omitempty"` // the redirect URI; empty if it is in the query
 	Name     string `json:"n,omitempty"` // of the client, as displayed
 	Scopes   string `json:"s,omitempty"` // names, with spaces between
 }
@@ -34,8 +34,8 @@ func (s *Server) questionMAC(k seal.Key, q question) []byte {
 	return h.Sum(nil)
 }
 
-// openQuestion returns the question that the page asked whose form this is. It is nil if no page of ours asked it, or
-// one did under a secret that is gone.
+// openQuestion returns the question in a form of the consent page. It is nil if the form is not from a page of this
+// server, or was sealed under a secret that is no longer in the ring.
 func (s *Server) openQuestion(form url.Values) *question {
 	q := question{Request: form.Get("request"), Redirect: form.Get("redirect_uri"), Name: form.Get("name"),
 		Scopes: form.Get("scopes")}

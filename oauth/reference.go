@@ -11,14 +11,14 @@ import (
 
 type referenceKey struct{}
 
-// withReference gives a request the short name of its sign-in, which stands on error pages and on every log line. It
-// is a hash of the authorization request, which comes along all the way: nothing has to be stored for it.
+// withReference adds the reference of the sign-in to a request. It is shown on error pages and on every log line. It is
+// a hash of the authorization request, which every step has, so nothing has to be stored.
 func withReference(r *http.Request, authorizeQuery string) *http.Request {
 	h := store.HashOf(authorizeQuery)
 	return r.WithContext(context.WithValue(r.Context(), referenceKey{}, base32.StdEncoding.EncodeToString(h[:5])))
 }
 
-// reference returns the name, or nothing outside a sign-in.
+// reference returns the reference, or "" outside a sign-in.
 func reference(ctx context.Context) string {
 	ref, _ := ctx.Value(referenceKey{}).(string)
 	return ref

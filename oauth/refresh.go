@@ -13,20 +13,20 @@ import (
 	"example.com/mcp-federated-login/oauth/store"
 )
 
-// refreshGrace is how long every spent refresh token still gets the grant's newest pair, from when it was first spent.
+// refreshGrace is how long a spent refresh token still gets the grant's newest pair, counted from its first use.
 // It covers retries, and several processes that share one stored token.
 const refreshGrace = 2 * time.Minute
 
-// errInvalidRefresh is the one answer to a refresh token that does not work.
+// errInvalidRefresh is returned for every invalid refresh token.
 var errInvalidRefresh = &clients.Error{Code: "invalid_grant", Status: http.StatusBadRequest,
 	Description: "The refresh token is unknown, expired or used, or belongs to another client. Sign in again."}
 
 // refresh trades a refresh token for the next pair. The pair is derived from the grant's seed, which every refresh
-// token of the grant can open; so whoever presents a token that was spent in the last two minutes is given the newest
-// pair again, nothing is written, and the winner's tokens go on working.
+// token of the grant can open. So a token that was spent in the last two minutes gets the newest pair again, nothing is
+// written, and the tokens of the first request stay valid.
 //
-// The newest spent token works for longer, until its successor is presented and it retires: the answer may have been
-// lost, or two sessions of one installation take turns with one stored token. A token that retired means that somebody
+// The newest spent token works for longer, until its successor is presented and it retires: the response may have been
+// lost, or two sessions of one installation share one stored token. If a retired token is presented after that, someone
 // has an old copy of it, and the grant ends (RFC 9700 section 4.14.2).
 //
 // The scope parameter is ignored: a grant's scopes do not change.
@@ -35,7 +35,7 @@ func (s *Server) refresh(ctx context.Context, client *clients.Requester, token s
 	if !ok {
 		return nil, errInvalidRefresh
 	}
-	// Whoever loses the compare-and-swap finds the token spent at the second look.
+	// A request that loses the compare-and-swap finds the token spent on the next try.
 	for range 3 {
 		resp, err := s.tryRefresh(ctx, client, store.HashOf(token), secret)
 		if !errors.Is(err, store.ErrConflict) {
@@ -61,7 +61,7 @@ func (s *Server) tryRefresh(ctx context.Context, client *clients.Requester, hash
 		return nil, errInvalidRefresh
 	case g.Client.ID != client.ID:
 		return nil, errInvalidRefresh.Because(g, "the refresh token is another client's")
-	case !now.Before(t.ExpiresAt) && (retired || !spent): // else its successor's life counts
+	case !now.Before(t.ExpiresAt) && (retired || !spent): // otherwise its successor's expiry counts
 		return nil, errInvalidRefresh.Because(g, "the refresh token has expired")
 	}
 	if retired && age > refreshGrace {
@@ -112,9 +112,9 @@ func (s *Server) tryRefresh(ctx context.Context, client *clients.Requester, hash
 	return s.respond(g, seed, n, 0, pair.Access.ExpiresAt), nil
 }
 
-// newestPair returns the grant's newest pair, with a new access token if the last one is no longer alive. The refresh
-// token's life is not prolonged: a client that never stores it signs in again when it ends. It returns
-// [store.ErrConflict] if there is a newer pair by now.
+// newestPair returns the grant's newest pair, with a new access token if the last one is no longer valid. It does not
+// extend the refresh token's life: a client that never stores it must sign in again when it expires. It returns
+// [store.ErrConflict] if there is now a newer pair.
 func (s *Server) newestPair(ctx context.Context, g *store.Grant, seed seal.Secret) (*tokenResponse, error) {
 	n, reissued, now := g.Counter, g.Reissued, s.now()
 	refresh, err := s.store.Token(ctx, store.HashOf(seal.RefreshToken(seed, n).Format(seal.RefreshPrefix)))

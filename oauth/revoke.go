@@ -12,10 +12,10 @@ import (
 	"example.com/mcp-federated-login/oauth/store"
 )
 
-// handleRevoke handles POST /revoke (RFC 7009). Revoking a refresh token ends its grant, also when the token has been
-// spent; revoking an access token ends that token alone. "The authorization server responds with HTTP status code 200
+// handleRevoke handles POST /revoke (RFC 7009). Revoking a refresh token ends its grant, even if the token has been
+// spent. Revoking an access token ends only that token. "The authorization server responds with HTTP status code 200
 // if the token has been revoked successfully or if the client submitted an invalid token" (section 2.2); a token of
-// another client counts as invalid, and the answer does not tell.
+// another client counts as invalid, and the response does not reveal it.
 func (s *Server) handleRevoke(w http.ResponseWriter, r *http.Request) {
 	form, err := readForm(w, r)
 	if err != nil {

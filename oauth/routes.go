@@ -13,7 +13,7 @@ import (
 
 // Routes adds the server's routes, and the MCP endpoint behind its gate.
 func (s *Server) Routes(r chi.Router, mcp http.Handler) {
-	// Read and written by MCP clients. Those that run in a browser need CORS; there is no cookie that it could expose.
+	// For MCP clients. Clients in a browser need CORS. It cannot expose a cookie, because none is used here.
 	r.Group(func(r chi.Router) {
 		r.Use(cors.Handler(openCORS), limitTime)
 		get := func(h http.HandlerFunc, paths ...string) {
@@ -31,7 +31,7 @@ func (s *Server) Routes(r chi.Router, mcp http.Handler) {
 		post("/revoke", s.handleRevoke)
 	})
 
-	// Pages, for people in browsers. No CORS here.
+	// Pages for browsers, without CORS.
 	r.Get("/", s.handleLanding)
 	r.With(limitTime).Get("/authorize", s.handleAuthorize)
 	r.With(limitTime).Get("/connections", s.handleConnections)
@@ -52,13 +52,13 @@ func (s *Server) Routes(r chi.Router, mcp http.Handler) {
 	r.NotFound(s.handleNotFound)
 	r.MethodNotAllowed(s.handleMethodNotAllowed(r))
 
-	// The MCP endpoint. Both spellings answer: a redirect would make clients drop their token.
+	// The MCP endpoint. Both paths work: a redirect would make clients drop their token.
 	gate := s.checkOrigin(cors.Handler(openCORS)(s.gate(mcp)))
 	r.Handle("/mcp", gate)
 	r.Handle("/mcp/", gate)
 }
 
-// openCORS lets web pages of any origin in. Which origins may call the MCP endpoint is checkOrigin's to say.
+// openCORS allows web pages of any origin. checkOrigin decides which origins may call the MCP endpoint.
 var openCORS = cors.Options{
 	AllowedOrigins: []string{"*"},
 	AllowedMethods: []string{http.MethodGet, http.MethodPost},
@@ -79,18 +79,18 @@ func noContent(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.Stat
 
 const (
 	sweepEvery = time.Minute
-	sweepBatch = 500 // rows of a kind in one transaction, so that nobody waits for long
+	sweepBatch = 500 // rows of a kind in one transaction, so that no request waits for long
 	// retiredMemory is how long a retired refresh token is remembered, so that its reuse is noticed.
 	retiredMemory = 7 * 24 * time.Hour
-	// forgetAfter is how long a person or client without a grant is remembered.
+	// forgetAfter is how long a user or client without a grant is remembered.
 	forgetAfter = 90 * 24 * time.Hour
 )
 
-// Watch ends what is being answered to tokens that another instance has ended, until the context ends: see
+// Watch ends the running responses to tokens that another instance has ended. It runs until the context ends: see
 // [grants.Keeper.Watch].
 func (s *Server) Watch(ctx context.Context) { s.grants.Watch(ctx) }
 
-// Sweep removes from the store, until the context ends, what no request can need any more.
+// Sweep removes rows that no request can need any more from the store. It runs until the context ends.
 func (s *Server) Sweep(ctx context.Context) {
 	for {
 		for n := 1; n > 0 && ctx.Err() == nil; {

@@ -13,30 +13,30 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// A Scope is something that a person can allow a client to do. Scopes are declared beside the tools that need them.
+// A Scope is a permission that a user can grant to a client. Scopes are declared beside the tools that need them.
 type Scope struct {
-	// Name is what clients ask for and tools require, for example "repos:read".
+	// Name is the name that clients request and tools require, for example "repos:read".
 	Name string
-	// Sentence tells the person on the consent page what they allow: "See your public repositories".
+	// Sentence tells the user on the consent page what they allow: "See your public repositories".
 	Sentence string
-	// Provider is the ID of the only provider that the scope makes sense for; empty: any.
+	// Provider is the ID of the only provider that the scope makes sense for; empty means any.
 	Provider string
 	// Upstream are the provider's scopes that tools with this scope need, besides those of every sign-in. The scope
 	// is granted only if the provider granted all of them.
 	Upstream []string
-	// AtSignIn says that the scope is asked for when a client does not say what it wants, and advertised to clients.
-	// The others are asked for when a tool needs them: see [Caller.Require].
+	// AtSignIn means that the scope is advertised, and is requested by default if a client names no scopes. The other
+	// scopes are requested when a tool needs them: see [Caller.Require].
 	AtSignIn bool
-	// IncludedIn is the name of a broader scope, which allows all that this one does, as "repos:write" might include
-	// "repos:read"; empty: there is none. The broader one's Upstream must be enough for both. What is asked for, shown
-	// and granted stays what the client named.
+	// IncludedIn is the name of a broader scope that includes this one, as "repos:write" might include "repos:read".
+	// It is empty if there is none. The broader scope's Upstream must be enough for both. The scopes that are requested,
+	// shown and granted are still those that the client named.
 	IncludedIn string
 }
 
 // scopeToken is the syntax of RFC 6749 section 3.3, without the characters that a challenge would have to quote.
 var scopeToken = regexp.MustCompile(`^[a-zA-Z0-9:._/-]+$`)
 
-// checkScopes returns what is wrong with the declared scopes.
+// checkScopes returns an error if the declared scopes are not valid.
 func checkScopes(scopes []Scope) error {
 	var errs []error
 	broader := map[string]string{}
@@ -70,10 +70,10 @@ func checkScopes(scopes []Scope) error {
 	return errors.Join(errs...)
 }
 
-// requestedScopes returns the scopes that a scope parameter asks for, in the order of their declaration. Unknown ones
-// are left out, as RFC 6749 section 3.3 allows, because clients also ask for offline_access and for scopes of other
-// servers. Where nothing is left the scopes of a sign-in are meant. The person sees them, and the answer to the token
-// request names what was granted.
+// requestedScopes returns the scopes that a scope parameter names, in the order of their declaration. Unknown scopes
+// are left out, as RFC 6749 section 3.3 allows, because clients also request offline_access and scopes of other
+// servers. If none is left, it returns the sign-in scopes. The user sees them, and the token response names the granted
+// scopes.
 func (s *Server) requestedScopes(param string) []Scope {
 	if named := s.declaredScopes(strings.Fields(param)); len(named) > 0 {
 		return named
@@ -105,14 +105,14 @@ func scopeNames(scopes []Scope) string {
 	return strings.Join(names, " ")
 }
 
-// ofProvider returns those of the scopes that make sense with the provider.
+// ofProvider returns the scopes that make sense with the provider.
 func ofProvider(scopes []Scope, p *upstream.Provider) []Scope {
 	return slices.DeleteFunc(slices.Clone(scopes), func(sc Scope) bool {
 		return sc.Provider != "" && sc.Provider != p.ID
 	})
 }
 
-// upstreamScopes returns what to ask the provider for, besides what it is asked for at every sign-in.
+// upstreamScopes returns the scopes to request from the provider, in addition to those of every sign-in.
 func upstreamScopes(scopes []Scope, p *upstream.Provider) []string {
 	var all []string
 	for _, sc := range ofProvider(scopes, p) {
@@ -121,7 +121,7 @@ func upstreamScopes(scopes []Scope, p *upstream.Provider) []string {
 	return all
 }
 
-// grantedScopes returns the names of those scopes for which the provider really granted what they need.
+// grantedScopes returns the names of the scopes whose Upstream scopes the provider has all granted.
 func grantedScopes(scopes []Scope, p *upstream.Provider, t *upstream.Token) []string {
 	var names []string
 	for _, sc := range scopes {
@@ -132,8 +132,8 @@ func grantedScopes(scopes []Scope, p *upstream.Provider, t *upstream.Token) []st
 	return names
 }
 
-// signInScopes returns the names of the scopes that are advertised and asked for by default, and besides those that a
-// client had: a sign-in that asks for them all heals the credential that its grant is bound to.
+// signInScopes returns the names of the scopes that are advertised and requested by default, and also those that a
+// client had: a sign-in that requests them all repairs the credential that its grant is bound to.
 func (s *Server) signInScopes(had ...string) []string {
 	var names []string
 	for _, sc := range s.requestedScopes("") {
@@ -157,12 +157,12 @@ func (s *Server) scope(name string) *Scope {
 }
 
 // checkResource validates the resource indicators of a request (RFC 8707 section 2). There is one resource; clients
-// that found only the metadata of the origin name the origin. None is the default. A query, which that section
-// recognizes and ChatGPT sends, names no other resource.
+// that found only the metadata of the origin name the origin. Without any, it is the default. A query, which that
+// section recognizes and ChatGPT sends, does not name another resource.
 func (s *Server) checkResource(resources []string) error {
 	for _, raw := range resources {
 		u, err := url.Parse(raw)
-		if raw == "" { // an empty parameter is an absent one
+		if raw == "" { // an empty parameter counts as absent
 			continue
 		}
 		if err == nil && u.Fragment == "" && u.User == nil && !strings.HasSuffix(raw, "#") &&

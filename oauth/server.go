@@ -23,42 +23,42 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// Config is what a [Server] is made of. All of it is required except where it says so.
+// Config configures a [Server]. Every field is required unless its comment says otherwise.
 type Config struct {
-	// BaseURL is the public origin, such as https://mcp.example.com: the issuer, and the beginning of every address.
+	// BaseURL is the public origin, such as https://mcp.example.com: the issuer, and the prefix of every URL.
 	// See [origin.Parse].
 	BaseURL string
-	// Name is what people know the server by.
+	// Name is the name that users see.
 	Name string
 	// Secrets is the key ring, each at least 32 random bytes. The first seals and signs; all open and verify.
 	Secrets [][]byte
 	Store   store.Store
 	// Providers are the ways to sign in, in the order of the buttons.
 	Providers []*upstream.Provider
-	// Rules say who may come in. The zero value admits nobody.
+	// Rules decide which users are allowed. The zero value allows none.
 	Rules upstream.Rules
-	// Scopes are all that a client can be allowed.
+	// Scopes are all scopes that a client can be granted.
 	Scopes []Scope
-	// AccessTTL and RefreshTTL are the lives of tokens; a refresh token's counts from its last use.
+	// AccessTTL and RefreshTTL are the lifetimes of tokens. Each refresh starts a new RefreshTTL.
 	AccessTTL, RefreshTTL time.Duration
-	// CacheTTL is how long another instance's revocation may go unnoticed. Zero: every request asks the store.
+	// CacheTTL is how long another instance's revocation may go unnoticed. Zero means that every request asks the store.
 	CacheTTL time.Duration
 	// AllowedOrigins are further origins whose pages may call /mcp. Optional.
 	AllowedOrigins []string
-	// Documents says which clients may bring a metadata document instead of registering.
+	// Documents decides which clients may use a metadata document instead of registering.
 	Documents clients.DocumentPolicy
-	// Clients are those that the operator registered, as [clients.ParseClients] returns them. Optional.
+	// Clients are the clients that the operator registered, as [clients.ParseClients] returns them. Optional.
 	Clients []store.Client
-	// Registration says that clients may register themselves (RFC 7591).
+	// Registration means that clients may register themselves (RFC 7591).
 	Registration bool
 	// RedirectSchemes are the private schemes (RFC 8252 section 7.1) that clients may be redirected to. Optional.
 	RedirectSchemes []string
-	// WebhookSecret is what GitHub signs its webhook's calls with. Optional: without it there is no webhook.
+	// WebhookSecret is the key with which GitHub signs webhook requests. Optional; empty means no webhook.
 	WebhookSecret string
-	// Development says that the providers are stand-ins, and makes every page say so.
+	// Development means that the providers are development providers. Every page then says so.
 	Development bool
 	Log         *slog.Logger
-	// Now is the clock. Optional: the system's.
+	// Now is the clock. Optional; nil means the system's clock.
 	Now func() time.Time
 }
 
@@ -84,14 +84,14 @@ type Server struct {
 	flowCookiePrefix string
 	visitorCodecs    []securecookie.Codec
 	visitorCookie    string        // its name
-	exchanges        *places.Limit // of the sign-ins that are redeeming a code, by provider
-	finishing        sync.Map      // of the flows that are at the provider: Hash to nothing
+	exchanges        *places.Limit // limits the sign-ins that are redeeming a code, by provider
+	finishing        sync.Map      // hashes of the flows whose callback is running
 	grants           *grants.Keeper
 	pages            *templates.Pages
 }
 
-// New returns a server. It fails if the configuration cannot work, or if the store holds live rows that none of the
-// secrets opens.
+// New returns a server. It returns an error if the configuration is not valid, or if the store has live rows that none
+// of the secrets opens.
 func New(ctx context.Context, c Config) (*Server, error) {
 	base, err := origin.Parse(c.BaseURL)
 	if err != nil {
@@ -108,7 +108,7 @@ func New(ctx context.Context, c Config) (*Server, error) {
 		return nil, errors.New("no identity provider")
 	}
 	for i, p := range c.Providers {
-		// The same person would be one user with two providers.
+		// The same account would be one user with two providers.
 		same := func(o *upstream.Provider) bool { return o.IdentityIssuer == p.IdentityIssuer }
 		if slices.ContainsFunc(c.Providers[:i], same) {
 			return nil, fmt.Errorf("two identity providers have the issuer %s: configure it once", p.IdentityIssuer)
@@ -148,8 +148,8 @@ func New(ctx context.Context, c Config) (*Server, error) {
 	return s, s.checkKeysInUse(ctx)
 }
 
-// checkKeysInUse refuses to start without a secret that somebody's tokens still need: starting would tell their
-// clients that they are signed out.
+// checkKeysInUse returns an error if live rows need a secret that is missing. Starting anyway would sign those users
+// out.
 func (s *Server) checkKeysInUse(ctx context.Context) error {
 	names, err := s.store.KeysInUse(ctx, s.now())
 	if err != nil {

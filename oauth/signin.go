@@ -14,17 +14,17 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// How a sign-in goes to the provider, and what comes back. With a client it is a callback's, without one a visit's.
+// The request to the provider and its response, for sign-ins with a client and for visits without one.
 
 const (
-	// maxExchanges is how many sign-ins may be redeeming a code at one provider at once. Others wait for exchangeWait,
-	// at most: whoever has waited for the provider for exchangePatience makes room for them.
+	// maxExchanges is how many sign-ins may redeem a code at one provider at the same time. Others wait for at most
+	// exchangeWait. A sign-in that has waited for the provider for exchangePatience makes room for them.
 	maxExchanges     = 64
 	exchangeWait     = 10 * time.Second
 	exchangePatience = 2 * time.Second
 )
 
-// chosenProvider returns the provider whose button was pressed, and whether it was the one for another account there.
+// chosenProvider returns the provider whose button was pressed, and whether it was the button for another account.
 func (s *Server) chosenProvider(form url.Values) (p *upstream.Provider, another bool, err error) {
 	another = form.Has("another")
 	if p = s.providers.Find(cmp.Or(form.Get("another"), form.Get("provider"))); p == nil {
@@ -33,8 +33,8 @@ func (s *Server) chosenProvider(form url.Values) (p *upstream.Provider, another 
 	return p, another, err
 }
 
-// redirectToProvider starts a flow: it sets the cookie, and sends the browser to the provider to ask for the scopes. If it
-// returns an error, which is [errTooLong] if the request is at fault, it has not answered.
+// redirectToProvider starts a flow: it sets the cookie and redirects the browser to the provider with the scopes. If it
+// returns an error, it has written no response. The error is [errTooLong] if the request is at fault.
 func (s *Server) redirectToProvider(w http.ResponseWriter, r *http.Request, f *flow, p *upstream.Provider, scopes []string,
 	another bool) error {
 	to, err := p.AuthCodeURL(r.Context(), s.callbackURL(p), f.state(), f.verifier(), f.nonce(), scopes, another)
@@ -49,7 +49,7 @@ func (s *Server) redirectToProvider(w http.ResponseWriter, r *http.Request, f *f
 	return nil
 }
 
-// readAnswer returns the code in the provider's answer.
+// readAnswer returns the code in the provider's response.
 func readAnswer(ctx context.Context, p *upstream.Provider, q url.Values) (string, error) {
 	// "Clients MUST ... compare the result to the issuer identifier of the authorization server where the
 	// authorization request was sent to" (RFC 9207 section 2.4), before the code is used.
@@ -65,11 +65,11 @@ func readAnswer(ctx context.Context, p *upstream.Provider, q url.Values) (string
 	return q.Get("code"), nil
 }
 
-// upstreamSignIn redeems the provider's code, and asks whom it stands for and whether they may come in. The token may
-// be there although there is an error.
+// upstreamSignIn redeems the provider's code, identifies the user and checks that they are allowed. The token may be
+// non-nil even with an error.
 func (s *Server) upstreamSignIn(ctx context.Context, f *flow, p *upstream.Provider, code string, scopes []string) (
 	*upstream.Token, upstream.Identity, error) {
-	// A cookie can be sent as often as one likes. One flow takes one place.
+	// A cookie can be sent any number of times, but a flow takes only one place.
 	if _, twice := s.finishing.LoadOrStore(f.hash(), nil); twice {
 		return nil, upstream.Identity{}, errFlowUsed
 	}
@@ -80,7 +80,7 @@ func (s *Server) upstreamSignIn(ctx context.Context, f *flow, p *upstream.Provid
 	}
 	token, err := p.Exchange(exchanging, s.callbackURL(p), code, f.verifier(), scopes)
 	lost := context.Cause(exchanging)
-	leave() // with a code that was good, a sign-in is no stranger's any more, and cannot be pushed out
+	leave() // once its code was valid, a sign-in is not a stranger's, and others cannot displace it
 	if err != nil && errors.Is(lost, places.ErrNone) {
 		err = fmt.Errorf("%w: %w", errBusy, err)
 	}

@@ -10,8 +10,8 @@ import (
 	"example.com/mcp-federated-login/oauth/store"
 )
 
-// A tokenResponse is RFC 6749 section 5.1. The scope is always named, because what was granted may be less than, or
-// different from, what was asked for.
+// A tokenResponse is the response of RFC 6749 section 5.1. It always has the scope, because the granted scopes may be
+// fewer than the requested ones, or different.
 type tokenResponse struct {
 	AccessToken  string `json:"access_token"`
 	TokenType    string `json:"token_type"`
@@ -43,7 +43,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) (*tokenResponse, 
 	if err := s.checkResource(form["resource"]); err != nil {
 		return nil, err
 	}
-	// A request that lacks something is malformed. Only a token or code that is there can be an invalid_grant.
+	// A missing parameter makes the request malformed. Only a token or code that is present can be an invalid_grant.
 	needed := map[string][]string{"authorization_code": {"code", "code_verifier"}, "refresh_token": {"refresh_token"}}
 	for _, name := range needed[form.Get("grant_type")] {
 		if form.Get(name) == "" {
@@ -63,7 +63,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request) (*tokenResponse, 
 	}
 }
 
-// respond returns the answer that hands out a grant's n-th pair, with an access token that expires then.
+// respond returns the response with a grant's n-th pair. The access token expires at expiresAt.
 func (s *Server) respond(g *store.Grant, seed seal.Secret, n, reissued int64, expiresAt time.Time) *tokenResponse {
 	return &tokenResponse{
 		AccessToken:  seal.AccessToken(seed, n, reissued).Format(seal.AccessPrefix),

@@ -12,19 +12,19 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// A visitor is a person who has signed in to /connections. They live in a sealed cookie and nowhere else, which is why
-// it is good for so short a time: signing out deletes the cookie, but cannot reach a copy of it.
+// A visitor is a user who has signed in to /connections. It exists only in a sealed cookie. The cookie expires soon,
+// because signing out deletes it but cannot revoke a copy of it.
 type visitor struct {
 	User     []byte    `json:"u"` // User.ID
 	Provider string    `json:"p"` // where they signed in
-	Login    string    `json:"l"` // to be shown to them
+	Login    string    `json:"l"` // shown to the user
 	Since    time.Time `json:"t"`
 }
 
-// visitLife is how long a visitor is known. /connections says it.
+// visitLife is how long a visitor stays signed in. The page /connections states it.
 const visitLife = 15 * time.Minute
 
-// setVisitor makes the browser remember who has signed in.
+// setVisitor sets the visitor cookie for the user who has signed in.
 func (s *Server) setVisitor(w http.ResponseWriter, id upstream.Identity) error {
 	user := id.UserID()
 	plain, err := json.Marshal(visitor{user[:], id.Provider, templates.DisplayName(id.Login), s.now()})
@@ -39,7 +39,7 @@ func (s *Server) setVisitor(w http.ResponseWriter, id upstream.Identity) error {
 	return nil
 }
 
-// visitor returns who is signed in to /connections, or nil.
+// visitor returns the visitor who is signed in to /connections, or nil.
 func (s *Server) visitor(r *http.Request) *visitor {
 	c, err := r.Cookie(s.visitorCookie)
 	if err != nil {

@@ -13,10 +13,10 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// handleGitHubWebhook handles POST /webhook/github, by which GitHub says that a person has revoked our GitHub App's
-// authorization on their settings page: the event github_app_authorization, which every GitHub App gets. It ends
-// nothing. It only has the person's credentials checked before they are used again, so that who replays a delivery, or
-// puts another event's name on one (only the body is signed), achieves a question to GitHub.
+// handleGitHubWebhook handles POST /webhook/github. GitHub calls it when a user has revoked our GitHub App's
+// authorization on their settings page: the event github_app_authorization, which every GitHub App gets. It ends no
+// grant. It only makes the server check the user's credentials before their next use. So an attacker who replays a
+// delivery, or changes its event name (only the body is signed), causes only a request to GitHub.
 func (s *Server) handleGitHubWebhook(w http.ResponseWriter, r *http.Request) {
 	body, err := readBody(w, r)
 	if err != nil {
@@ -35,7 +35,7 @@ func (s *Server) handleGitHubWebhook(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// signedByGitHub checks the signature of a delivery: sha256= and the HMAC of the body, in hex.
+// signedByGitHub reports whether the signature of a delivery is valid: sha256= and the HMAC of the body, in hex.
 func (s *Server) signedByGitHub(body []byte, signature string) bool {
 	text, ok := strings.CutPrefix(signature, "sha256=")
 	got, err := hex.DecodeString(text)
@@ -44,8 +44,8 @@ func (s *Server) signedByGitHub(body []byte, signature string) bool {
 	return ok && err == nil && hmac.Equal(got, mac.Sum(nil))
 }
 
-// githubEvent acts on a delivery. Most are nothing to us: GitHub begins with a ping, and sends what else the app
-// subscribed to.
+// githubEvent handles a delivery. It ignores most events: GitHub first sends a ping, and also sends the other events
+// that the app subscribed to.
 func (s *Server) githubEvent(r *http.Request, body []byte) error {
 	github := s.providers.Find("github")
 	if r.Header.Get("X-GitHub-Event") != "github_app_authorization" || github == nil {
