@@ -35,8 +35,8 @@ func (s *Server) chosenProvider(form url.Values) (p *upstream.Provider, another 
 
 // redirectToProvider starts a flow: it sets the cookie and redirects the browser to the provider with the scopes. If it
 // returns an error, it has written no response. The error is [errTooLong] if the request is at fault.
-func (s *Server) redirectToProvider(w http.ResponseWriter, r *http.Request, f *flow, p *upstream.Provider, scopes []string,
-	another bool) error {
+func (s *Server) redirectToProvider(w http.ResponseWriter, r *http.Request, f *flow, p *upstream.Provider,
+	scopes []string, another bool) error {
 	to, err := p.AuthCodeURL(r.Context(), s.callbackURL(p), f.state(), f.verifier(), f.nonce(), scopes, another)
 	if err != nil {
 		return err
