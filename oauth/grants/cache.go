@@ -16,19 +16,19 @@ import (
 // maxSessions bounds the cache's memory: about 2 KB each.
 const maxSessions = 10_000
 
-// A Session is what a live access token stands for.
+// A Session is the grant behind a valid access token.
 type Session struct {
 	token   store.Hash
 	Grant   store.Grant
-	Private *ecdh.PrivateKey // the grant's; opens its sealed key of the upstream credential
+	Private *ecdh.PrivateKey // the grant's key; opens its sealed key of the upstream credential
 	Expires time.Time
 }
 
-// A sessionCache remembers sessions for a short time, so that a burst of calls costs one look-up. It holds only what
-// was good when it was looked up. A revocation on this instance is seen at once; one on another instance when the
-// entry has aged out.
+// A sessionCache keeps sessions for a short time, so that a burst of calls costs one lookup. It holds only sessions
+// that were valid when they were looked up. A revocation on this instance takes effect immediately. A revocation on
+// another instance takes effect when the entry has expired.
 type sessionCache struct {
-	ttl time.Duration // 0: remembers nothing
+	ttl time.Duration // zero means no caching
 
 	mu          sync.Mutex // guards the fields below
 	entries     map[store.Hash]cacheEntry
@@ -44,7 +44,7 @@ func newSessionCache(ttl time.Duration) *sessionCache {
 	return &sessionCache{ttl: ttl, entries: map[store.Hash]cacheEntry{}}
 }
 
-// get returns the token's Session, or nil; and a mark of the present, to be given to put.
+// get returns the token's Session, or nil, and the revocation count to pass to put.
 func (c *sessionCache) get(token store.Hash, now time.Time) (*Session, uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -56,8 +56,8 @@ func (c *sessionCache) get(token store.Hash, now time.Time) (*Session, uint64) {
 	return e.session, c.revocations
 }
 
-// put remembers a Session that was looked up after get returned the mark. If anything was revoked since, the look-up
-// may be older than the revocation, and is not remembered.
+// put stores a Session that was looked up after get returned the mark. If anything was revoked since then, the lookup
+// may be older than the revocation, so the Session is not stored.
 func (c *sessionCache) put(token store.Hash, s *Session, mark uint64, now time.Time) {
 	until := now.Add(c.ttl)
 	if until.After(s.Expires) {
@@ -74,7 +74,7 @@ func (c *sessionCache) put(token store.Hash, s *Session, mark uint64, now time.T
 	c.entries[token] = cacheEntry{s, until}
 }
 
-// makeRoom drops the expired entries, and, if that was not enough, some others. The caller holds c.mu.
+// makeRoom drops the expired entries, and some others if that is not enough. The caller holds c.mu.
 func (c *sessionCache) makeRoom(now time.Time) {
 	c.dropAged(now)
 	for h := range c.entries {
@@ -89,14 +89,14 @@ func (c *sessionCache) dropAged(now time.Time) {
 	maps.DeleteFunc(c.entries, func(_ store.Hash, e cacheEntry) bool { return !now.Before(e.until) })
 }
 
-// dropExpired forgets what has aged out, so that no private key stays in memory for longer than its token lives.
+// dropExpired drops the expired entries, so that no private key stays in memory after its token has expired.
 func (c *sessionCache) dropExpired(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.dropAged(now)
 }
 
-// drop forgets the sessions of grants that have ended, of credentials that are dead, and of tokens that were revoked.
+// drop drops the sessions of ended grants, dead credentials and revoked tokens.
 func (c *sessionCache) drop(which func(token store.Hash, g *store.Grant) bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -104,8 +104,8 @@ func (c *sessionCache) drop(which func(token store.Hash, g *store.Grant) bool) {
 	maps.DeleteFunc(c.entries, func(token store.Hash, e cacheEntry) bool { return which(token, &e.session.Grant) })
 }
 
-// lookUp asks the store about a token. Opening its wrap proves that the grant is as this server wrote it, and the
-// user's id that it is this person's. Nothing proves a login, name or e-mail address: trust the subject.
+// lookUp reads a token from the store. Opening its wrap proves that the grant is as this server wrote it. The user's id
+// proves that the grant belongs to this user. Nothing proves a login, name or e-mail address: trust the subject.
 func (k *Keeper) lookUp(ctx context.Context, hash store.Hash, secret seal.Secret) (*Session, error) {
 	ctx, cancel := context.WithTimeout(ctx, StoreTimeout)
 	defer cancel()

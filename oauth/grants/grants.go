@@ -1,5 +1,5 @@
-// Package grants keeps what a grant lives through: its access token is looked up (cache.go), its user is judged again
-// (judge.go), its upstream token is renewed (renew.go), and what is being answered to it ends with it (stream.go).
+// Package grants manages grants after sign-in. It looks up access tokens (cache.go), checks again whether the user has
+// access (judge.go), renews upstream tokens (renew.go), and ends running requests with their grant (stream.go).
 package grants
 
 import (
@@ -16,14 +16,14 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// StoreTimeout bounds what a request waits for the store, so that a store that hangs is a 503 as well.
+// StoreTimeout limits how long a request waits for the store, so that a store that hangs also leads to a 503.
 const StoreTimeout = 5 * time.Second
 
-// ErrInvalidToken is returned for an access token that does not work.
+// ErrInvalidToken is returned if an access token is unknown, expired or revoked.
 var ErrInvalidToken = &clients.Error{Code: "invalid_token", Status: http.StatusUnauthorized,
 	Description: "The access token is unknown, expired or revoked."}
 
-// A Keeper keeps grants alive while they may live, and ends them when they may not.
+// A Keeper keeps grants valid while their users have access, and ends them when access is denied.
 type Keeper struct {
 	store     store.Store
 	ring      seal.Ring
@@ -38,29 +38,29 @@ type Keeper struct {
 	renewals  singleflight.Group
 }
 
-// Config is what a [Keeper] is made of. All of it is required except where it says so.
+// Config configures a [Keeper]. All fields are required unless their comment says otherwise.
 type Config struct {
 	Store     store.Store
 	Ring      seal.Ring
 	Clients   *clients.Registry
 	Providers upstream.Providers
-	// Rules say who has access. The zero value admits nobody.
+	// Rules define who has access. The zero value denies everyone.
 	Rules upstream.Rules
 	// Resource is the audience that every grant must have.
 	Resource string
-	// CacheTTL is how long another instance's revocation may go unnoticed. Zero: every request asks the store.
+	// CacheTTL is how long another instance's revocation can go unnoticed. Zero means every request reads the store.
 	CacheTTL time.Duration
 	Log      *storm.Log
 	Now      func() time.Time
 }
 
-// New returns a keeper.
+// New returns a Keeper.
 func New(c Config) *Keeper {
 	return &Keeper{store: c.Store, ring: c.Ring, clients: c.Clients, providers: c.Providers, rules: c.Rules,
 		resource: c.Resource, log: c.Log, now: c.Now, cache: newSessionCache(c.CacheTTL), streams: newStreams()}
 }
 
-// Session returns what an access token stands for. The secret is the token's, as [seal.Parse] returns it.
+// Session returns the Session of an access token. The secret is the token's, as [seal.Parse] returns it.
 func (k *Keeper) Session(ctx context.Context, token string, secret seal.Secret) (*Session, error) {
 	hash, now := store.HashOf(token), k.now()
 	cached, mark := k.cache.get(hash, now)
@@ -75,11 +75,11 @@ func (k *Keeper) Session(ctx context.Context, token string, secret seal.Secret) 
 	return found, nil
 }
 
-// Begin returns a context for a request that ends with the Session's token, and what to call when the request has been
-// answered. The context's cause is then [ErrEnded].
+// Begin returns a context for a request, and a function to call after the response. The context ends when the Session's
+// token ends. Its cause is then [ErrEnded].
 func (k *Keeper) Begin(w http.ResponseWriter, r *http.Request, s *Session) (context.Context, func(), error) {
 	return k.streams.begin(w, r, s)
 }
 
-// DropExpired forgets the sessions that have aged out.
+// DropExpired drops expired sessions from the cache.
 func (k *Keeper) DropExpired() { k.cache.dropExpired(k.now()) }

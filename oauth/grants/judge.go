@@ -15,27 +15,27 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// Who may come in is judged at every sign-in, and again at every refresh of an MCP token, by what the provider says
-// then. In between, the gate judges by what it last said.
+// Access is decided at every sign-in, and again at every refresh of an MCP token, from the provider's current data.
+// In between, the gate decides from the provider's last data.
 const (
-	// factsFresh is how long what a provider said of a person is not asked again.
+	// factsFresh is how long the provider's data about a user is used without a new request.
 	factsFresh = 5 * time.Minute
-	// factsStand is how long it stands if it cannot be asked again without a sign-in.
+	// factsStand is how long that data is used if only a sign-in can refresh it.
 	factsStand = 24 * time.Hour
-	// unknownGrace is how long it stands, from the first time that the provider did not answer.
+	// unknownGrace is how long that data is used after the provider first failed to respond.
 	unknownGrace = time.Hour
-	// judgeTimeout bounds what a client waits at a refresh, in vain, for a provider that does not answer: once for a
-	// token, and once for what it says of the person.
+	// judgeTimeout limits how long a client waits at a refresh for a provider that does not respond. It applies twice:
+	// to the token, and to the data about the user.
 	judgeTimeout = 2 * time.Second
 )
 
-// ErrNotReadmitted is returned if a grant's refresh token must be refused.
+// ErrNotReadmitted is returned if a grant's refresh token must be rejected.
 var ErrNotReadmitted = errors.New("the grant is no longer valid")
 
-// errSignInAgain: only a sign-in can tell whether the person may still come in.
+// errSignInAgain is returned if only a sign-in can determine whether the user still has access.
 var errSignInAgain = errors.New("the provider has to be asked by a sign-in")
 
-// Admit judges somebody who has just signed in, and completes their identity with what the verdict hangs on.
+// Admit decides whether a user who has just signed in has access. It adds to id the data that the decision depends on.
 func (k *Keeper) Admit(ctx context.Context, p *upstream.Provider, t *upstream.Token, id *upstream.Identity) error {
 	was, err := k.store.User(ctx, id.UserID())
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
@@ -53,7 +53,7 @@ func (k *Keeper) Admit(ctx context.Context, p *upstream.Provider, t *upstream.To
 	return err
 }
 
-// pin pins an account that the provider has just described, if a rule names its login: see [upstream.Identity.Pinned].
+// pin pins an account that the provider has just described if a rule names its login. See [upstream.Identity.Pinned].
 func (k *Keeper) pin(ctx context.Context, id *upstream.Identity) error {
 	login := k.rules.Pin(*id)
 	if login == "" {
@@ -72,7 +72,7 @@ func (k *Keeper) pin(ctx context.Context, id *upstream.Identity) error {
 	return nil
 }
 
-// CheckAdmitted returns why a grant may no longer be used, as far as that can be told without asking the provider.
+// CheckAdmitted returns an error if the grant must no longer be used. It does not ask the provider.
 func (k *Keeper) CheckAdmitted(g *store.Grant) error {
 	if err := k.checkBelongsHere(g); err != nil {
 		return err
@@ -80,10 +80,10 @@ func (k *Keeper) CheckAdmitted(g *store.Grant) error {
 	if err := k.rules.Admit(g.User.Identity); !errors.Is(err, upstream.ErrUndecided) {
 		return err
 	}
-	return nil // a rule is new, and the next refresh will ask
+	return nil // a rule is new, and the next refresh asks the provider
 }
 
-// checkBelongsHere returns why a grant is not one of this server as it is configured now.
+// checkBelongsHere returns an error if the grant does not fit the current configuration.
 func (k *Keeper) checkBelongsHere(g *store.Grant) error {
 	switch p := k.providers.Find(g.User.Provider); {
 	case g.User.UserID() != g.User.ID:
@@ -100,8 +100,8 @@ func (k *Keeper) checkBelongsHere(g *store.Grant) error {
 	return nil
 }
 
-// Readmit judges the grant's person again, at a refresh. A no ends the grant. Whatever else is wrong with it the
-// operator can undo, or the person's next sign-in, so it is left to expire.
+// Readmit decides again, at a refresh, whether the grant's user has access. If access is denied, the grant ends. The
+// operator or a new sign-in can fix anything else, so the grant is then left to expire.
 func (k *Keeper) Readmit(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey) error {
 	err := k.checkBelongsHere(g)
 	if err == nil {
@@ -122,19 +122,19 @@ func (k *Keeper) Readmit(ctx context.Context, g *store.Grant, private *ecdh.Priv
 	return ErrNotReadmitted
 }
 
-// decideAccess judges by what is known if that is recent enough, or cannot change; else it asks the provider.
+// decideAccess decides from the stored data if it is recent or cannot change. Otherwise it asks the provider.
 func (k *Keeper) decideAccess(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey) error {
 	u, now := &g.User, k.now()
 	known, age := k.rules.Admit(u.Identity), now.Sub(u.FactsAt)
 	if login := k.rules.Pin(u.Identity); login != "" {
-		// The rule is new. The login may be somebody else's by now, so the provider has to say it again.
+		// The rule is new. The login may now belong to another user, so the provider must confirm it.
 		pinned, refusal := u.Identity, new(upstream.Refusal)
 		pinned.Pinned = login
 		if !errors.As(k.rules.Admit(pinned), &refusal) {
 			known = upstream.ErrUndecided
 		}
 	}
-	// What comes from a clock that was far ahead is not recent.
+	// Data with a time far in the future, from a wrong clock, is not recent.
 	if recent := age > -time.Minute && age < factsFresh; recent || !k.rules.DependOnFacts(u.Identity) {
 		if !errors.Is(known, upstream.ErrUndecided) {
 			return known
@@ -154,27 +154,27 @@ func (k *Keeper) decideAccess(ctx context.Context, g *store.Grant, private *ecdh
 	refusal, failed := new(upstream.Refusal), new(upstream.Error)
 	switch {
 	case errors.As(err, &refusal) && refusal.DependsOnToken():
-		return err // of this grant; another one's token may show more
+		return err // denies only this grant: another grant's token may show more
 	case err == nil, errors.As(err, &refusal):
-		// Also after a no: it is true of all the person's grants, and the gate will know.
+		// Save a denial too: it applies to all of the user's grants, and the gate then knows of it.
 		u.Identity, u.FactsAt, u.UnreachableSince = fresh, now, time.Time{}
 		if err := k.store.SaveUser(ctx, *u, was); err != nil {
 			return fmt.Errorf("saving user: %w", err)
 		}
 		return err
 	case errors.As(err, &failed) && errors.Is(err, upstream.ErrDead) && failed.Status != http.StatusUnauthorized:
-		// The account is suspended. A 401 would have been looked into.
+		// The account is suspended. For a 401, refreshIdentity has already checked the token.
 		if err := k.markDead(ctx, g, credential, err); !errors.Is(err, store.ErrConflict) {
 			return err
 		}
-		return fmt.Errorf("%w: somebody has signed in at this moment", store.ErrConflict) // look again
+		return fmt.Errorf("%w: somebody has signed in at this moment", store.ErrConflict) // so that it is read again
 	case errors.Is(err, upstream.ErrOnlyAtSignIn), errors.Is(err, errUpstreamExpired):
 		if now.Sub(was) >= factsStand || errors.Is(known, upstream.ErrUndecided) {
 			return fmt.Errorf("%w: %w", errSignInAgain, err)
 		}
 		return known
 	case errors.As(err, &failed) && !errors.Is(err, upstream.ErrBadAnswer):
-		// An outage, a rate limit, a firewall's page: nothing that says anything of the person.
+		// An outage, a rate limit or a firewall's page. It says nothing about the user.
 		if u.UnreachableSince.IsZero() {
 			u.UnreachableSince = now
 			if err := k.store.SaveUser(ctx, *u, was); err != nil {
@@ -196,8 +196,8 @@ func (k *Keeper) decideAccess(ctx context.Context, g *store.Grant, private *ecdh
 	return err
 }
 
-// refreshIdentity asks the provider about a grant's user with their own token, and judges the answer, which is returned also
-// with a refusal.
+// refreshIdentity requests a grant's user from the provider with the user's own token, and decides whether they have
+// access. It returns the identity with a refusal too.
 func (k *Keeper) refreshIdentity(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey, c *Credential) (
 	upstream.Identity, error) {
 	ctx, cancel := context.WithTimeout(ctx, judgeTimeout)

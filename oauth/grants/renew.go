@@ -14,48 +14,48 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// Upstream tokens expire, rotate and die. Whoever needs one calls UpstreamToken, which renews it where it must. GitHub
-// kills a pair of tokens as soon as its refresh token is used, so of all callers, on all instances, exactly one may use
-// it: in a process by singleflight, between processes by a lease on the credential's row. The call to the provider is
-// made without a transaction, and neither it nor the saving of its result ends with the request that caused it.
+// Upstream tokens expire, rotate and are revoked. UpstreamToken returns one, and renews it if necessary. GitHub revokes
+// a pair of tokens as soon as its refresh token is used, so exactly one caller on all instances may use it. Within a
+// process singleflight ensures that, between processes a lease on the credential's row. The provider is called outside
+// a transaction. The call and the saving of its result continue if the request that caused them ends.
 const (
 	renewMargin    = 5 * time.Minute  // how long before its expiry a token is renewed
-	renewTimeout   = 20 * time.Second // for the provider's answer and for saving it, once the lease is held
-	leaseLife      = 30 * time.Second // longer than renewTimeout, by what two instances' clocks may differ
+	renewTimeout   = 20 * time.Second // for the provider's response and for saving it, once the lease is held
+	leaseLife      = 30 * time.Second // renewTimeout plus the allowed clock difference between instances
 	leasePoll      = 50 * time.Millisecond
 	discardTimeout = 30 * time.Second
-	saveAgain      = time.Second // between attempts to save what has been renewed
-	// askAgainAfter is how long a token that works is not asked about. A person who revokes the app at the provider, or
-	// whose account is suspended there, is signed out after that at the latest, if their client refreshes.
+	saveAgain      = time.Second // between attempts to save a renewed token
+	// askAgainAfter is how long a valid token is not checked again. A user who revokes the app at the provider, or
+	// whose account is suspended there, is signed out after that time at the latest, if their client refreshes.
 	askAgainAfter = time.Hour
 )
 
 var (
-	// ErrUpstreamDead: the provider no longer accepts the credential. Signing in again heals it, for all the person's
-	// grants that are bound to it.
+	// ErrUpstreamDead is returned if the provider no longer accepts the credential. A new sign-in fixes that for all of
+	// the user's grants that are bound to the credential.
 	ErrUpstreamDead = errors.New("the provider no longer accepts the sign-in")
-	// errUpstreamExpired: the credential has expired and never could be renewed. The grant is good for tools that do
-	// not need it.
+	// errUpstreamExpired is returned if the credential has expired and has no refresh token. The grant still works for
+	// tools that do not need the credential.
 	errUpstreamExpired = errors.New("the provider's token has expired and cannot be renewed")
 )
 
-// A Credential is a credential with what is sealed in it.
+// A Credential is a stored credential with its decrypted content.
 type Credential struct {
 	*store.Credential
 	seal.Content
 }
 
-// UpstreamToken returns the upstream token that a grant is bound to. A token that is about to expire, or whose version
-// is known not to work, is renewed first. Its errors are ErrUpstreamDead, errUpstreamExpired, [store.ErrNotFound] for a
-// grant that has ended, and those that are nobody's fault.
+// UpstreamToken returns the upstream token that a grant is bound to. It first renews a token that is about to expire or
+// whose version is broken. It returns ErrUpstreamDead, errUpstreamExpired, [store.ErrNotFound] if the grant has ended,
+// or an error that does not mean that the user must sign in again.
 func (k *Keeper) UpstreamToken(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey, broken int64) (
 	*Credential, error) {
-	for margin := renewMargin; ; margin = 0 { // a token may be made for less than the margin
+	for margin := renewMargin; ; margin = 0 { // a token's whole life may be shorter than the margin
 		c, err := k.openUpstream(ctx, g, private)
 		if err != nil {
 			return nil, err
 		}
-		now, works := k.now(), c.Version != broken && c.SuspectAt.IsZero() // renewing answers a suspicion as well
+		now, works := k.now(), c.Version != broken && c.SuspectAt.IsZero() // renewing resolves a suspicion too
 		expired := !c.Expiry.IsZero() && !now.Before(c.Expiry)
 		switch {
 		case works && (c.Expiry.IsZero() || now.Before(c.Expiry.Add(-margin))):
@@ -76,11 +76,11 @@ func (k *Keeper) UpstreamToken(ctx context.Context, g *store.Grant, private *ecd
 			}
 			return nil, err
 		}
-		// Read what was saved, by whomever.
+		// Read the saved credential. Another caller may have saved it.
 	}
 }
 
-// openUpstream reads a grant's credential. One that is suspected is checked with the provider.
+// openUpstream reads a grant's credential. It checks a suspected credential with the provider.
 func (k *Keeper) openUpstream(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey) (*Credential, error) {
 	row, err := k.store.Credential(ctx, g.ID)
 	if err != nil {
@@ -92,7 +92,7 @@ func (k *Keeper) openUpstream(ctx context.Context, g *store.Grant, private *ecdh
 	content, err := k.ring.OpenCredential(private, g, &row)
 	if errors.Is(err, seal.ErrForged) {
 		k.log.ErrorContext(ctx, "upstream credential refused", "grant", g.ID, "cause", err)
-		return nil, ErrUpstreamDead // as good as: a sign-in writes a new one
+		return nil, ErrUpstreamDead // same effect: a sign-in writes a new one
 	}
 	if err != nil {
 		return nil, fmt.Errorf("opening upstream credential: %w", err)
@@ -100,7 +100,7 @@ func (k *Keeper) openUpstream(ctx context.Context, g *store.Grant, private *ecdh
 	c := &Credential{&row, *content}
 	if !c.SuspectAt.IsZero() && c.Refresh == "" && (c.Expiry.IsZero() || k.now().Before(c.Expiry)) {
 		err := k.checkUpstream(ctx, g, c)
-		if errors.Is(err, store.ErrConflict) { // somebody has written another version
+		if errors.Is(err, store.ErrConflict) { // another version was written
 			return k.openUpstream(ctx, g, private)
 		}
 		if err != nil {
@@ -110,8 +110,8 @@ func (k *Keeper) openUpstream(ctx context.Context, g *store.Grant, private *ecdh
 	return c, nil
 }
 
-// checkUpstream asks the provider whether it still accepts a token, and keeps the answer. It returns
-// [store.ErrConflict] if the credential has another version by then.
+// checkUpstream asks the provider whether it still accepts a token, and saves the result. It returns
+// [store.ErrConflict] if the credential has a new version.
 func (k *Keeper) checkUpstream(ctx context.Context, g *store.Grant, c *Credential) error {
 	err := k.providers.Find(g.User.Provider).Check(ctx, &c.Token)
 	switch {
@@ -124,8 +124,8 @@ func (k *Keeper) checkUpstream(ctx context.Context, g *store.Grant, c *Credentia
 	return err
 }
 
-// markDead marks a version of a credential as dead, and returns ErrUpstreamDead. If somebody has written another
-// version, it was not the credential that was dead but our copy of it: [store.ErrConflict].
+// markDead marks a version of a credential as dead, and returns ErrUpstreamDead. It returns [store.ErrConflict] if
+// another version was written: then only our old copy was dead, not the credential.
 func (k *Keeper) markDead(ctx context.Context, g *store.Grant, c *Credential, cause error) error {
 	err := k.store.JudgeCredential(ctx, c.ID, c.Version, k.now())
 	if err != nil {
@@ -137,11 +137,11 @@ func (k *Keeper) markDead(ctx context.Context, g *store.Grant, c *Credential, ca
 	return ErrUpstreamDead
 }
 
-// renew sees to it that this version of a credential is renewed, by this caller or another one. After that the
-// credential has to be read again.
+// renew returns after this caller or another one has renewed this version of a credential. The caller must then read
+// the credential again.
 func (k *Keeper) renew(ctx context.Context, g *store.Grant, c *Credential) error {
 	renewal := k.renewals.DoChan(fmt.Sprint(c.ID, c.Version), func() (any, error) {
-		// What the provider answers must be kept, whoever is still waiting for it.
+		// The provider's response must be saved even if no caller still waits for it.
 		return nil, k.renewOnce(context.WithoutCancel(ctx), g, c)
 	})
 	select {
@@ -163,10 +163,10 @@ func (k *Keeper) renewOnce(ctx context.Context, g *store.Grant, c *Credential) e
 		if !errors.Is(err, store.ErrConflict) {
 			return fmt.Errorf("leasing upstream credential: %w", err)
 		}
-		// Somebody else is at it, or is done. Should they never be, their lease runs out.
+		// Another caller is renewing it, or has finished. If it never finishes, its lease expires.
 		latest, err := k.store.Credential(ctx, g.ID)
 		if errors.Is(err, store.ErrNotFound) {
-			return nil // of all who wait here, this concerns the one whose grant has ended
+			return nil // this caller's grant has ended; other waiting callers are not affected
 		}
 		if err != nil {
 			return fmt.Errorf("looking up upstream credential: %w", err)
@@ -199,7 +199,7 @@ func (k *Keeper) renewOnce(ctx context.Context, g *store.Grant, c *Credential) e
 		}
 		return ok
 	}
-	// The old token is dead by now. To lose the new one because the store is restarting would sign the person out.
+	// The old token is revoked now. Losing the new one because the store is restarting would sign the user out.
 	for {
 		err = k.store.SaveCredential(ctx, c.ID, c.Version, k.now(), k.ring.SealCredential(g.User.ID, renewed, vouched))
 		if err == nil || errors.Is(err, store.ErrConflict) || ctx.Err() != nil {
@@ -207,7 +207,7 @@ func (k *Keeper) renewOnce(ctx context.Context, g *store.Grant, c *Credential) e
 		}
 		time.Sleep(saveAgain)
 	}
-	if errors.Is(err, store.ErrConflict) { // somebody has signed in since, or the last grant has ended
+	if errors.Is(err, store.ErrConflict) { // the user has signed in since, or the last grant has ended
 		k.Discard(ctx, k.providers.Find(g.User.Provider), renewed)
 		return nil
 	}
@@ -219,8 +219,8 @@ func (k *Keeper) renewOnce(ctx context.Context, g *store.Grant, c *Credential) e
 }
 
 // KeepAlive renews an expired upstream credential when its MCP client refreshes, so that a client that is idle for long
-// does not lose it; and asks the provider about one that has not expired, because nobody else may do so. It returns
-// ErrUpstreamDead if the person has to sign in again.
+// does not lose it. It checks an unexpired credential with the provider, because nothing else may check it. It returns
+// ErrUpstreamDead if the user must sign in again.
 func (k *Keeper) KeepAlive(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey) error {
 	c, err := k.UpstreamToken(ctx, g, private, 0)
 	if errors.Is(err, errUpstreamExpired) {
@@ -229,7 +229,7 @@ func (k *Keeper) KeepAlive(ctx context.Context, g *store.Grant, private *ecdh.Pr
 	if err != nil || k.now().Sub(c.AskedAt) < askAgainAfter {
 		return err
 	}
-	// Noted first, so that many clients that refresh at once, or while the provider is down, ask it once.
+	// Mark it first, so that many clients that refresh at the same time, or during an outage, cause one request.
 	err = k.store.MarkAsked(ctx, c.ID, c.Version, k.now(), k.now().Add(-askAgainAfter))
 	if errors.Is(err, store.ErrConflict) {
 		return nil
@@ -246,14 +246,14 @@ func (k *Keeper) KeepAlive(ctx context.Context, g *store.Grant, private *ecdh.Pr
 		}
 		return err
 	}
-	if err != nil { // the provider's trouble, which says nothing of the person
+	if err != nil { // a problem of the provider, which says nothing about the user
 		k.log.WarnContext(ctx, "provider did not say whether it accepts a token", "provider", g.User.Provider,
 			"grant", g.ID, "cause", err)
 	}
 	return nil
 }
 
-// End ends a grant because of what somebody did with it.
+// End ends a grant and logs the reason.
 func (k *Keeper) End(ctx context.Context, g *store.Grant, why string) error {
 	err := k.store.EndGrant(ctx, g.ID)
 	k.Ended(err, func(_ store.Hash, o *store.Grant) bool { return o.ID == g.ID })
@@ -264,8 +264,8 @@ func (k *Keeper) End(ctx context.Context, g *store.Grant, why string) error {
 	return nil
 }
 
-// Discard deletes an upstream token that is not kept. Left alone, ten sign-ins that fail would push the one that all
-// of the person's clients share out of those that GitHub allows.
+// Discard deletes an upstream token that is not stored. GitHub limits the tokens per user: without Discard, ten failed
+// sign-ins would push out the token that all of the user's clients share.
 func (k *Keeper) Discard(ctx context.Context, p *upstream.Provider, token *upstream.Token) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
 	defer cancel()
@@ -274,17 +274,17 @@ func (k *Keeper) Discard(ctx context.Context, p *upstream.Provider, token *upstr
 	}
 }
 
-// SignInAgain reports whether an error means that only a sign-in gives the grant an upstream token again.
+// SignInAgain reports whether an error means that the grant needs a new sign-in to get an upstream token.
 func SignInAgain(err error) bool {
 	return errors.Is(err, ErrUpstreamDead) || errors.Is(err, errUpstreamExpired) || errors.Is(err, store.ErrNotFound)
 }
 
-// replicaLag are the pauses before a provider is asked again about a token that it has just issued: for some 100 ms
-// parts of GitHub answer 401.
+// replicaLag lists the pauses before a new check of a token that the provider has just issued. Parts of GitHub respond
+// with 401 for some 100 ms.
 var replicaLag = []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, 400 * time.Millisecond}
 
-// TokenAfter401 returns the token to try a refused request with once more, or nil if that would not help. A single 401
-// proves nothing, so the provider is asked about the token itself before it is given up.
+// TokenAfter401 returns the token to retry a rejected request with, or nil if a retry would not help. A single 401
+// proves nothing, so the provider is asked about the token itself before the token is marked as dead.
 func (k *Keeper) TokenAfter401(ctx context.Context, g *store.Grant, private *ecdh.PrivateKey, t *upstream.Token,
 	version int64) (*upstream.Token, error) {
 	lag := replicaLag
@@ -296,7 +296,7 @@ func (k *Keeper) TokenAfter401(ctx context.Context, g *store.Grant, private *ecd
 		if credential.Version != version {
 			return &credential.Token, nil
 		}
-		// Many calls find out at once. One asks for all.
+		// Many calls fail at the same time. One check serves all of them.
 		_, err, _ = k.renewals.Do(fmt.Sprint("check", credential.ID, version), func() (any, error) {
 			return nil, k.providers.Find(g.User.Provider).Check(context.WithoutCancel(ctx), t)
 		})
@@ -317,7 +317,7 @@ func (k *Keeper) TokenAfter401(ctx context.Context, g *store.Grant, private *ecd
 			if err := k.markDead(ctx, g, credential, err); !errors.Is(err, store.ErrConflict) {
 				return nil, err
 			}
-			continue // with the version that somebody has written
+			continue // with the version that was written meanwhile
 		}
 		if credential, err = k.UpstreamToken(ctx, g, private, version); err != nil {
 			return nil, err

@@ -14,21 +14,20 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// The gate looks at a token when a request begins; an answer can outlive that by far. So every MCP request is a stream
-// here for as long as it is answered, and ends with its token: at once if this instance ends the token, and when Watch
-// finds out if another one does, or if the token ended while the request was on its way here. A token that merely
-// expires ends what has no end of its own: a tool call that is under way may finish, because half an issue helps
-// nobody.
+// The gate checks a token when a request begins, but a response can last much longer. So every MCP request is a stream
+// until its response is complete, and it ends with its token. If this instance ends the token, the stream ends
+// immediately. If another instance ends it, or it ended before the stream was registered, Watch ends the stream. If the
+// token only expires, its subscriptions end, but a running tool call may finish, so that no change is half done.
 
 const (
-	// watchEvery is how often the store is asked about the tokens of open streams. With the time that asking takes, a
-	// stream ends within five seconds.
+	// watchEvery is how often the tokens of open streams are looked up in the store. Including the time that the lookup
+	// takes, a stream ends within five seconds.
 	watchEvery = 2 * time.Second
-	watchers   = 8 // how many ask at a time
-	// overtime is how long a tool call may go on after its token has expired.
+	watchers   = 8 // number of parallel lookups
+	// overtime is how long a tool call may continue after its token has expired.
 	overtime = time.Hour
-	// lastWrites is how long a client has to read what is left of an answer that has been ended. A write to a client that
-	// does not read would wait for ever, and no context can end it.
+	// lastWrites is how long a client has to read the rest of an ended response. A write to a client that does not read
+	// would block for ever, and no context can end it.
 	lastWrites = time.Second
 	// An open subscription costs 54 KiB. A client needs one for each of its windows.
 	maxSubscriptions     = 4096
@@ -44,10 +43,10 @@ var (
 	errSubscriptions = errors.New("as many subscriptions are open as this server can hold, or it is shutting down")
 )
 
-// A stream is an MCP request that is being answered.
+// A stream is an MCP request whose response is not complete.
 type stream struct {
 	session   *Session
-	subscribe bool // subscriptions/listen, whose answer has no end of its own
+	subscribe bool // subscriptions/listen, whose response does not end by itself
 	cancel    context.CancelCauseFunc
 
 	mu          sync.Mutex // guards the fields below
@@ -55,7 +54,7 @@ type stream struct {
 	ended, done bool
 }
 
-// end ends the request's context, for that reason, and the writing of its answer.
+// end cancels the request's context with that cause, and stops the writing of its response.
 func (st *stream) end(cause error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -66,7 +65,7 @@ func (st *stream) end(cause error) {
 	}
 }
 
-// finish is called when the request has been answered. Its connection may now serve another.
+// finish is called when the response is complete. The connection may now serve another request.
 func (st *stream) finish() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -77,23 +76,23 @@ func (st *stream) finish() {
 	}
 }
 
-// streams are the requests that are being answered.
+// streams holds the requests whose response is not complete.
 type streams struct {
 	mu            sync.Mutex // guards the fields below
 	open          map[*stream]struct{}
-	subscriptions map[store.Hash]int // open ones, of each user who has any
+	subscriptions map[store.Hash]int // number of open ones by user
 	total         int                // of subscriptions
-	shut          bool               // takes no more subscriptions
+	shut          bool               // new subscriptions are rejected
 }
 
 func newStreams() *streams {
 	return &streams{open: map[*stream]struct{}{}, subscriptions: map[store.Hash]int{}}
 }
 
-// begin returns a context for the request that ends with the Session's token, and what to call when the request has
-// been answered.
+// begin returns a context for the request, and a function to call after the response. The context ends when the
+// Session's token ends.
 func (s *streams) begin(w http.ResponseWriter, r *http.Request, session *Session) (context.Context, func(), error) {
-	// The MCP server refuses a request whose header names another method than its body does.
+	// The MCP server rejects a request whose header and body name different methods.
 	st := &stream{session: session, w: w, subscribe: r.Header.Get("Mcp-Method") == "subscriptions/listen"}
 	user := session.Grant.User.ID
 	s.mu.Lock()
@@ -128,7 +127,7 @@ func (s *streams) remove(st *stream) {
 	}
 }
 
-// end ends the streams of tokens that are no good any more.
+// end ends the streams of tokens that are no longer valid.
 func (s *streams) end(which func(token store.Hash, g *store.Grant) bool) {
 	for _, st := range s.all() {
 		if which(st.session.token, &st.session.Grant) {
@@ -147,7 +146,7 @@ func (s *streams) all() []*stream {
 	return all
 }
 
-// shutDown ends the subscriptions, which would not end by themselves, and takes no more.
+// shutDown ends the subscriptions, which would not end by themselves, and rejects new ones.
 func (s *streams) shutDown() {
 	s.mu.Lock()
 	s.shut = true
@@ -159,9 +158,9 @@ func (s *streams) shutDown() {
 	}
 }
 
-// Ended forgets the sessions of what has ended, and ends what is being answered to them. After an error of the store's
-// nobody knows whether it has: then the streams are left to Watch. So are those of a credential that a tool finds dead:
-// the tool's own answer is one of them.
+// Ended drops the matching sessions, and ends their streams. After a store error it is unknown whether they have ended,
+// so the streams are left to Watch. Streams are also left to Watch if a tool finds a credential dead, because the
+// tool's own response is one of them.
 func (k *Keeper) Ended(err error, which func(token store.Hash, g *store.Grant) bool) {
 	k.cache.drop(which)
 	if err == nil {
@@ -170,8 +169,8 @@ func (k *Keeper) Ended(err error, which func(token store.Hash, g *store.Grant) b
 }
 
 // Watch ends the streams of tokens that another instance has ended, and subscriptions whose token has expired. When the
-// context ends it ends all subscriptions, so that a server can shut down; the calls that it then waits for are watched
-// no more. In between it logs how many failures were left out of the log.
+// context ends, Watch ends all subscriptions, so that the server can shut down. The calls that the server then waits
+// for are no longer watched. Watch also logs how many failures were left out of the log.
 func (k *Keeper) Watch(ctx context.Context) {
 	defer k.streams.shutDown()
 	for {
@@ -186,7 +185,7 @@ func (k *Keeper) Watch(ctx context.Context) {
 
 func (k *Keeper) WatchOnce(ctx context.Context) {
 	k.log.LeftOut(false)
-	// All of it has one time-out: a store that hangs must not hold up the next round.
+	// All lookups share one timeout: a store that hangs must not delay the next round.
 	ctx, cancel := context.WithTimeout(ctx, StoreTimeout)
 	defer cancel()
 	open := map[store.Hash][]*stream{}
@@ -204,7 +203,7 @@ func (k *Keeper) WatchOnce(ctx context.Context) {
 	asking.Wait()
 }
 
-// watchToken ends what is being answered to a token that is no longer good. Trouble of the store's ends nothing.
+// watchToken ends the streams of a token that is no longer valid. A store error ends nothing.
 func (k *Keeper) watchToken(ctx context.Context, token store.Hash, open []*stream) {
 	session := open[0].session
 	expired := func() bool { return !k.now().Before(session.Expires) }
@@ -213,7 +212,7 @@ func (k *Keeper) watchToken(ctx context.Context, token store.Hash, open []*strea
 	if expired() {
 		ended, err = k.grantEnded(ctx, &session.Grant)
 	} else if ended, err = k.tokenEnded(ctx, token); expired() {
-		ended = false // it may have been removed because it has expired by now
+		ended = false // the row may be missing only because the token has expired
 	}
 	if overdue := !k.now().Before(session.Expires.Add(overtime)); overdue || ended && err == nil {
 		k.Ended(nil, func(t store.Hash, _ *store.Grant) bool { return t == token })
@@ -225,7 +224,7 @@ func (k *Keeper) watchToken(ctx context.Context, token store.Hash, open []*strea
 	}
 }
 
-// tokenEnded reports whether an access token that was good has ended before its time.
+// tokenEnded reports whether a valid access token has ended before it expired.
 func (k *Keeper) tokenEnded(ctx context.Context, token store.Hash) (bool, error) {
 	t, err := k.store.Token(ctx, token)
 	if errors.Is(err, store.ErrNotFound) {
@@ -234,7 +233,7 @@ func (k *Keeper) tokenEnded(ctx context.Context, token store.Hash) (bool, error)
 	return err == nil && k.CheckAdmitted(&t.Grant) != nil, err
 }
 
-// grantEnded reports whether a grant has ended whose access token is too old to be found.
+// grantEnded reports whether a grant has ended. It is for an expired access token, which the store may have removed.
 func (k *Keeper) grantEnded(ctx context.Context, g *store.Grant) (bool, error) {
 	alive, err := k.store.UserGrants(ctx, g.User.ID, k.now())
 	return err == nil && !slices.ContainsFunc(alive, func(o store.Grant) bool { return o.ID == g.ID }), err

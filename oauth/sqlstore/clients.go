@@ -17,8 +17,8 @@ func (s *Store) Client(ctx context.Context, id store.Hash) (store.Client, error)
 	return c, found("read a client", err)
 }
 
-// putClient stores a client as it is now. One by metadata document that the operator registers keeps the row with its
-// document, for the time after.
+// putClient inserts or updates a client. If the operator registers a client that already has a metadata document, the
+// row keeps the document, for use after that registration is removed.
 func putClient(ctx context.Context, tx *sql.Tx, in store.SignIn) error {
 	c := in.Grant.Client
 	hash := store.HashOf(c.ID)
@@ -36,7 +36,7 @@ func putClient(ctx context.Context, tx *sql.Tx, in store.SignIn) error {
 	return err
 }
 
-// SaveDocument implements [store.Store]. Which of two instances knows better is a matter of when they fetched.
+// SaveDocument implements [store.Store]. If two instances save a document, the one that was fetched later wins.
 func (s *Store) SaveDocument(ctx context.Context, c store.Client) error {
 	hash := store.HashOf(c.ID)
 	return s.changeOne(ctx, "save a client's document", `

@@ -45,8 +45,8 @@ func (s *Store) MarkAsked(ctx context.Context, credential store.ID, version int6
 		credential[:], version, millis(at), millis(before))
 }
 
-// changeOne runs a statement that changes or adds one row, or none because somebody else was first. It takes no lock
-// besides that of its row.
+// changeOne runs a statement that changes or adds one row. It returns [store.ErrConflict] if no row was changed. It
+// locks only that row.
 func (s *Store) changeOne(ctx context.Context, name, statement string, args ...any) error {
 	result, err := s.write.ExecContext(ctx, statement, args...)
 	if err != nil {
@@ -89,8 +89,8 @@ func (s *Store) SaveCredential(ctx context.Context, credential store.ID, version
 	})
 }
 
-// writeCredential stores a credential's new content, sealed to every live grant that is bound to it. The caller holds
-// the user's row. Whoever was about to renew the old content loses the lease, and what was said of it no longer counts.
+// writeCredential stores a credential's new content, sealed to every live grant that is bound to it. The caller has
+// locked the user's row. It clears the lease on the old content, and the old content's dead and suspect marks.
 func writeCredential(ctx context.Context, tx *sql.Tx, credential store.ID, version, at int64,
 	seal store.SealFunc) error {
 	to, err := recipients(ctx, tx, credential, at)

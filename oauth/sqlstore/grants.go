@@ -12,8 +12,8 @@ import (
 	"example.com/mcp-federated-login/oauth/store"
 )
 
-// A grant is always read with its user and its client: the gate shows who is calling, and checks the binding of all
-// three. It is joined to its code or token x. The columns are in the order in which the scan functions want them.
+// A grant is always read with its user and its client, because the gate reports the caller and checks the binding of
+// all three. The grant is joined to its code or token x. The columns are in the order of the scan functions.
 const (
 	userColumns = `u.id, u.provider, u.issuer, u.subject, u.login, u.name, u.emails, u.hosted_domain, u.group_names,
 		u.memberships, u.pinned, u.former_logins, u.facts_at, u.unknown_since`
@@ -89,9 +89,9 @@ func (s *Store) EndGrants(ctx context.Context, user store.Hash) error {
 	})
 }
 
-// endGrant removes a grant that had expired at that time, with what hangs on it, and reports whether it did.
+// endGrant removes a grant that had expired at that time, with its dependent rows. It reports whether it did.
 func (s *Store) endGrant(ctx context.Context, grant []byte, at int64) (ended bool, err error) {
-	// If there is nobody to lock, the grant is not there.
+	// If there is no user to lock, the grant does not exist.
 	err = s.userTx(ctx, "end a grant", `SELECT user_id FROM grants WHERE id = $1`, grant, func(tx *sql.Tx) error {
 		var err error
 		ended, err = removeGrant(ctx, tx, grant, at)
@@ -100,8 +100,8 @@ func (s *Store) endGrant(ctx context.Context, grant []byte, at int64) (ended boo
 	return ended, err
 }
 
-// userTx runs do in a transaction that holds the row of the user whose id the query yields. If there is none it does
-// nothing: what appears a moment later must be left alone, because we do not hold the lock.
+// userTx runs do in a transaction that has locked the row of the user whose id the query returns. If there is no such
+// user, userTx does nothing. A row that appears a moment later must not be changed, because it is not locked.
 func (s *Store) userTx(ctx context.Context, name, query string, arg []byte, do func(*sql.Tx) error) error {
 	return s.tx(ctx, name, func(tx *sql.Tx) error {
 		_, err := lockUser(ctx, tx, query, arg)
@@ -115,8 +115,8 @@ func (s *Store) userTx(ctx context.Context, name, query string, arg []byte, do f
 	})
 }
 
-// lockUser locks the row of the user whose id the query yields, and returns the id; see the package's second rule. An
-// UPDATE that changes nothing is the lock that both databases know.
+// lockUser locks the row of the user whose id the query returns, and returns the id. See the package's second rule. It
+// locks with an UPDATE that changes nothing, because both databases support that.
 func lockUser(ctx context.Context, tx *sql.Tx, query string, args ...any) (user []byte, err error) {
 	err = tx.QueryRowContext(ctx, `UPDATE users SET seen_at = seen_at WHERE id = (`+query+`) RETURNING id`, args...).
 		Scan(&user)
@@ -126,7 +126,7 @@ func lockUser(ctx context.Context, tx *sql.Tx, query string, args ...any) (user 
 	return user, nil
 }
 
-// removeGrant does what endGrant does once the user's row is locked.
+// removeGrant is endGrant for a caller that has locked the user's row.
 func removeGrant(ctx context.Context, tx *sql.Tx, grant []byte, at int64) (ended bool, err error) {
 	var credential []byte
 	err = tx.QueryRowContext(ctx, `

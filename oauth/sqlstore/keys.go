@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// ringKeys says, for each table that needs ring keys, how to step to the next key's name, and whether a row with
-// that key is alive. Both are one look-up in an index, so a start does not have to read a table of millions.
+// ringKeys lists two queries for each table that uses ring keys: one for the next key's name, and one for whether a
+// live row uses that key. Each is one index lookup, so a start does not have to read a table of millions.
 var ringKeys = []struct{ next, alive string }{
 	{
 		`SELECT min(ring_key) FROM tokens WHERE ring_key > $1`,
@@ -28,7 +28,7 @@ var ringKeys = []struct{ next, alive string }{
 func (s *Store) KeysInUse(ctx context.Context, at time.Time) ([]string, error) {
 	var names []string
 	for _, table := range ringKeys {
-		// Erased rows have the empty name, and are stepped over by starting there.
+		// Erased rows have the empty name. Starting with it skips them.
 		for name := (sql.Null[string]{Valid: true}); ; {
 			if err := s.read.QueryRowContext(ctx, table.next, name.V).Scan(&name); err != nil {
 				return nil, fmt.Errorf("find the ring keys in use: %w", err)

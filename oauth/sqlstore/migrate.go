@@ -8,15 +8,15 @@ import (
 	"io/fs"
 )
 
-// The files are numbered from 0001 without gaps. One that has been released is never edited again.
+// The files are numbered from 0001 without gaps. A released file is never edited again.
 //
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-// migrationLock is the advisory lock that PostgreSQL migrates under: any number that nobody else uses in the database.
+// migrationLock is the advisory lock for migrations on PostgreSQL: any number not used elsewhere in the database.
 const migrationLock = 0x6d63705f6c6f6769 // "mcp_logi"
 
-// migrate applies the migrations that the database lacks, all of them or none.
+// migrate applies all missing migrations, or none of them if one fails.
 func (s *Store) migrate(ctx context.Context) error {
 	names, err := fs.Glob(migrations, "migrations/*.sql")
 	if err != nil {

@@ -8,9 +8,9 @@ import (
 	"example.com/mcp-federated-login/oauth/store"
 )
 
-// What the operator's commands need besides [store.Store].
+// These methods are for the operator's commands, in addition to [store.Store].
 
-// Grants calls visit with each grant that is alive at that time, the oldest first.
+// Grants calls visit with each grant that is valid at that time, oldest first.
 func (s *Store) Grants(ctx context.Context, at time.Time, visit func(store.Grant)) error {
 	rows, err := s.read.QueryContext(ctx, `
 		SELECT `+grantColumns+` FROM (SELECT id AS grant_id FROM grants WHERE expires_at > $1) x `+grantJoins+`
@@ -29,7 +29,7 @@ func (s *Store) Grants(ctx context.Context, at time.Time, visit func(store.Grant
 	return found("list the grants", rows.Err())
 }
 
-// Block adds a name to [Store.Blocks], where it may be already.
+// Block adds a name to [Store.Blocks]. It returns nil if the name is already there.
 func (s *Store) Block(ctx context.Context, name string, at time.Time) error {
 	_, err := s.write.ExecContext(ctx,
 		`INSERT INTO blocks (name, blocked_at) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING`, name, millis(at))
@@ -39,7 +39,7 @@ func (s *Store) Block(ctx context.Context, name string, at time.Time) error {
 	return nil
 }
 
-// Unblock takes a name out of [Store.Blocks]. It returns [store.ErrNotFound] if the name is not there.
+// Unblock removes a name from [Store.Blocks]. It returns [store.ErrNotFound] if the name is not there.
 func (s *Store) Unblock(ctx context.Context, name string) error {
 	err := s.write.QueryRowContext(ctx, `DELETE FROM blocks WHERE name = $1 RETURNING name`, name).Scan(&name)
 	return found("unblock", err)

@@ -10,9 +10,9 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// openPostgres prepares a pool; nothing is dialed yet.
+// openPostgres returns a Store with a connection pool. It does not connect yet.
 func openPostgres(rawURL string) (*Store, error) {
-	// A password with a bare @, / or # in it is cut in the wrong place, and what is cut off would show up in errors as
+	// A password that contains a bare @, / or # is split in the wrong place. Errors would then show the rest of it as
 	// part of the host or the port.
 	_, err := url.Parse(rawURL)
 	_, authority, _ := strings.Cut(rawURL, "://")

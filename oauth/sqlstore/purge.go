@@ -7,12 +7,12 @@ import (
 	"example.com/mcp-federated-login/oauth/store"
 )
 
-// A sweep removes or erases rows of one kind, oldest first. Each finds its rows by an index on the time it goes by, so
-// that a pass with nothing to do costs nothing on a table of any size. Purge puts the closing parenthesis.
+// A sweep removes or erases rows of one kind, oldest first. It finds them by an index on their time, so that a pass
+// with nothing to do costs nothing on a table of any size. Purge adds the closing parenthesis.
 type sweep struct {
 	name      string
 	statement string
-	arguments func(store.PurgeLimits) []any // what is older than $1, at most $2 rows
+	arguments func(store.PurgeLimits) []any // rows older than $1, at most $2 of them
 }
 
 func expired(p store.PurgeLimits) []any { return []any{millis(p.At), p.Limit} }
@@ -39,8 +39,8 @@ var sweeps = []sweep{
 			SELECT hash FROM tokens WHERE retired_at > 0 AND ring_key <> '' AND retired_at < $1
 			ORDER BY retired_at LIMIT $2`, erased},
 
-	// Users and clients that still have a grant count as seen. Otherwise every pass would have to walk past all those
-	// who signed in long ago and are connected to this day. A pinned login stays taken for good.
+	// Users and clients that still have a grant count as seen. Otherwise every pass would read all the users who signed
+	// in long ago and are still connected. A pinned login stays taken permanently.
 	{"keep connected and pinned users", `
 		UPDATE users SET seen_at = $3
 		WHERE (pinned <> '' OR EXISTS (SELECT 1 FROM grants WHERE user_id = users.id)) AND id IN (
@@ -57,15 +57,15 @@ var sweeps = []sweep{
 			SELECT hash FROM clients WHERE seen_at < $1 ORDER BY seen_at LIMIT $2`, unseen},
 }
 
-// Purge implements [store.Store]. Expired is what expires at p.At or earlier. Each expired grant and each kind of row
-// is a transaction of its own, so that nobody has to wait long. A credential is removed with its last grant.
+// Purge implements [store.Store]. A row has expired if it expires at p.At or earlier. Each expired grant and each kind
+// of row has a separate transaction, so that requests wait only briefly. A credential is removed with its last grant.
 func (s *Store) Purge(ctx context.Context, p store.PurgeLimits) (int, error) {
 	changed, err := s.purgeGrants(ctx, p)
 	if err != nil {
 		return changed, err
 	}
-	// A row that somebody has locked is in use, or about to be removed by them. Passing over it means never to wait
-	// for a lock while holding others, and therefore no deadlock. SQLite has neither row locks nor the words.
+	// A locked row is in use, or another transaction is removing it. Purge skips it, so it never waits for a lock while
+	// it holds others, and cannot deadlock. SQLite has neither row locks nor this syntax.
 	closing := ")"
 	if s.postgres {
 		closing = " FOR UPDATE SKIP LOCKED)"
@@ -92,7 +92,7 @@ func (s *Store) purgeGrants(ctx context.Context, p store.PurgeLimits) (ended int
 		return 0, fmt.Errorf("find expired grants: %w", err)
 	}
 	for _, id := range ids {
-		// The time is checked again there: a refresh may have come first.
+		// endGrant checks the time again, because a refresh may have come first.
 		ok, err := s.endGrant(ctx, id, millis(p.At))
 		if err != nil {
 			return ended, err

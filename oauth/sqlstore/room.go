@@ -10,9 +10,9 @@ import (
 	"example.com/mcp-federated-login/oauth/store"
 )
 
-// makeRoom ends what a grant that has just been redeemed takes the place of; see [store.Store]. Grants whose code has
-// not been redeemed neither count nor end: they are gone in minutes, or replace others themselves. The caller holds
-// the user's row.
+// makeRoom ends the grants that a newly redeemed grant replaces. See [store.Store]. Grants whose code has not been
+// redeemed neither count nor end: they expire in minutes, or replace others themselves. The caller has locked the
+// user's row.
 func makeRoom(ctx context.Context, tx *sql.Tx, user, grant []byte, at time.Time, replaces bool) ([]store.ID, error) {
 	surplus, err := surplusGrants(ctx, tx, user, grant, at, replaces)
 	if err != nil {
@@ -36,7 +36,7 @@ func surplusGrants(ctx context.Context, tx *sql.Tx, user, grant []byte, at time.
 		return nil, err
 	}
 	defer rows.Close()
-	for kept := 1; rows.Next(); { // the new one
+	for kept := 1; rows.Next(); { // counts the new grant
 		var id store.ID
 		var sameClient bool
 		if err := rows.Scan(scanBytes{id[:]}, &sameClient); err != nil {

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// How Go values are stored, where database/sql does not know: times as Unix milliseconds with 0 for the zero time,
-// lists of scopes as words (RFC 6749 section 3.3: a scope holds no space), other lists and maps as JSON, and hashes and
-// ids as bytes of exactly their length.
+// This file stores Go values that database/sql does not support. Times are Unix milliseconds, with 0 for the zero time.
+// Lists of scopes are words (RFC 6749 section 3.3: a scope contains no space). Other lists and maps are JSON. Hashes
+// and ids are bytes of exactly their length.
 
 func millis(t time.Time) int64 {
 	if t.IsZero() {
@@ -45,7 +45,7 @@ func (s scanWords) Scan(v any) error {
 	return nil
 }
 
-// toJSON is for lists and maps of strings, which all have a JSON form.
+// toJSON returns v as JSON. v is a list or map of strings, so this cannot fail.
 func toJSON(v any) string {
 	b, _ := json.Marshal(v)
 	return string(b)
@@ -61,7 +61,7 @@ func (s scanJSON) Scan(v any) error {
 	return json.Unmarshal([]byte(text), s.to)
 }
 
-// scanBytes fills an array, given as a slice of it.
+// scanBytes fills an array. The field to is a slice of that array.
 type scanBytes struct{ to []byte }
 
 func (s scanBytes) Scan(v any) error {

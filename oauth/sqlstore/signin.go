@@ -10,7 +10,8 @@ import (
 	"example.com/mcp-federated-login/oauth/store"
 )
 
-// SignIn implements [store.Store]. The grant counts as created at s.At, and lives as long as its code.
+// SignIn implements [store.Store]. The grant's creation time is in.At. Until the code is redeemed, the grant expires
+// with the code.
 func (s *Store) SignIn(ctx context.Context, in store.SignIn, seal store.SealFunc) error {
 	return s.tx(ctx, "store a sign-in", func(tx *sql.Tx) error {
 		if err := putUser(ctx, tx, in); err != nil { // first: it locks the user's row
@@ -47,8 +48,8 @@ func putUser(ctx context.Context, tx *sql.Tx, in store.SignIn) error {
 	return err
 }
 
-// putCredential returns the credential for the user and the upstream scopes, and the version to write next. A new one
-// is empty until writeCredential, in the same transaction, fills it.
+// putCredential returns the credential for the user and the upstream scopes, and the version to write next. A new
+// credential is empty until writeCredential fills it in the same transaction.
 func putCredential(ctx context.Context, tx *sql.Tx, in store.SignIn) (id store.ID, version int64, err error) {
 	rand.Read(id[:])
 	scopes := slices.Compact(slices.Sorted(slices.Values(in.UpstreamScopes)))
@@ -60,7 +61,7 @@ func putCredential(ctx context.Context, tx *sql.Tx, in store.SignIn) (id store.I
 	return id, version, err
 }
 
-// addGrant inserts the grant with its code. The same flow a second time is [store.ErrConflict].
+// addGrant inserts the grant with its code. It returns [store.ErrConflict] if the flow already has a grant.
 func addGrant(ctx context.Context, tx *sql.Tx, in store.SignIn, credential store.ID) error {
 	g, c, wrap := in.Grant, in.Code, in.WrapCode(credential)
 	client := store.HashOf(g.Client.ID)

@@ -21,10 +21,10 @@ import (
 // busyTimeout is how long to wait while another process writes.
 const busyTimeout = 10 * time.Second
 
-// openSQLite opens the file at path and creates it where there is none.
+// openSQLite opens the file at path. It creates the file if it does not exist.
 //
-// SQLite has one writer at a time. A single connection for writing makes writers of this process queue up in order;
-// left to themselves they would poll for the lock, with growing pauses, and the unlucky would wait for seconds.
+// SQLite allows one writer at a time. With a single write connection, the writers of this process queue in order.
+// Otherwise they would poll for the lock with growing pauses, and some would wait for seconds.
 func openSQLite(ctx context.Context, path string) (*Store, error) {
 	if path == "" || path == ":memory:" || strings.HasPrefix(path, "//") {
 		return nil, errors.New("sqlite: needs the path of a file, without // before it")
@@ -36,7 +36,7 @@ func openSQLite(ctx context.Context, path string) (*Store, error) {
 		"_busy_timeout": {strconv.FormatInt(busyTimeout.Milliseconds(), 10)},
 		"_foreign_keys": {"on"},
 		"_journal_mode": {"WAL"},
-		"_synchronous":  {"FULL"}, // what a client has been told must survive a power cut
+		"_synchronous":  {"FULL"}, // data that a client has received must survive a power cut
 		"_txlock":       {"immediate"},
 	}.Encode()
 	write, err := sql.Open("sqlite", dsn)
@@ -57,8 +57,8 @@ func openSQLite(ctx context.Context, path string) (*Store, error) {
 	return &Store{read: read, write: write}, nil
 }
 
-// becomeWAL makes the first connection, which switches a new file to write-ahead logging. While another process does
-// the same SQLite refuses at once, whatever the busy timeout says, so the waiting is ours.
+// becomeWAL opens the first connection, which switches a new file to write-ahead logging. While another process does
+// the same, SQLite fails immediately and ignores the busy timeout, so becomeWAL retries.
 func becomeWAL(ctx context.Context, db *sql.DB) error {
 	for deadline := time.Now().Add(busyTimeout); ; {
 		err := db.PingContext(ctx)
@@ -74,8 +74,8 @@ func becomeWAL(ctx context.Context, db *sql.DB) error {
 	}
 }
 
-// private makes sure that only the owner can read the database. SQLite gives its -wal and -shm files the mode of the
-// database, which therefore must exist, with the right mode, before SQLite opens it.
+// private ensures that only the owner can read the database. SQLite gives its -wal and -shm files the mode of the
+// database. So the database must exist with the right mode before SQLite opens it.
 func private(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err == nil {
@@ -87,7 +87,7 @@ func private(path string) error {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return errors.New("the path of the SQLite file is that of a folder or something else")
 	}
-	// An existing file must not be opened here: closing it would drop the locks that this process has on it.
+	// An existing file must not be opened here: closing it would release the locks that this process holds on it.
 	for _, suffix := range []string{"", "-wal", "-shm"} {
 		if err := os.Chmod(path+suffix, 0o600); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("make the SQLite file private: %w", err)

@@ -1,21 +1,21 @@
 // Package sqlstore keeps the authorization server's users, clients, grants, tokens and sealed upstream credentials in
 // SQLite or PostgreSQL.
 //
-// Schema and statements are the same for both. What differs is how a database is opened (sqlite.go, postgres.go), how
-// two processes are kept from migrating at once, and two words that let PostgreSQL's clean-up pass over locked rows.
+// Schema and statements are the same for both. Three things differ: how a database is opened (sqlite.go, postgres.go),
+// the lock against two migrations at the same time, and two words that let PostgreSQL's purge skip locked rows.
 //
-// Four rules keep any number of processes on one database out of each other's way:
+// Four rules let any number of processes share one database:
 //
-//   - A check and the act that depends on it are one statement: a code is redeemed, and a refresh token spent, by an
-//     UPDATE that finds the grant's counter where the caller saw it, or changes nothing.
-//   - Whoever writes a credential, binds a grant to one or removes a grant holds the user's row first. Otherwise two
-//     sign-ins of one person would each seal to a list of grants that lacks the other's. To redeem a code is to remove
-//     the grants that it replaces.
-//   - Everybody else locks one grant and then what hangs on it, its code and its tokens. So no two transactions can
-//     wait for each other.
-//   - A read is one statement, and so needs no transaction.
+//   - A check and the change that depends on it are one statement. The UPDATE that redeems a code or spends a refresh
+//     token changes nothing if the grant's counter is not the value that the caller saw.
+//   - A transaction that writes a credential, binds a grant to one or removes a grant locks the user's row first.
+//     Otherwise two sign-ins of one user would each seal to a list of grants that lacks the other's. Redeeming a code
+//     counts too, because it removes the grants that it replaces.
+//   - Any other transaction locks one grant, and then its code and tokens. So no two transactions can wait for each
+//     other.
+//   - A read is one statement, so it needs no transaction.
 //
-// On SQLite every transaction is a BEGIN IMMEDIATE, which makes the second and third rule true by itself.
+// On SQLite every transaction is a BEGIN IMMEDIATE, which alone satisfies the second and third rule.
 package sqlstore
 
 import (
@@ -29,10 +29,10 @@ import (
 	"example.com/mcp-federated-login/oauth/store"
 )
 
-// Store implements [store.Store]. Its errors wrap what the driver said, and never hold a value that was stored.
+// Store implements [store.Store]. Its errors wrap the driver's errors, and never contain a stored value.
 type Store struct {
 	read     *sql.DB
-	write    *sql.DB // on PostgreSQL the same pool
+	write    *sql.DB // the same pool on PostgreSQL
 	token    *sql.Stmt
 	postgres bool
 }
@@ -40,7 +40,8 @@ type Store struct {
 var _ store.Store = (*Store)(nil)
 
 // Open opens the database at url, which is sqlite:PATH or postgres://..., and brings its schema up to date. Several
-// processes may open a new database at once. A database that a newer version of this program has changed is refused.
+// processes may open a new database at the same time. Open returns an error if a newer version of this program has
+// migrated the database.
 func Open(ctx context.Context, url string) (*Store, error) {
 	scheme, path, _ := strings.Cut(url, ":")
 	var s *Store
@@ -51,7 +52,7 @@ func Open(ctx context.Context, url string) (*Store, error) {
 	case "postgres", "postgresql":
 		s, err = openPostgres(url)
 	default:
-		// The URL is not repeated: it may hold a password.
+		// The error does not quote the URL: it may contain a password.
 		err = errors.New("unknown kind of database")
 	}
 	if err != nil {
@@ -69,12 +70,11 @@ func Open(ctx context.Context, url string) (*Store, error) {
 
 // Close closes the database.
 func (s *Store) Close() error {
-	// The writer goes last, because the last connection to an SQLite file folds the write-ahead log back into it.
+	// Close the writer last: the last connection to an SQLite file merges the write-ahead log into it.
 	return errors.Join(s.read.Close(), s.write.Close())
 }
 
-// Probe writes to the database, and returns why that does not work: it cannot be reached, its disk is full, or it only
-// reads.
+// Probe writes to the database. It returns an error if the database is unreachable or read-only, or its disk is full.
 func (s *Store) Probe(ctx context.Context, at time.Time) error {
 	_, err := s.write.ExecContext(ctx, `
 		INSERT INTO probes (id, probed_at) VALUES (1, $1) ON CONFLICT (id) DO UPDATE SET probed_at = excluded.probed_at`,
@@ -85,7 +85,7 @@ func (s *Store) Probe(ctx context.Context, at time.Time) error {
 	return nil
 }
 
-// tx runs do in a transaction and commits it if do returns nil. The name says what was attempted.
+// tx runs do in a transaction and commits it if do returns nil. Errors start with name, the attempted operation.
 func (s *Store) tx(ctx context.Context, name string, do func(*sql.Tx) error) error {
 	tx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
@@ -101,7 +101,7 @@ func (s *Store) tx(ctx context.Context, name string, do func(*sql.Tx) error) err
 	return nil
 }
 
-// collect reads all rows of a query. The columns of one go to where dest points.
+// collect reads all rows of a query. dest returns the pointers that a row's columns are scanned into.
 func collect[T any](rows *sql.Rows, err error, dest func(*T) []any) ([]T, error) {
 	if err != nil {
 		return nil, err
@@ -118,7 +118,7 @@ func collect[T any](rows *sql.Rows, err error, dest func(*T) []any) ([]T, error)
 	return all, rows.Err()
 }
 
-// found translates the absence of a row. The name says what was looked for.
+// found maps [sql.ErrNoRows] to [store.ErrNotFound]. Errors start with name, the attempted operation.
 func found(name string, err error) error {
 	if errors.Is(err, sql.ErrNoRows) {
 		err = store.ErrNotFound

@@ -21,7 +21,7 @@ func (s *Store) Code(ctx context.Context, code store.Hash) (store.Code, error) {
 	return c, found("read a code", err)
 }
 
-// selectToken is prepared once: the bearer gate waits for it, and SQLite takes as long to parse it as to run it.
+// selectToken is prepared once, because the gate waits for it and SQLite takes as long to parse it as to run it.
 const selectToken = `SELECT x.kind, x.n, x.wrap, x.ring_key, x.expires_at, x.spent_at, x.retired_at, ` + grantColumns + `
 	FROM tokens x ` + grantJoins + ` WHERE x.hash = $1`
 
@@ -34,8 +34,8 @@ func (s *Store) Token(ctx context.Context, token store.Hash) (store.Token, error
 	return t, found("read a token", err)
 }
 
-// RedeemCode implements [store.Store]. A grant has one code, and its counter is 0 until that is redeemed: the counter
-// decides who wins. The pair's kinds and numbers are given by their place.
+// RedeemCode implements [store.Store]. A grant has one code, and its counter is 0 until the code is redeemed. So the
+// counter decides which of two requests wins. The pair's fields and the counter set the tokens' kinds and numbers.
 func (s *Store) RedeemCode(ctx context.Context, code store.Hash, at time.Time, pair store.Pair, replaces bool) (
 	ended []store.ID, err error) {
 	err = s.tx(ctx, "redeem a code", func(tx *sql.Tx) error {
@@ -71,7 +71,7 @@ func (s *Store) RedeemCode(ctx context.Context, code store.Hash, at time.Time, p
 	return ended, nil
 }
 
-// Rotate implements [store.Store]. The pair's kinds and numbers are given by their place.
+// Rotate implements [store.Store]. The pair's fields and the counter set the tokens' kinds and numbers.
 func (s *Store) Rotate(ctx context.Context, refresh store.Hash, n int64, at time.Time, pair store.Pair) error {
 	return s.tx(ctx, "rotate a refresh token", func(tx *sql.Tx) error {
 		grant, err := advance(tx.QueryRowContext(ctx, `
@@ -110,7 +110,7 @@ func (s *Store) Reissue(ctx context.Context, grant store.ID, n, reissued int64, 
 	})
 }
 
-// advance reads the grant that a compare-and-swap has changed.
+// advance returns the id of the grant that a compare-and-swap changed. It returns [store.ErrConflict] if there is none.
 func advance(row *sql.Row) (grant []byte, err error) {
 	err = row.Scan(&grant)
 	if errors.Is(err, sql.ErrNoRows) {
