@@ -1,8 +1,8 @@
 // Command mcp-federated-login is a remote MCP server whose users sign in with GitHub, Google or an OpenID Connect
-// provider. One process is the MCP server, the OAuth authorization server in front of it, and, on a laptop without
-// credentials, a stand-in for GitHub and Google as well.
+// provider. One process is the MCP server and its OAuth authorization server. On a laptop without credentials, it is
+// also the development provider, which replaces GitHub and Google.
 //
-// Package app puts the parts together. Package mcpserver is where your own tools go.
+// Package app puts the parts together. Package mcpserver is the place for your own tools.
 package main
 
 import (

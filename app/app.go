@@ -1,8 +1,8 @@
-// Package app puts the parts of the program together: configuration, secrets, the store, the providers, the
-// authorization server and the MCP server behind it, listeners and shutdown; and the operator's commands.
+// Package app connects the parts of the program: configuration, secrets, the store, the providers, the authorization
+// server and the MCP server behind it, listeners and shutdown. It also has the operator's commands.
 //
-// [Run] is the whole program. To embed the server in a program of your own, use [ParseConfig], [Open], [App.Handler]
-// and [App.Close].
+// [Run] is the whole program. To embed the server in your own program, use [ParseConfig], [Open], [App.Handler] and
+// [App.Close].
 package app
 
 import (
@@ -32,7 +32,7 @@ import (
 	"example.com/mcp-federated-login/upstream/devidp"
 )
 
-// Run serves until the context ends, or runs one of the operator's commands.
+// Run runs the server until the context ends, or runs one of the operator's commands.
 func Run(ctx context.Context, args []string, getenv func(string) string, now func() time.Time, stdout io.Writer,
 	stderr *os.File) error {
 	s, err := ParseConfig(args, getenv, stdout)
@@ -59,12 +59,12 @@ func Run(ctx context.Context, args []string, getenv func(string) string, now fun
 	return a.Serve(ctx, listeners)
 }
 
-// An App is everything that runs, but for the listeners.
+// An App is the running program, except the listeners.
 type App struct {
 	settings Settings
 	Log      *slog.Logger
 	Store    *sqlstore.Store
-	DevIDP   *devidp.Server // nil: people sign in for real
+	DevIDP   *devidp.Server // nil if real providers are configured
 	OAuth    *oauth.Server
 	Handler  http.Handler
 	draining atomic.Bool
@@ -76,7 +76,7 @@ type App struct {
 	refusedOnce sync.Once
 }
 
-// Open puts the parts together.
+// Open opens the store and connects the parts of an [App].
 func Open(ctx context.Context, s Settings, log *slog.Logger, now func() time.Time) (_ *App, err error) {
 	a := &App{settings: s, Log: log}
 	defer func() {
@@ -148,7 +148,7 @@ func (a *App) Close() {
 	}
 }
 
-// Routes returns the whole server, with mcp behind its gate.
+// Routes returns the handler of the whole server, with mcp behind the gate.
 func (a *App) Routes(mcp http.Handler) http.Handler {
 	site := chi.NewRouter()
 	site.Use(a.OAuth.CheckHost)
@@ -172,8 +172,8 @@ const (
 	probeTimeout = 2 * time.Second
 )
 
-// probe returns why a sign-in could not be stored now. The answer is up to a second old, so that nobody can keep the
-// database busy by asking.
+// probe returns an error if a sign-in cannot be stored now. The result is up to a second old, so that clients cannot
+// keep the database busy with probes.
 func (a *App) probe(ctx context.Context) error {
 	a.probing.Lock()
 	defer a.probing.Unlock()
@@ -191,8 +191,8 @@ func (a *App) probe(ctx context.Context) error {
 	return a.probed
 }
 
-// handleReady handles GET /readyz: whether a person can sign in here now, so that a load balancer knows where to send
-// requests.
+// handleReady handles GET /readyz. It reports whether users can sign in on this instance now, so that a load balancer
+// knows where to send requests.
 func (a *App) handleReady(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case a.draining.Load():
@@ -204,7 +204,7 @@ func (a *App) handleReady(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// logRequests logs each request by its path: a query can hold codes and states. A panic becomes a 500.
+// logRequests logs the path of each request, without the query, which can hold codes and states. A panic becomes a 500.
 func (a *App) logRequests(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began, ww := time.Now(), middleware.NewWrapResponseWriter(w, r.ProtoMajor)
@@ -212,7 +212,7 @@ func (a *App) logRequests(next http.Handler) http.Handler {
 		defer func() {
 			if p := recover(); p != nil {
 				if p == http.ErrAbortHandler {
-					panic(p) // net/http's own way to drop a connection
+					panic(p) // net/http uses it to drop a connection
 				}
 				a.OAuth.LogFailure(r.Context(), slog.LevelError, "panic", fmt.Sprint(method, path, p),
 					"method", method, "path", path, "panic", p, "stack", string(debug.Stack()))
@@ -224,10 +224,10 @@ func (a *App) logRequests(next http.Handler) http.Handler {
 	})
 }
 
-// limitReading gives a request's body a time to arrive in. A time-out of the server's would also end long answers.
+// limitReading limits the time for reading a request's body. A server-wide timeout would also end long responses.
 func limitReading(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // an error means that there is none
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // fails only if not supported
 		next.ServeHTTP(w, r)
 	})
 }
@@ -240,8 +240,8 @@ const (
 	shutdownTimeout = 10 * time.Second
 )
 
-// Serve answers requests until the context ends, and then finishes those under way. There is no write time-out: it
-// would cut MCP streams.
+// Serve handles requests until the context ends, and then lets running requests finish. There is no write timeout,
+// because it would cut MCP streams.
 func (a *App) Serve(ctx context.Context, listeners []net.Listener) error {
 	srv := &http.Server{Handler: a.Handler, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout,
 		MaxHeaderBytes: maxHeaderBytes, ErrorLog: slog.NewLogLogger(a.Log.Handler(), slog.LevelDebug)}
@@ -265,14 +265,14 @@ func (a *App) Serve(ctx context.Context, listeners []net.Listener) error {
 	shutdown, done := context.WithTimeout(context.Background(), shutdownTimeout)
 	defer done()
 	if srv.Shutdown(shutdown) != nil {
-		srv.Close() // streams that did not end by themselves
+		srv.Close() // ends the streams that are still open
 	}
 	background.Wait()
 	a.OAuth.LogLeftOut()
 	return err
 }
 
-// Listen opens the addresses. The first must work; the second is localhost's IPv6 half, which a machine may lack.
+// Listen opens the addresses. The first must work. The second is localhost's IPv6 address, which a machine may lack.
 func Listen(addresses []string) ([]net.Listener, error) {
 	var listeners []net.Listener
 	for i, address := range addresses {
@@ -294,7 +294,7 @@ func Listen(addresses []string) ([]net.Listener, error) {
 	return listeners, nil
 }
 
-// Greet tells the person who started the server what to do next.
+// Greet prints how to connect clients, for the operator who started the server.
 func (a *App) Greet(w io.Writer) {
 	base := a.settings.BaseURL
 	if _, _, err := net.SplitHostPort(strings.TrimPrefix(base, "https://")); err == nil && !a.settings.Loopback {

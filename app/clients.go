@@ -11,7 +11,7 @@ import (
 	"example.com/mcp-federated-login/oauth/store"
 )
 
-// clientsConfig is how clients come to be known here, as it was written.
+// clientsConfig holds the unparsed settings for how clients register.
 type clientsConfig struct {
 	Registration string `name:"client-registration" default:"on" help:"on or off: clients may register themselves."`
 	Metadata     string `name:"client-metadata" default:"on" help:"on, off or loopback: client metadata documents."`
@@ -19,7 +19,7 @@ type clientsConfig struct {
 	Schemes      string `name:"redirect-schemes" default:"cursor,vscode,vscode-insiders" help:"Private schemes to use."`
 }
 
-// clientSettings is that without mistakes.
+// clientSettings is a valid, parsed clientsConfig.
 type clientSettings struct {
 	Registration    bool
 	Documents       clients.DocumentPolicy
@@ -65,12 +65,12 @@ func (c clientsConfig) clientSettings(loopback bool, wrong *mistakes) (s clientS
 	return s
 }
 
-// readClients reads the file of clients. Its group may read it, so that it can belong to root; others may only if it
-// holds no secret.
+// readClients reads the clients file. The file's group may read it, so that root can own it. Other users may read it
+// only if it holds no secret.
 func readClients(path string, redirectSchemes []string) ([]store.Client, error) {
 	file, err := os.ReadFile(path)
 	if err != nil {
-		// Without the path: whoever misunderstands CLIENTS writes the clients there, secrets and all.
+		// Leave out the path: an operator may have put the clients themselves in CLIENTS, with their secrets.
 		return nil, fmt.Errorf("CLIENTS must be the path of a file that can be read (%w), for example CLIENTS=clients.json",
 			errors.Unwrap(err))
 	}

@@ -24,8 +24,8 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// config is the whole configuration as it was written. Every named field is a flag, and also a variable: --base-url is
-// BASE_URL. All are strings, to which [config.settings] gives meaning, so that all mistakes are reported at once.
+// config is the whole configuration, unparsed. Every named field is both a flag and a variable: --base-url is BASE_URL.
+// All are strings. [config.settings] parses them, so that it can report all mistakes together.
 type config struct {
 	BaseURL            string `name:"base-url" default:"http://localhost:8080" help:"Public origin: https, or loopback."`
 	Listen             string `name:"listen" help:"Address; by default BASE_URL's own on loopback, else :8080."`
@@ -61,26 +61,26 @@ type config struct {
 	Clients clientsCommands `cmd:"" help:"See which clients are connected, and block some."`
 }
 
-// Settings is a configuration without mistakes.
+// Settings is a valid, parsed configuration.
 type Settings struct {
-	BaseURL         string               // our origin
+	BaseURL         string               // this server's origin
 	Loopback        bool                 // BaseURL is localhost, 127.0.0.1 or [::1]
 	Listen          []string             // the first must work, the second is localhost's ::1, which a machine may lack
 	DataDir         string               // may not exist yet: see makeDataDir
 	DatabaseURL     string               // sqlite:PATH or postgres://...
-	KeyRing         [][]byte             // SECRET; nil if it is kept in DataDir: see loadSecret
-	Providers       []*upstream.Provider // none: development sign-in, and both BaseURL and Listen are loopback
+	KeyRing         [][]byte             // SECRET; nil if the secret is in DataDir: see loadSecret
+	Providers       []*upstream.Provider // empty if development sign-in is on; then BaseURL and Listen are loopback
 	Rules           upstream.Rules
-	LocalOnly       bool // development sign-in, or no ALLOW: see [App.localOnly]
+	LocalOnly       bool // true with development sign-in, or without ALLOW: see [App.localOnly]
 	Clients         clientSettings
 	AllowedOrigins  []string
 	AccessTokenTTL  time.Duration
 	RefreshTokenTTL time.Duration
-	TokenCache      time.Duration // 0: off
+	TokenCache      time.Duration // zero if off
 	LogFormat       string        // text, json, or empty: see logger
 	LogLevel        slog.Level
-	WebhookSecret   string          // GitHub's; empty: no webhook
-	Command         operatorCommand // nil: serve
+	WebhookSecret   string          // GitHub's; empty if there is no webhook
+	Command         operatorCommand // nil means serve
 }
 
 const description = `A remote MCP server whose users sign in with GitHub, Google or OpenID Connect.
@@ -88,16 +88,16 @@ const description = `A remote MCP server whose users sign in with GitHub, Google
 Every flag can be given as the variable that stands beside it, in the environment or in a file .env; a flag goes first,
 then the environment, then .env. Give secrets as variables: other users of a machine can see a program's flags.`
 
-// ErrHelp says that help was asked for, and has been printed.
+// ErrHelp is returned if --help was given. The help has been printed.
 var ErrHelp = errors.New("help requested")
 
-// ParseConfig reads flags and variables. It writes nothing but the answer to --help, after which it returns [ErrHelp].
-// Any other error lists everything that is wrong, one mistake a line, and holds no secret.
+// ParseConfig parses flags and variables. For --help, it prints the help and returns [ErrHelp]. It prints nothing else.
+// Any other error lists all mistakes, one per line, and contains no secret.
 func ParseConfig(args []string, getenv func(string) string, stdout io.Writer) (Settings, error) {
 	var c config
 	var helped bool
-	// Kong's own env tag would read the process's environment, and take an empty variable for one that is set.
-	// Flags of commands have no variable: USER, for one, is set everywhere and means something else.
+	// Kong's env tag would read the process's environment, and treat an empty variable as set.
+	// Flags of commands have no variable: for example, USER is set everywhere and means something else.
 	isVariable := func(v *kong.Value) bool { return v.Flag != nil && v.Tag.Has("name") }
 	variables := func(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
 		if v := strings.TrimSpace(getenv(variable(flag.Name))); v != "" && isVariable(flag.Value) {
@@ -115,7 +115,7 @@ func ParseConfig(args []string, getenv func(string) string, stdout io.Writer) (S
 			}
 			return v.Help + " ($" + variable(v.Name) + ")"
 		}),
-		kong.WithHyphenPrefixedParameters(true), // else --secret -x is an error that quotes -x
+		kong.WithHyphenPrefixedParameters(true), // otherwise --secret -x is an error that quotes -x
 		kong.Resolvers(kong.ResolverFunc(variables)),
 		kong.Writers(stdout, io.Discard),
 		kong.Exit(func(int) { helped = true }),
@@ -127,7 +127,7 @@ func ParseConfig(args []string, getenv func(string) string, stdout io.Writer) (S
 	switch {
 	case helped:
 		return Settings{}, ErrHelp
-	case err != nil && strings.HasPrefix(err.Error(), "unexpected argument"): // quotes it: think of "--secret= x"
+	case err != nil && strings.HasPrefix(err.Error(), "unexpected argument"): // the error quotes it; it may be a secret
 		return Settings{}, errors.New("an argument is neither a flag nor a command: see --help")
 	case err != nil:
 		return Settings{}, err
@@ -139,10 +139,10 @@ func ParseConfig(args []string, getenv func(string) string, stdout io.Writer) (S
 	return s, err
 }
 
-// variable returns the name of the variable that stands for a flag.
+// variable returns the name of a flag's variable.
 func variable(flag string) string { return strings.ToUpper(strings.ReplaceAll(flag, "-", "_")) }
 
-// Environment returns the process's environment with the variables of a .env file below it. There may be no file.
+// Environment returns a getenv function. The process's environment overrides the .env file, which may not exist.
 func Environment(dotenv string) (func(string) string, error) {
 	file, err := godotenv.Read(dotenv)
 	var pathError *fs.PathError
@@ -150,22 +150,22 @@ func Environment(dotenv string) (func(string) string, error) {
 	case errors.Is(err, fs.ErrNotExist):
 	case errors.As(err, &pathError):
 		return nil, err
-	case err != nil: // quotes the line, which may hold a secret
+	case err != nil: // the error quotes the line, which may hold a secret
 		return nil, fmt.Errorf("%s cannot be read: every line is NAME=value, with ' around values that hold $ or #", dotenv)
 	}
 	return func(name string) string { return cmp.Or(os.Getenv(name), file[name]) }, nil
 }
 
-// mistakes collects what is wrong.
+// mistakes collects configuration errors.
 type mistakes []error
 
-// add reports a variable, what is wrong with it, and a value that would be right. The wrong value stays out of it,
-// because what is in the wrong place may be a secret.
+// add adds an error that names the variable, the problem and a valid example value. The error leaves out the wrong
+// value, because it may be a secret that was set in the wrong variable.
 func (m *mistakes) add(variable, problem, example string) {
 	*m = append(*m, fmt.Errorf("%s %s, for example %s=%s", variable, problem, variable, example))
 }
 
-// settings gives the strings their meaning.
+// settings parses and checks the configuration.
 func (c config) settings() (Settings, error) {
 	s := Settings{DataDir: c.DataDir, LogFormat: c.LogFormat, WebhookSecret: c.GitHubWebhook}
 	var wrong mistakes
@@ -173,7 +173,7 @@ func (c config) settings() (Settings, error) {
 	base, err := origin.Parse(c.BaseURL)
 	if err != nil {
 		wrong.add("BASE_URL", err.Error(), "https://mcp.example.com")
-		base = nil // not known: what is checked against it is taken to be right
+		base = nil // unknown: checks that need it are skipped
 	} else {
 		s.BaseURL, s.Loopback = c.BaseURL, origin.IsLoopback(base.Hostname())
 	}
@@ -228,8 +228,8 @@ func (c config) settings() (Settings, error) {
 	return s, nil
 }
 
-// access settles who can connect and who may come in: the address, the providers and the rules. The base is nil if it
-// is not known.
+// access sets the listen addresses, the providers and the access rules: who can connect, and who may sign in. The base
+// is nil if it is unknown.
 func (c config) access(s *Settings, base *url.URL, wrong *mistakes) {
 	var err error
 	if s.Listen, err = listenAddresses(c.Listen, base); err != nil {
@@ -261,7 +261,7 @@ func (c config) access(s *Settings, base *url.URL, wrong *mistakes) {
 			"127.0.0.1:8080")
 	}
 	if len(configured) == 0 {
-		configured, s.LocalOnly = []string{"github", "google"}, true // those of the development provider
+		configured, s.LocalOnly = []string{"github", "google"}, true // the providers that the development provider replaces
 	}
 	for _, err := range []error{err, rules.CheckTogether(), rules.Check(configured, c.OIDCGroupsClaim)} {
 		if err != nil {
@@ -270,8 +270,8 @@ func (c config) access(s *Settings, base *url.URL, wrong *mistakes) {
 	}
 }
 
-// providers builds the ways to sign in, in the order of their buttons. It returns the IDs of those that are
-// configured, be it wrongly.
+// providers creates the providers in the order of their buttons. It returns the IDs of all configured providers,
+// including those with mistakes.
 func (c config) providers(s *Settings, wrong *mistakes) (configured []string) {
 	add := func(p *upstream.Provider, err error) {
 		if err != nil {
@@ -280,7 +280,7 @@ func (c config) providers(s *Settings, wrong *mistakes) (configured []string) {
 		}
 		s.Providers = append(s.Providers, p)
 	}
-	// A setting of a provider is meant to turn it on, even where the one that would is forgotten.
+	// Any setting of a provider turns it on, so that a forgotten client ID is reported.
 	if c.GitHubClientID+c.GitHubClientSecret+c.GitHubAPIURL != "" || c.GitHubURL != "https://github.com" {
 		configured = append(configured, "github")
 		add(upstream.GitHub(upstream.GitHubConfig{ClientID: c.GitHubClientID, ClientSecret: c.GitHubClientSecret,
@@ -297,7 +297,7 @@ func (c config) providers(s *Settings, wrong *mistakes) (configured []string) {
 			ClientSecret: c.OIDCClientSecret, Name: c.OIDCName, AuthMethod: c.OIDCAuthMethod, GroupsClaim: c.OIDCGroupsClaim,
 			Scopes: strings.FieldsFunc(c.OIDCScopes, func(r rune) bool { return r == ' ' || r == ',' })}))
 	}
-	if c.GitHubWebhook != "" && !slices.Contains(configured, "github") { // the development provider delivers nothing
+	if c.GitHubWebhook != "" && !slices.Contains(configured, "github") { // the development provider sends no webhooks
 		configured = append(configured, "github")
 		wrong.add("GITHUB_CLIENT_ID", "and GITHUB_CLIENT_SECRET are needed with GITHUB_WEBHOOK_SECRET",
 			"Iv23liAbCdEfGhIjKlMn")
@@ -311,9 +311,9 @@ func isPublic(address string) bool {
 	return err != nil || !a.Addr().IsLoopback()
 }
 
-// listenAddresses returns the addresses to listen on, or none if they are the base's and that is not known. The name
-// localhost stands for both families, because which of them a client tries first, and whether it tries the other,
-// differs.
+// listenAddresses returns the addresses to listen on. It returns none if they depend on the base and the base is
+// unknown. The name localhost means both IPv4 and IPv6, because clients differ in which they try first, and in whether
+// they try the other.
 func listenAddresses(listen string, base *url.URL) ([]string, error) {
 	switch {
 	case listen == "" && base == nil:
@@ -337,7 +337,7 @@ func listenAddresses(listen string, base *url.URL) ([]string, error) {
 	return []string{listen}, nil
 }
 
-// list splits a comma-separated value. An empty entry stays, for the reader to complain about.
+// list splits a comma-separated value. It keeps empty entries, so that the caller can report them.
 func list(value string) []string {
 	if value == "" {
 		return nil

@@ -6,10 +6,10 @@ import (
 	"example.com/mcp-federated-login/upstream/devidp"
 )
 
-// localOnly refuses requests that may come from another machine. It stands in front of the site while BASE_URL is
-// loopback and either anybody can sign in as anybody, with the development provider, or nothing says who may come in.
-// A LISTEN address on the network is refused at start; what is found here is a tunnel or proxy that somebody put in
-// front, whatever Host it sends. Only the first request is logged: strangers choose how many there are.
+// localOnly refuses requests that may come from another machine. It is used if BASE_URL is loopback and either the
+// development provider is on, which lets anyone sign in as any user, or ALLOW is not set. A LISTEN address on the
+// network is already refused at start. localOnly detects a tunnel or proxy in front of the server, whatever Host it
+// sends. Only the first refused request is logged, because strangers choose how many they send.
 func (a *App) localOnly(next http.Handler) http.Handler {
 	problem := "ALLOW is not set, so this server answers its own machine only, and no proxy or tunnel in front. If " +
 		"you run it, say who may come in, for example ALLOW=github:your-login"

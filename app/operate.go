@@ -14,17 +14,17 @@ import (
 	"example.com/mcp-federated-login/oauth/store"
 )
 
-// The operator's commands open the database that servers are running on. They need neither SECRET nor a provider, and
-// make nothing that is not there. Servers look at the same rows, and at nothing else that would have to be told.
+// The operator's commands open the database of running servers. They need neither SECRET nor a provider, and do not
+// create a missing database. Servers read the same rows, so the commands need not notify them.
 
-// An operatorCommand is one of them, with its flags and arguments.
+// An operatorCommand is a command of the operator, with its flags and arguments.
 type operatorCommand interface {
 	run(ctx context.Context, db *sqlstore.Store, now time.Time, stdout io.Writer) error
 }
 
-// operate runs the command that was asked for.
+// operate runs the operator's command.
 func operate(ctx context.Context, s Settings, now time.Time, stdout io.Writer) error {
-	if path, ok := strings.CutPrefix(s.DatabaseURL, "sqlite:"); ok { // which opening would create
+	if path, ok := strings.CutPrefix(s.DatabaseURL, "sqlite:"); ok { // sqlstore.Open would create a missing file
 		if _, err := os.Stat(path); err != nil {
 			return fmt.Errorf("no database: %w; configure what the server has, for example DATA_DIR=/var/lib/mcp", err)
 		}
@@ -47,8 +47,8 @@ type clientsCommands struct {
 	Unblock unblockClient `cmd:"" help:"Lift a block. What it ended stays ended."`
 }
 
-// A grantFilter picks grants. What is not set admits all; what is set but empty, as from an unset variable of a
-// script, must not.
+// A grantFilter picks grants. A flag that is not set picks all grants. A flag that is set but empty is an error: the
+// cause may be an unset variable in a script.
 type grantFilter struct {
 	User      *string        `placeholder:"LOGIN" help:"Only of this person, by login or the provider's id."`
 	Client    *string        `placeholder:"NAME" help:"Only of clients with this name, ID or client_id."`
@@ -92,7 +92,7 @@ func (c *listGrants) run(ctx context.Context, db *sqlstore.Store, now time.Time,
 	if err := c.check(); err != nil {
 		return err
 	}
-	rows := []grantRow{} // no nil: it would be null
+	rows := []grantRow{} // not nil, which would print as null
 	err := db.Grants(ctx, now, func(g store.Grant) {
 		if c.picks(g, now) {
 			rows = append(rows, grantRow{g.ID.String(), g.User.Provider, g.User.Subject, g.User.Login,
@@ -140,7 +140,7 @@ func (c *endGrants) run(ctx context.Context, db *sqlstore.Store, now time.Time, 
 	return err
 }
 
-// endWhere ends the grants that are picked, and returns how many.
+// endWhere ends the grants that picks selects, and returns their number.
 func endWhere(ctx context.Context, db *sqlstore.Store, now time.Time, picks func(store.Grant) bool) (int, error) {
 	var ids []store.ID
 	err := db.Grants(ctx, now, func(g store.Grant) {
@@ -216,8 +216,8 @@ func (c *blockClient) run(ctx context.Context, db *sqlstore.Store, now time.Time
 	if err != nil {
 		return err
 	}
-	// In this order nothing slips through: a sign-in that is stored after the look at the grants meets the block when
-	// its code is redeemed.
+	// Block first, so that no sign-in escapes: if one is stored after the grants are listed, the block stops it when its
+	// code is redeemed.
 	if err := db.Block(ctx, name, now); err != nil {
 		return err
 	}

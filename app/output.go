@@ -14,11 +14,11 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// How the operator's commands print. Names come from strangers, and end up on an operator's terminal, where some
-// characters move the cursor, or hide text or turn it around. Names are cleaned when they arrive; but rows may be older
-// than that, so that a table leaves such characters out once more, and JSON, which is for programs, escapes them.
+// This file prints the output of the operator's commands. Names come from strangers. On a terminal, some characters
+// move the cursor, or hide or reverse text. Names are cleaned when they arrive, but older rows may not be. So a table
+// removes such characters again, and JSON, which programs read, escapes them.
 
-// maxCell is how many characters of a cell are shown: as many as a client's hosts can need.
+// maxCell limits a cell, in characters. A client's hosts can need that many.
 const maxCell = 6000
 
 // A table has aligned columns.
@@ -46,7 +46,7 @@ func (t table) row(cells ...any) {
 	fmt.Fprintln(t)
 }
 
-// printJSON prints the same JSON, with more of its characters escaped than JSON demands.
+// printJSON prints v as JSON, and escapes more characters than JSON requires.
 func printJSON(w io.Writer, v any) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {

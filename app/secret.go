@@ -18,8 +18,8 @@ import (
 
 const secretExample = `"the output of: openssl rand -base64 32"`
 
-// parseKeyRing parses comma-separated keys, each of at least 32 random bytes in hex or any flavour of base64. It
-// refuses what cannot have come from a random source. Its errors hold nothing of the keys.
+// parseKeyRing parses comma-separated keys, each of at least 32 random bytes in hex or any form of base64. It refuses
+// keys that cannot come from a random source. Its errors never contain any part of a key.
 func parseKeyRing(secret string) ([][]byte, error) {
 	var ring [][]byte
 	for i, text := range list(secret) {
@@ -27,7 +27,7 @@ func parseKeyRing(secret string) ([][]byte, error) {
 		if err != nil {
 			plain := strings.TrimRight(strings.NewReplacer("-", "+", "_", "/").Replace(text), "=")
 			key, err = base64.RawStdEncoding.DecodeString(plain)
-			// A passphrase can happen to be base64. Not one random key in a billion lacks capitals or small letters.
+			// A passphrase can also be valid base64. Fewer than one random key in a billion has letters of only one case.
 			if err == nil && (text == strings.ToLower(text) || text == strings.ToUpper(text)) {
 				err = errors.New("words")
 			}
@@ -52,7 +52,7 @@ func distinct(key []byte) int {
 	return len(slices.Compact(sorted))
 }
 
-// makeDataDir makes DATA_DIR, unless the database, the secret and the provider are all elsewhere.
+// makeDataDir creates DATA_DIR, unless the database, the secret and the provider do not need it.
 func makeDataDir(s Settings) error {
 	if !strings.HasPrefix(s.DatabaseURL, "sqlite:") && len(s.Providers) > 0 {
 		return nil
@@ -63,8 +63,8 @@ func makeDataDir(s Settings) error {
 	return nil
 }
 
-// loadSecret returns the key ring: that of SECRET, else that of the file DATA_DIR/secret, which it makes if there is
-// none. The file has the form of SECRET, so that keys can be rotated in it.
+// loadSecret returns the key ring of SECRET or, if SECRET is empty, of the file DATA_DIR/secret. It creates the file if
+// it does not exist. The file has the same format as SECRET, so that its keys can be rotated.
 func loadSecret(s Settings) ([][]byte, error) {
 	if s.KeyRing != nil {
 		return s.KeyRing, nil
@@ -85,7 +85,7 @@ func loadSecret(s Settings) ([][]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the secret: %w", err)
 	}
-	if info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" { // where modes say nothing
+	if info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" { // where file modes have no meaning
 		return nil, fmt.Errorf("%s can be read by other users: chmod 600 %s", path, path)
 	}
 	text, err := io.ReadAll(f)
@@ -102,7 +102,7 @@ func loadSecret(s Settings) ([][]byte, error) {
 	return ring, nil
 }
 
-// makeSecret puts a new key in the file, unless somebody else is first.
+// makeSecret writes a new key to the file, unless another process creates the file first.
 func makeSecret(path string) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "secret-*") // has mode 0600
 	if err != nil {
@@ -115,7 +115,7 @@ func makeSecret(path string) error {
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	// Unlike a rename, a link never replaces a file: of two processes that start at once, both read the first one's.
+	// Unlike a rename, a link never replaces a file. If two processes start at the same time, both read the first's key.
 	if err := os.Link(f.Name(), path); !errors.Is(err, fs.ErrExist) {
 		return err
 	}

@@ -14,13 +14,13 @@ import (
 	"example.com/mcp-federated-login/upstream"
 )
 
-// maxAnswer is the largest answer of the provider's API that a tool reads, in bytes.
+// maxAnswer is how much of a response from the provider's API a tool reads, in bytes.
 const maxAnswer = 8 << 20
 
-// maxProblem is how many characters of an error that quotes the API a model is shown.
+// maxProblem limits an API error that the model sees, in characters.
 const maxProblem = 500
 
-// get reads from the API of the caller's provider, as the caller.
+// get sends a GET request to the API of the caller's provider, as the caller, and decodes the JSON response into into.
 func get(ctx context.Context, c *oauth.Caller, path string, into any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.APIURL()+path, nil)
 	if err != nil {
@@ -29,7 +29,7 @@ func get(ctx context.Context, c *oauth.Caller, path string, into any) error {
 	return do(c, req, into)
 }
 
-// post sends JSON to the API of the caller's provider, as the caller.
+// post sends JSON to the API of the caller's provider, as the caller, and decodes the JSON response into into.
 func post(ctx context.Context, c *oauth.Caller, path string, body, into any) error {
 	b, err := json.Marshal(body)
 	if err != nil {
@@ -55,12 +55,12 @@ func do(c *oauth.Caller, req *http.Request, into any) error {
 		return fmt.Errorf("%s no longer accepts this sign-in: disconnect this server in the client and connect again",
 			c.Identity().Provider)
 	case resp.StatusCode < 200 || resp.StatusCode > 299:
-		// GitHub and Google say why, in different places.
+		// GitHub and Google put the error message in different places.
 		var said struct {
 			Message string
 			Error   struct{ Message string }
 		}
-		json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&said) // what is no JSON says nothing
+		json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(&said) // if it is not JSON, said stays empty
 		problem := resp.Status
 		if message := cmp.Or(said.Message, said.Error.Message); message != "" {
 			problem += ": " + message

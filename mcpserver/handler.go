@@ -14,13 +14,13 @@ import (
 	"example.com/mcp-federated-login/oauth"
 )
 
-// A tool is what clients can call, with the scope that it needs.
+// A tool is an MCP tool and the scope that it needs.
 type tool struct {
 	server.ServerTool
 	scope string
 }
 
-// newTool makes a tool of a function. Its schemas are those of In and Out; its errors are for the model to read.
+// newTool makes a tool from a function. In and Out define its schemas. The model sees the function's errors.
 func newTool[In, Out any](name, scope string, run func(context.Context, *oauth.Caller, In) (Out, error),
 	options ...mcp.ToolOption) tool {
 	options = append(options, mcp.WithInputSchema[In](), mcp.WithOutputSchema[Out]())
@@ -38,13 +38,13 @@ func newTool[In, Out any](name, scope string, run func(context.Context, *oauth.C
 	return tool{server.ServerTool{Tool: mcp.NewTool(name, options...), Handler: handle}, scope}
 }
 
-// New returns the MCP endpoint with our tools. It keeps nothing between requests, so any instance can answer any of
-// them.
+// New returns the MCP endpoint with the tools of this package. It keeps no state between requests, so any instance can
+// handle any request.
 func New(log *slog.Logger) http.Handler {
 	scopes := map[string]oauth.Scope{} // keyed by tool
 	needed := func(name string) oauth.Scope { return scopes[name] }
 	hooks := new(server.Hooks)
-	// mcp-go looks at a call's arguments before requireScope can refuse it. The 403 comes first all the same.
+	// mcp-go checks a call's arguments before requireScope runs. This hook makes the 403 come before those errors.
 	hooks.AddBeforeCallTool(func(ctx context.Context, _ any, req *mcp.CallToolRequest) {
 		oauth.CallerFrom(ctx).Require(needed(req.Params.Name).Name)
 	})
@@ -68,13 +68,13 @@ func New(log *slog.Logger) http.Handler {
 	return Handler(mcpServer, log)
 }
 
-// Handler serves an MCP server to the requests that an [oauth.Server] has let through.
+// Handler returns a handler that serves mcpServer. Requests must come through an [oauth.Server].
 func Handler(mcpServer *server.MCPServer, log *slog.Logger) http.Handler {
 	return endpoint.New(mcpServer, MaxBody, log)
 }
 
-// requireScope answers calls without the tool's scope. What it returns travels in a 403 that tells the client which
-// scope to ask for.
+// requireScope denies tool calls that lack the tool's scope. Its error becomes a 403 response that tells the client
+// which scope to request.
 func requireScope(needed func(tool string) oauth.Scope) server.ToolHandlerMiddleware {
 	return func(next server.ToolHandlerFunc) server.ToolHandlerFunc {
 		return func(ctx context.Context, req mcp.CallToolRequest) (*mcp.CallToolResult, error) {
@@ -86,8 +86,8 @@ func requireScope(needed func(tool string) oauth.Scope) server.ToolHandlerMiddle
 	}
 }
 
-// ofCallersProvider hides the tools that can never work for a caller, because they are another provider's. Tools
-// whose scope is merely missing are shown: the client can ask for it.
+// ofCallersProvider hides the tools of other providers, which can never work for the caller. It shows tools whose
+// scope is missing, because the client can request that scope.
 func ofCallersProvider(needed func(tool string) oauth.Scope) server.ToolFilterFunc {
 	return func(ctx context.Context, all []mcp.Tool) []mcp.Tool {
 		provider := oauth.CallerFrom(ctx).Identity().Provider

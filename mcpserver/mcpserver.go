@@ -1,14 +1,14 @@
-// Package mcpserver is the room for your own work: the MCP server's name, its tools, and the scope that each tool
-// needs. To add a tool, write a function like those in tools.go, a line in [tools], and a test like those in
-// tools_test.go, which call tools through the whole endpoint.
+// Package mcpserver is the place for your own code: the MCP server's name, its tools, and the scope of each tool. To
+// add a tool, write a function like those in tools.go, add a line to [tools], and write a test like those in
+// tools_test.go. Those tests call tools through the whole endpoint.
 //
-// What there is to know of a scope stands in [Scopes], once. One that no sign-in asks for is asked for when a tool
-// needs it: the call is answered 403 with what the client should ask for, the client sends the person to the consent
-// page once more, and the provider is asked for the scope's Upstream as well. What the person withholds there is not
-// granted, and the tool's error says what is missing.
+// [Scopes] describes each scope, in one place. A scope that the client did not request at sign-in can be added later.
+// A tool call that needs it gets a 403 response, which names the scope that the client should request. The client then
+// sends the user to the consent page again, and the provider is asked for the scope's Upstream as well. If the user
+// does not allow it there, it is not granted, and the tool's error says what is missing.
 //
-// By the time a tool runs, the caller has been authenticated and has the tool's scope. [oauth.CallerFrom] says who it
-// is, and its HTTPClient acts as that person at their provider. Tools never see a token.
+// Before a tool runs, the caller has been authenticated and has the tool's scope. [oauth.CallerFrom] returns the
+// caller. Its HTTPClient sends requests as that user to the user's provider. Tools never see a token.
 package mcpserver
 
 import (
@@ -18,21 +18,21 @@ import (
 )
 
 const (
-	// Name is what people and MCP clients know the server by.
+	// Name is the server's name, as users and MCP clients see it.
 	Name = "MCP Federated Login"
-	// Version is what MCP clients are told.
+	// Version is the server's version, as MCP clients see it.
 	Version = "0.1.0"
-	// Instructions tell the model what the server is good for.
+	// Instructions tell the model what the server can do.
 	Instructions = "Acts as the signed-in person at GitHub or Google: tells who they are, lists their repositories and " +
 		"calendar events, and opens issues."
-	// MaxBody is the largest request in bytes. The arguments of your tools must fit in. The memory that the server
-	// needs grows with it (see package endpoint).
+	// MaxBody is the largest request body in bytes. The arguments of your tools must fit into it. A larger MaxBody
+	// makes the server need more memory (see package endpoint).
 	MaxBody = 4 << 20
 )
 
-// Scopes are all that a person can allow a client. Those with AtSignIn are asked for when the client does not say
-// what it wants: keep these to what nearly everybody needs. For another one the person has to be asked again, which
-// some clients cannot do.
+// Scopes lists every scope that a user can allow a client. A client that requests no scopes gets those with AtSignIn:
+// set it only on scopes that nearly every user needs. Any other scope needs a second consent, which some clients
+// cannot start.
 var Scopes = []oauth.Scope{
 	{
 		Name:     "account:read",
@@ -42,14 +42,14 @@ var Scopes = []oauth.Scope{
 	{
 		Name:     "repos:read",
 		Sentence: "List your public repositories",
-		Provider: "github", // needs no upstream scope: what is public can be read by any user's token
+		Provider: "github", // needs no upstream scope: any user's token can read public data
 		AtSignIn: true,
 	},
 	{
 		Name:     "issues:write",
 		Sentence: "Open issues in your name, in any repository you can open them in",
 		Provider: "github",
-		Upstream: []string{"public_repo"}, // writes to all public repositories: asked for only when it is needed
+		Upstream: []string{"public_repo"}, // writes to all public repositories: requested only when needed
 	},
 	{
 		Name:     "calendar:read",
@@ -60,7 +60,7 @@ var Scopes = []oauth.Scope{
 	},
 }
 
-// tools are what MCP clients can call. Each names the scope that it needs.
+// tools returns the tools that MCP clients can call, each with the scope that it needs.
 func tools() []tool {
 	return []tool{
 		newTool("whoami", "account:read", whoami,

@@ -49,7 +49,7 @@ type repository struct {
 func listRepositories(ctx context.Context, c *oauth.Caller, in listRepositoriesInput) (repositories, error) {
 	const perPage = 30
 	page := max(1, in.Page)
-	// The token may reach further than the person was told: a GitHub App's reaches wherever the app is installed.
+	// The token may allow more than the user was told: a GitHub App's token works wherever the app is installed.
 	query := url.Values{"visibility": {"public"}, "sort": {"updated"}, "per_page": {strconv.Itoa(perPage)},
 		"page": {strconv.Itoa(page)}}
 	var found []struct {
@@ -83,7 +83,7 @@ type issue struct {
 	URL    string `json:"url"`
 }
 
-// fullName is a repository's owner and name. What else a path can hold could lead to another part of the API.
+// fullName matches a repository's owner/name. Other characters in a path could reach another part of the API.
 var fullName = regexp.MustCompile(`^[A-Za-z0-9_-]+/[A-Za-z0-9_.-]*[A-Za-z0-9_-][A-Za-z0-9_.-]*$`)
 
 func createIssue(ctx context.Context, c *oauth.Caller, in createIssueInput) (issue, error) {
@@ -127,7 +127,7 @@ func listCalendarEvents(ctx context.Context, c *oauth.Caller, in listCalendarEve
 	}
 	type moment struct {
 		DateTime string `json:"dateTime"`
-		Date     string `json:"date"` // of an event that takes all day
+		Date     string `json:"date"` // set for all-day events
 	}
 	var found struct {
 		Items []struct {

@@ -1,4 +1,4 @@
-// Package static holds the files that pages link to, and serves them.
+// Package static holds and serves the files that pages link to.
 package static
 
 import (
@@ -35,8 +35,8 @@ func hashAll() map[string]string {
 	return all
 }
 
-// Path returns the address of a file, "/static/style.css?v=0f1e2d3c4b5a". The hash of the content in it lets browsers
-// keep the file for a year, and makes them fetch a new one at once. Path panics if there is no such file.
+// Path returns the URL path of a file: "/static/style.css?v=0f1e2d3c4b5a". It contains a hash of the content. So
+// browsers can cache the file for a year, but fetch a new version immediately. Path panics if the file does not exist.
 func Path(name string) string {
 	v, ok := versions[name]
 	if !ok {
@@ -45,8 +45,8 @@ func Path(name string) string {
 	return "/static/" + name + "?v=" + v
 }
 
-// Handler serves GET /static/*. Only an address made by [Path] may be kept: what is under any other changes with the
-// next release.
+// Handler serves GET /static/*. Browsers may cache only URLs made by [Path], because the content of any other URL
+// changes with the next release.
 func Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		name := strings.TrimPrefix(r.URL.Path, "/static/")

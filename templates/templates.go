@@ -1,4 +1,4 @@
-// Package templates holds the pages that people see, and the data that each is given: base.html is around each of them.
+// Package templates holds the pages that users see, and the data of each page. base.html is the frame of every page.
 package templates
 
 import "embed"

@@ -11,12 +11,12 @@ import (
 	"example.com/mcp-federated-login/oauth"
 )
 
-// maxBatch is how many messages a batch may hold. They run one after the other, in the time of one request.
+// maxBatch is the most messages in a batch. They run one after the other, within the time limit of one request.
 const maxBatch = 50
 
-// answerBatch makes single requests of a JSON-RPC batch, which mcp-go does not know. "MCP implementations MAY support
-// sending JSON-RPC batches, but MUST support receiving JSON-RPC batches" (MCP 2025-03-26, Batching); the next revision
-// took them away. Notifications of a message in a batch are not sent: its answer is a part of one JSON array.
+// answerBatch splits a JSON-RPC batch into single requests, because mcp-go does not support batches. "MCP
+// implementations MAY support sending JSON-RPC batches, but MUST support receiving JSON-RPC batches" (MCP 2025-03-26,
+// Batching). The next revision removed them. Tools in a batch cannot send notifications: the response is a JSON array.
 func (e *endpoint) answerBatch(w http.ResponseWriter, r *http.Request, body []byte) {
 	messages, failure := splitBatch(body, r.Header.Get(mcp.HeaderProtocolVersion))
 	if failure != nil {
@@ -30,7 +30,7 @@ func (e *endpoint) answerBatch(w http.ResponseWriter, r *http.Request, body []by
 			answers = append(answers, a)
 		}
 		if r.Context().Err() != nil {
-			break // what has been done is said: on a challenge it would be sent again
+			break // return the results so far: after a challenge the client would resend the calls
 		}
 	}
 	if answers == nil {
@@ -40,7 +40,7 @@ func (e *endpoint) answerBatch(w http.ResponseWriter, r *http.Request, body []by
 	writeJSON(w, http.StatusOK, answers)
 }
 
-// splitBatch returns the messages of a batch, or the JSON-RPC error that answers it as a whole.
+// splitBatch returns the messages of a batch, or one JSON-RPC error for the whole batch.
 func splitBatch(body []byte, version string) ([][]byte, json.RawMessage) {
 	switch version {
 	case "", "2024-11-05", "2025-03-26":
@@ -61,7 +61,7 @@ func splitBatch(body []byte, version string) ([][]byte, json.RawMessage) {
 	return messages, nil
 }
 
-// answerOne returns what a message of a batch is answered; nil: nothing.
+// answerOne returns the response to a message of a batch. Nil means that it gets no response.
 func (e *endpoint) answerOne(r *http.Request, text []byte) json.RawMessage {
 	m, failure := parseMessage(text)
 	if failure != nil {
@@ -73,13 +73,13 @@ func (e *endpoint) answerOne(r *http.Request, text []byte) json.RawMessage {
 	}
 	a := batchAnswer{header: http.Header{}}
 	e.answer(&a, r.Clone(r.Context()), text)
-	if a.header.Get("Content-Type") != "application/json" { // a notification's, or a response's to nothing we asked
+	if a.header.Get("Content-Type") != "application/json" { // no response: a notification, or a response
 		return nil
 	}
 	return a.body.Bytes()
 }
 
-// A batchAnswer collects what a message is answered. It cannot be flushed, so mcp-go does not make a stream of it.
+// A batchAnswer collects the response to a message. It has no Flush method, so mcp-go does not turn it into a stream.
 type batchAnswer struct {
 	header http.Header
 	body   bytes.Buffer
@@ -89,7 +89,7 @@ func (a *batchAnswer) Header() http.Header         { return a.header }
 func (a *batchAnswer) WriteHeader(int)             {}
 func (a *batchAnswer) Write(p []byte) (int, error) { return a.body.Write(p) }
 
-// newError returns a JSON-RPC error for the request with that id; nil: the id is not known.
+// newError returns a JSON-RPC error for the request with that id. A nil id means that the id is unknown.
 func newError(id json.RawMessage, code int, message string) json.RawMessage {
 	return mustJSON(mcp.NewJSONRPCError(mcp.NewRequestId(id), code, message, nil))
 }
@@ -103,7 +103,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 func mustJSON(v any) json.RawMessage {
 	b, err := json.Marshal(v)
 	if err != nil {
-		panic(err) // what mcp-go or we have written is JSON
+		panic(err) // mcp-go and this package produce only valid JSON
 	}
 	return b
 }

@@ -1,6 +1,6 @@
-// Package endpoint stands between the gate and mcp-go: it bounds the memory that requests cost (memory.go), refuses
-// what mcp-go would answer wrongly (message.go), splits batches (batch.go), and lets no request share a session
-// (session.go).
+// Package endpoint processes requests between the gate and mcp-go. It limits the memory that requests use (memory.go),
+// refuses messages that mcp-go would handle wrongly (message.go), splits batches (batch.go), and prevents requests from
+// sharing a session (session.go).
 package endpoint
 
 import (
@@ -20,7 +20,7 @@ import (
 	"example.com/mcp-federated-login/oauth"
 )
 
-// An endpoint reads requests, and hands their messages to mcp-go one by one.
+// An endpoint reads requests and passes their messages to mcp-go one by one.
 type endpoint struct {
 	mcp          http.Handler
 	log          *slog.Logger
@@ -28,7 +28,7 @@ type endpoint struct {
 	small, large lane
 }
 
-// New returns the endpoint of an MCP server for the requests that an [oauth.Server] has let through, each of at most
+// New returns the endpoint of an MCP server. Requests must come through an [oauth.Server]. A body can have at most
 // maxBody bytes.
 func New(mcpServer *server.MCPServer, maxBody int64, log *slog.Logger) http.Handler {
 	small, large := newLanes(maxBody)
@@ -45,14 +45,14 @@ func New(mcpServer *server.MCPServer, maxBody int64, log *slog.Logger) http.Hand
 		))}
 }
 
-// A refusal is the answer to a request that mcp-go does not get. It is never a 401: on that, clients throw their tokens
-// away.
+// A refusal is the response to a request that is not passed to mcp-go. It is never a 401, because clients drop their
+// tokens on a 401.
 type refusal struct {
 	status, code int
 	message      string
 }
 
-// refused is the JSON-RPC code that other MCP servers send with these statuses.
+// refused is the JSON-RPC error code that other MCP servers send with these statuses.
 const refused = -32000
 
 var (
@@ -67,14 +67,14 @@ var (
 	errNotJSON     = &refusal{http.StatusBadRequest, mcp.PARSE_ERROR, "The request is not valid JSON."}
 )
 
-// retryAfter is when a 429 or 503 asks the client to come back, in seconds.
+// retryAfter is the Retry-After value of a 429 or 503 response, in seconds.
 const retryAfter = "5"
 
 // ServeHTTP handles POST /mcp, behind the gate.
 func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if t, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); t != "application/json" {
 		r.Body = http.NoBody
-		e.mcp.ServeHTTP(w, r) // which says what the media type must be
+		e.mcp.ServeHTTP(w, r) // responds with the media type that is required
 		return
 	}
 	body, done, refusal := e.receive(w, r)
@@ -90,7 +90,7 @@ func (e *endpoint) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// answer answers one message.
+// answer writes the response to one message.
 func (e *endpoint) answer(w http.ResponseWriter, r *http.Request, text []byte) {
 	if _, failure := parseMessage(text); failure != nil {
 		writeJSON(w, http.StatusBadRequest, failure)
@@ -100,8 +100,8 @@ func (e *endpoint) answer(w http.ResponseWriter, r *http.Request, text []byte) {
 	e.mcp.ServeHTTP(w, r)
 }
 
-// receive returns the request's body, which is JSON without space around it, and what to call when it has been
-// answered.
+// receive returns the request's body, which is valid JSON without surrounding space. The caller must call done after
+// the response.
 func (e *endpoint) receive(w http.ResponseWriter, r *http.Request) (body []byte, done func(), _ *refusal) {
 	id := oauth.CallerFrom(r.Context()).Identity()
 	user := id.Issuer + " " + id.Subject
@@ -110,8 +110,8 @@ func (e *endpoint) receive(w http.ResponseWriter, r *http.Request) (body []byte,
 		return nil, nil, refusal
 	}
 	defer arrived()
-	// From here on the connection is read only to learn whether the client is still there, as long as the answer takes.
-	http.NewResponseController(w).SetReadDeadline(time.Time{}) // an error means that there is none
+	// From here on, the connection is read only to notice a disconnect. The response may take any time.
+	http.NewResponseController(w).SetReadDeadline(time.Time{}) // an error means that deadlines are not supported
 	if body = trim(body); !json.Valid(body) || !utf8.Valid(body) {
 		return nil, nil, errNotJSON
 	}
@@ -130,7 +130,7 @@ func (e *endpoint) receive(w http.ResponseWriter, r *http.Request) (body []byte,
 	return body, done, refusal
 }
 
-// read returns the request's body as it came, and what to call when it has its memory from elsewhere.
+// read returns the request's raw body. The caller must call done once another pool accounts for its memory.
 func (e *endpoint) read(r *http.Request, user string) (body []byte, done func(), _ *refusal) {
 	size, pool := r.ContentLength, e.small.reading
 	switch {
@@ -138,7 +138,7 @@ func (e *endpoint) read(r *http.Request, user string) (body []byte, done func(),
 		return nil, nil, errTooLarge
 	case size > smallBody:
 		pool = e.large.reading
-	case size < 0: // not known; most requests are small
+	case size < 0: // unknown; most requests are small
 		size = smallBody
 	}
 	done, refusal := pool.take(r.Context(), user, size)
@@ -149,7 +149,7 @@ func (e *endpoint) read(r *http.Request, user string) (body []byte, done func(),
 	if err == nil && !ended && size < e.maxBody {
 		given := done
 		done, refusal = e.large.reading.take(r.Context(), user, e.maxBody)
-		given() // not before: while the request waits, it holds what has arrived
+		given() // not earlier: while the request waits, it holds the bytes read so far
 		if refusal != nil {
 			return nil, nil, refusal
 		}
@@ -167,7 +167,7 @@ func (e *endpoint) read(r *http.Request, user string) (body []byte, done func(),
 	return nil, nil, refusal
 }
 
-// readAtMost reads on until b has more than size bytes, or the body has ended.
+// readAtMost appends to b until it has more than size bytes or the body has ended.
 func readAtMost(body io.Reader, b []byte, size int64) (_ []byte, ended bool, err error) {
 	b = append(make([]byte, 0, size+1), b...)
 	for len(b) < cap(b) && err == nil {
@@ -183,7 +183,7 @@ func readAtMost(body io.Reader, b []byte, size int64) (_ []byte, ended bool, err
 
 func (e *endpoint) refuse(w http.ResponseWriter, r *http.Request, refusal *refusal) {
 	if r.Context().Err() != nil {
-		return // the client has hung up, or its token has ended: then the gate answers
+		return // the client disconnected, or its token has expired or been revoked: then the gate responds
 	}
 	level := slog.LevelInfo
 	switch refusal.status {

@@ -9,27 +9,27 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// mcp-go decodes a request into Go values, several times over: 4 MiB of {"":1} cost 430 MiB. So a request takes memory
-// from a pool before it is read, by its size, and from another before it is decoded, by its weight. If a pool does
-// not have enough in time, the request is refused. Small requests have their own pools and never wait for large ones.
+// mcp-go decodes a request into Go values several times: 4 MiB of {"":1} cost 430 MiB. So a request takes its size from
+// a pool before it is read, and its weight from another pool before it is decoded. If a pool does not have enough in
+// time, the request is refused. Small requests have their own pools and never wait for large ones.
 //
-// All pools together hold 40 MiB and 14 times the largest body. Go's garbage can come to as much again.
+// All pools together hold 40 MiB plus 14 times the largest body. Go's garbage can use as much again.
 
 const (
 	maxWait     = 5 * time.Second
 	smallBody   = 64 << 10
 	smallWeight = 8 * smallBody
-	// maxDepth is how deep arrays and objects may be nested. Decoding takes time with the square of it.
+	// maxDepth limits the nesting of arrays and objects. Decoding time grows with the square of the depth.
 	maxDepth = 100
-	// subscriptionWeight is the largest weight of a subscription. It keeps its memory as long as it is open, so it takes
-	// none from a pool; the gate limits how many there are.
+	// subscriptionWeight is the largest weight of a subscription. A subscription keeps its memory as long as it is open,
+	// so it takes none from a pool. Instead, the gate limits the number of subscriptions.
 	subscriptionWeight = 16 << 10
 )
 
-// A lane is the memory for requests of about the same size: for bodies that arrive, and for those that are decoded.
+// A lane holds the pools for requests of similar size: one for reading bodies and one for decoding them.
 type lane struct{ reading, decoding *pool }
 
-// maxWeight returns a little more than the weight of a body of that size that is all text.
+// maxWeight returns the weight limit of a body. It is a little more than the weight of maxBody bytes of plain text.
 func maxWeight(maxBody int64) int64 { return 7 * maxBody }
 
 func newLanes(maxBody int64) (small, large lane) {
@@ -38,7 +38,7 @@ func newLanes(maxBody int64) (small, large lane) {
 	return small, large
 }
 
-// A pool is a number of bytes that all users share. One user can have only a part of it.
+// A pool is a number of bytes that all users share. One user can take only a part of it.
 type pool struct {
 	all  *semaphore.Weighted
 	each int64
@@ -47,18 +47,18 @@ type pool struct {
 	users map[string]*share
 }
 
-// A share is the part of a pool that one user can have.
+// A share is the part of a pool that one user can take.
 type share struct {
 	left     *semaphore.Weighted
-	requests int // that have some of it or wait for it
+	requests int // number of requests that hold bytes or wait for them
 }
 
 func newPool(all, each int64) *pool {
 	return &pool{all: semaphore.NewWeighted(all), each: each, users: map[string]*share{}}
 }
 
-// take takes n bytes for a user's request, and returns how to give them back. It waits up to maxWait for other requests
-// of the user, and as long for those of all.
+// take takes n bytes for a user's request. The caller must call giveBack. take waits up to maxWait for the user's other
+// requests, and then up to maxWait for all users' requests.
 func (p *pool) take(ctx context.Context, user string, n int64) (giveBack func(), _ *refusal) {
 	own := p.join(user)
 	if acquire(ctx, own.left, n) != nil {
@@ -78,7 +78,7 @@ func (p *pool) take(ctx context.Context, user string, n int64) (giveBack func(),
 }
 
 func acquire(ctx context.Context, s *semaphore.Weighted, n int64) error {
-	if s.TryAcquire(n) { // nearly always, and without a timer
+	if s.TryAcquire(n) { // nearly always succeeds, and needs no timer
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, maxWait)
@@ -106,16 +106,16 @@ func (p *pool) leave(user string, own *share) {
 	}
 }
 
-// The bytes that mcp-go holds at most for each part of a request. TestWeight compares them with what it holds.
+// The most bytes that mcp-go holds for each part of a request. TestWeight compares them with measurements.
 const (
 	weightOfByte      = 6
 	weightOfMarkup    = 24 // for each of <, > and &, which encoding/json writes as six characters
 	weightOfElement   = 120
 	weightOfContainer = 60
-	weightOfMembers   = 600 // for the first eight of an object together
+	weightOfMembers   = 600 // for an object's first eight members together
 )
 
-// weigh returns how many bytes a valid JSON text can cost, and how deep it is nested.
+// weigh returns how much memory a valid JSON text can use, in bytes, and its nesting depth.
 func weigh(text []byte) (weight int64, depth int) {
 	weight = weightOfByte * int64(len(text))
 	open, empty := 0, false

@@ -12,14 +12,14 @@ import (
 	"github.com/mark3labs/mcp-go/mcp"
 )
 
-// A message is what JSON-RPC says of a message. What is absent is nil.
+// A message holds the raw JSON-RPC members of a message. A nil field means that the member is absent.
 type message struct{ id, method, params []byte }
 
-// parseMessage returns the message that a valid JSON text holds, or the JSON-RPC error to answer it with.
+// parseMessage returns the message in a valid JSON text, or the JSON-RPC error to respond with.
 //
-// mcp-go decodes numbers to float64 and strings to valid Unicode. It would answer the request 9007199254740993 as
-// 9007199254740992, and take one with "id": null for a notification. Such requests are refused: to put their ids back
-// into all that mcp-go writes, streams included, would cost more than those ids are worth.
+// mcp-go decodes numbers to float64 and strings to valid Unicode. It would respond to the request 9007199254740993 as
+// 9007199254740992, and treat a request with "id": null as a notification. parseMessage refuses such requests: such ids
+// are too rare to justify restoring them in everything that mcp-go writes, including streams.
 func parseMessage(text []byte) (message, json.RawMessage) {
 	if text[0] != '{' {
 		return message{}, newError(nil, mcp.INVALID_REQUEST, "A message must be a JSON object.")
@@ -29,7 +29,7 @@ func parseMessage(text []byte) (message, json.RawMessage) {
 	if repeated == "id" {
 		return m, newError(nil, mcp.INVALID_REQUEST, "The message has more than one id.")
 	}
-	isRequest := m.method != nil && m.id != nil // a response's id is one of ours
+	isRequest := m.method != nil && m.id != nil // a response has an id that this server chose
 	switch {
 	case repeated != "":
 		return m, newError(echo(m.id), mcp.INVALID_REQUEST, "The message has more than one "+repeated+".")
@@ -55,7 +55,7 @@ func parseMessage(text []byte) (message, json.RawMessage) {
 	return m, nil
 }
 
-// echo returns an id as it came, or nil if JSON-RPC has no such ids.
+// echo returns an id unchanged, or nil if it is not a string or a number.
 func echo(id []byte) json.RawMessage {
 	if id == nil || !isString(id) && !isNumber(id) {
 		return nil
@@ -68,12 +68,12 @@ func isNumber(value []byte) bool { return value[0] == '-' || value[0] >= '0' && 
 
 func isInteger(value []byte) bool { return isNumber(value) && !bytes.ContainsAny(value, ".eE") }
 
-// survives reports whether a value is the same after mcp-go has decoded it and encoded it again. It judges strings and
-// numbers only.
+// survives reports whether a value is the same after mcp-go has decoded and encoded it. It checks only strings and
+// numbers.
 func survives(value []byte) bool {
 	switch {
 	case isString(value):
-		// U+FFFD stands for half of a surrogate pair.
+		// unquote replaces half of a surrogate pair with U+FFFD.
 		return !strings.ContainsRune(unquote(value), utf8.RuneError)
 	case isNumber(value):
 		f, err := strconv.ParseFloat(string(value), 64)
@@ -82,8 +82,8 @@ func survives(value []byte) bool {
 	return true
 }
 
-// members returns the values of the members of a JSON object that have these names, and one of these names that is
-// there more than once. It compares names as encoding/json does, which mcp-go uses: "ID" is an id.
+// members returns the values of a JSON object's members with these names, and one of the names that occurs more than
+// once. It ignores case, like encoding/json, which mcp-go uses: "ID" is an id.
 func members(object []byte, names ...string) (values [][]byte, repeated string) {
 	values = make([][]byte, len(names))
 	for part := range parts(object) {
@@ -102,7 +102,7 @@ func members(object []byte, names ...string) (values [][]byte, repeated string) 
 	return values, repeated
 }
 
-// parts returns the elements of an array, or the members of an object, from a valid JSON text.
+// parts returns the elements of a JSON array or the members of a JSON object. The text must be valid JSON.
 func parts(text []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		depth, start := 0, 1
@@ -127,7 +127,7 @@ func parts(text []byte) iter.Seq[[]byte] {
 	}
 }
 
-// stringEnd returns where a string ends that begins at i, in a valid JSON text.
+// stringEnd returns the index after the string that begins at i, in a valid JSON text.
 func stringEnd(text []byte, i int) int {
 	for i++; text[i] != '"'; i++ {
 		if text[i] == '\\' {
@@ -148,5 +148,5 @@ func unquote(literal []byte) string {
 	return s
 }
 
-// trim removes the space that JSON knows.
+// trim removes JSON white space from both ends.
 func trim(text []byte) []byte { return bytes.Trim(text, " \t\r\n") }

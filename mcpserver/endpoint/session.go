@@ -8,15 +8,15 @@ import (
 	"github.com/mark3labs/mcp-go/server"
 )
 
-// There are no sessions here, and no streams that can be resumed, so that any instance can answer any request. What
-// mcp-go makes of requests that speak of them all the same is put right in this file.
+// This server has no sessions and no resumable streams, so that any instance can handle any request. This file corrects
+// how mcp-go treats requests that name a session or a stream position anyway.
 
-// withoutSession gives every request a session id that nobody else has, whatever it came with. To mcp-go all legacy
-// requests without an id have the same, empty one, and those with the same id share what is in flight: while one
-// person's tool waits for an answer of its client, the next request, anybody's, would be handed its notifications.
+// withoutSession replaces the session id of every request with a unique one. mcp-go gives all legacy requests without
+// an id the same empty id, and requests with the same id share their state: while one user's tool waits for a response
+// from its client, the next request, even another user's, would receive its notifications.
 //
-// Last-Event-ID goes as well. It is to be ignored (MCP 2026-07-28, Earlier Streamable HTTP Revisions); mcp-go answers
-// 400.
+// withoutSession also removes Last-Event-ID. The server must ignore it (MCP 2026-07-28, Earlier Streamable HTTP
+// Revisions), but mcp-go responds with 400.
 func withoutSession(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Header.Set(server.HeaderKeySessionID, rand.Text())
@@ -25,9 +25,9 @@ func withoutSession(next http.Handler) http.Handler {
 	})
 }
 
-// A privateSession has the id that withoutSession made, in both eras. mcp-go keeps calls in flight under session id and
-// request id, and to it all modern requests have the same, empty session id: one person's notifications/cancelled
-// would cancel another's call with the same id.
+// A privateSession has the id that withoutSession made, for legacy and modern requests. mcp-go identifies running calls
+// by session id and request id, and gives all modern requests the same empty session id. Without this type, one user's
+// notifications/cancelled would cancel another user's call with the same request id.
 type privateSession struct {
 	session
 	id string
@@ -35,15 +35,15 @@ type privateSession struct {
 
 func (s privateSession) SessionID() string { return s.id }
 
-// SetLogLevel does nothing: mcp-go would keep a level for ever that no later request comes back for. A modern request
-// carries its own level.
+// SetLogLevel does nothing. mcp-go would keep the level forever, and no later request would use it. A modern request
+// has its own level.
 func (s privateSession) SetLogLevel(mcp.LoggingLevel) {}
 
-// GetLogLevel is what a legacy request gets: "If no logging/setLevel request has been sent from the client, the server
-// MAY decide" (MCP 2025-11-25, Logging).
+// GetLogLevel returns the level of legacy requests: "If no logging/setLevel request has been sent from the client, the
+// server MAY decide" (MCP 2025-11-25, Logging).
 func (s privateSession) GetLogLevel() mcp.LoggingLevel { return mcp.LoggingLevelInfo }
 
-// session is all that mcp-go's own session can do, so that wrapping it loses nothing.
+// session has all methods of mcp-go's own session, so that the wrapper keeps every feature.
 type session interface {
 	server.SessionWithTools
 	server.SessionWithResources
