@@ -73,7 +73,7 @@ func (e *endpoint) answerOne(r *http.Request, text []byte) json.RawMessage {
 	}
 	a := batchAnswer{header: http.Header{}}
 	e.answer(&a, r.Clone(r.Context()), text)
-	if a.header.Get("Content-Type") != "application/json" { // no response: a notification, or a response
+	if a.header.Get("Content-Type") != "application/json" { // the message needs no response
 		return nil
 	}
 	return a.body.Bytes()
