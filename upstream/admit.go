@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// ErrUndecided is returned by [Rules.Admit] if the answer hangs on memberships that nobody has asked for yet.
+// ErrUndecided is returned by [Rules.Admit] if the decision depends on memberships that were not requested yet.
 var ErrUndecided = errors.New("the access rules hang on what only the provider knows")
 
-// Admit judges a person by what is known of them. It returns nil if they may come in, a [*Refusal] if not, and
-// [ErrUndecided] if that hangs on memberships that are not known.
+// Admit decides from the known facts whether a user has access. It returns nil if access is allowed, a [*Refusal] if it
+// is denied, and [ErrUndecided] if the decision depends on unknown memberships.
 //
-// What we are not told of memberships and addresses, because the person or their organization does not let it, admits
-// nobody; and where a DENY rule asks, it turns them away: nobody gets past a rule by hiding from it.
+// The user or their organization can hide memberships and addresses. A hidden fact never matches an ALLOW rule and
+// always matches a DENY rule, so that hiding does not evade a rule.
 func (r Rules) Admit(id Identity) error {
 	refusal := &Refusal{noEmail: len(id.Emails) == 0}
 	admitted, undecided := false, false // by ALLOW
@@ -45,7 +45,7 @@ func (r Rules) Admit(id Identity) error {
 	return nil
 }
 
-// matches reports whether the rule is about this person, as far as that is known.
+// matches reports whether the rule matches the user, and whether that is known.
 func (r rule) matches(id Identity) (is, known bool) {
 	if !r.concerns(id.Provider) {
 		return false, true
@@ -54,8 +54,8 @@ func (r rule) matches(id Identity) (is, known bool) {
 	case "anyone":
 		is = true
 	case "github":
-		// DENY means whoever has the login, and whoever had it: a rename gets nobody past it, and it cannot be told from
-		// here whether somebody else took the login since.
+		// DENY matches current and former users of the login, so that a rename does not evade it. This server cannot
+		// know whether another account has taken the login since.
 		is = id.Pinned == r.value ||
 			r.deny && (lowerASCII(id.Login) == r.value || slices.Contains(id.FormerLogins, r.value))
 	case "google-domain":
@@ -68,7 +68,7 @@ func (r rule) matches(id Identity) (is, known bool) {
 			return domain == r.value
 		}) || r.deny && len(id.Emails) == 0
 	case "oidc-group":
-		is = slices.Contains(id.Groups, r.value) || r.deny && id.Groups == nil // we are not told
+		is = slices.Contains(id.Groups, r.value) || r.deny && id.Groups == nil // the groups are unknown
 	case "github-org", "github-team":
 		standing, asked := id.Memberships[r.name()]
 		if !asked {
@@ -79,8 +79,8 @@ func (r rule) matches(id Identity) (is, known bool) {
 	return is, true
 }
 
-// Pin returns the login to pin an account to, in lower case, if an ALLOW rule names the login that the account has
-// today and none names its present pin; else "". See [Identity.Pinned].
+// Pin returns the account's current login, in lower case, if an ALLOW rule names it and none names the account's
+// current pin. Otherwise it returns "". See [Identity.Pinned].
 func (r Rules) Pin(id Identity) string {
 	names := func(login string) bool {
 		return slices.Contains(r, rule{kind: "github", value: login})
@@ -92,10 +92,10 @@ func (r Rules) Pin(id Identity) string {
 	return login
 }
 
-// DependOnFacts reports whether the verdict on a person hangs on more than which account is theirs, that is, on what may
-// change at their provider any day: addresses, domain, groups and memberships.
+// DependOnFacts reports whether the decision depends on data that can change at the provider at any time: addresses,
+// domain, groups and memberships.
 func (r Rules) DependOnFacts(id Identity) bool {
-	var byAccount, byFacts bool // what may admit them
+	var byAccount, byFacts bool // which kinds of ALLOW rule can match
 	for _, rule := range r {
 		account := rule.kind == "anyone" || rule.kind == "github"
 		is, _ := rule.matches(id)
@@ -112,22 +112,22 @@ func (r Rules) DependOnFacts(id Identity) bool {
 	return byFacts && !byAccount
 }
 
-// A Refusal says why a person may not come in. Its message may be shown to them: it names no rule's value, so that
-// nobody learns who else may come in.
+// A Refusal describes why a user's access is denied. Its message can be shown to the user: it contains no rule value,
+// so that it does not reveal who else has access.
 type Refusal struct {
-	Kinds    []string // the rule kinds that could have admitted them: "github", "email"
-	Remedies []Remedy // what may change the verdict; see [Provider.Admit]
+	Kinds    []string // the rule kinds that could have allowed access: "github", "email"
+	Remedies []Remedy // actions that may change the decision; see [Provider.Admit]
 
 	noEmail                bool
 	denied                 bool // by DENY
-	unseenOrg, unseenEmail bool // because we are not told whether a rule matches
+	unseenOrg, unseenEmail bool // hidden data, so it is unknown whether a rule matches
 }
 
-// DependsOnToken reports whether the verdict hangs on what the token that was asked with may see. Another token of the same
-// person may see more.
+// DependsOnToken reports whether the decision depends on the access of the token that was used. Another token of the
+// same user may see more.
 func (r *Refusal) DependsOnToken() bool { return r.unseenOrg }
 
-// A Remedy is something that a person can do about a refusal.
+// A Remedy is an action that a user can take after a refusal.
 type Remedy struct {
 	Text string // a sentence; it ends in a colon if there is a URL
 	URL  string // may be empty

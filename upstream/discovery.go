@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sync/singleflight"
 )
 
-// metadata is what we use of a provider's discovery document (OpenID Connect Discovery 1.0 section 3).
+// metadata holds the used fields of a provider's discovery document (OpenID Connect Discovery 1.0 section 3).
 type metadata struct {
 	Issuer        string   `json:"issuer"`
 	AuthURL       string   `json:"authorization_endpoint"`
@@ -44,7 +44,7 @@ type discovery struct {
 	last      atomic.Pointer[discovered]
 }
 
-// discovered is the outcome of asking: metadata or an error.
+// discovered is the result of a request: metadata or an error.
 type discovered struct {
 	metadata *metadata
 	err      error

@@ -15,45 +15,45 @@ import (
 )
 
 var (
-	// ErrUnavailable is what a failure is when it says nothing about the person or their sign-in: a time-out, a broken
-	// connection, a 5xx, a rate limit, an answer that is not the provider's. Trying again later may work.
+	// ErrUnavailable is returned if the failure is unrelated to the user and the sign-in: a timeout, a broken
+	// connection, a 5xx, a rate limit, a response that is not the provider's. A later retry may succeed.
 	ErrUnavailable = errors.New("the identity provider cannot be reached")
-	// ErrMisconfigured is what a failure is when the operator can mend it: a wrong client id, secret, address or
-	// registered redirect URI.
+	// ErrMisconfigured is returned if the operator can fix the failure: a wrong client id, secret, URL or registered
+	// redirect URI.
 	ErrMisconfigured = errors.New("the identity provider is not configured correctly")
-	// ErrBadAnswer is what a failure is when an answer is not the provider's, or not the answer to this sign-in:
-	// somebody may be playing one against the other.
+	// ErrBadAnswer is returned if a response is not the provider's, or belongs to another sign-in. It may be a mix-up
+	// attack between providers or sign-ins.
 	ErrBadAnswer = errors.New("the answer does not belong to this sign-in")
-	// ErrUnusable is an ErrBadAnswer that is the provider's, but lacks what this server needs, such as an account's id.
-	// Neither the person nor an attacker causes it.
+	// ErrUnusable is an ErrBadAnswer for a genuine response that lacks required data, such as an account's id.
+	// Neither the user nor an attacker causes it.
 	ErrUnusable = fmt.Errorf("%w: it lacks what this server needs", ErrBadAnswer)
-	// ErrClock is an ErrBadAnswer because of its time: one of the two clocks is wrong.
+	// ErrClock is an ErrBadAnswer for a response with a wrong time: one of the two clocks is wrong.
 	ErrClock = fmt.Errorf("%w: it is of another time", ErrBadAnswer)
-	// ErrRateLimited is an ErrUnavailable because of too many requests or sign-ins.
+	// ErrRateLimited is an ErrUnavailable caused by too many requests or sign-ins.
 	ErrRateLimited = fmt.Errorf("%w: rate limit", ErrUnavailable)
-	// ErrDenied is what a failure is when the person, or a rule at the provider, did not allow the sign-in.
+	// ErrDenied is returned if the user, or a rule at the provider, denied the sign-in.
 	ErrDenied = errors.New("not allowed at the provider")
-	// ErrInteraction is what a failure is when the provider has a question for the person or their administrator.
+	// ErrInteraction is returned if the provider needs input from the user or their administrator.
 	ErrInteraction = errors.New("the provider has to ask somebody first")
-	// ErrDead is what a failure is when the provider no longer accepts a token: the person has to sign in again.
+	// ErrDead is returned if the provider no longer accepts a token. The user must sign in again.
 	ErrDead = errors.New("the provider no longer accepts the token")
-	// ErrOnlyAtSignIn is returned for what a provider says of a person only when they sign in.
+	// ErrOnlyAtSignIn is returned if the provider sends a user's data only at a sign-in.
 	ErrOnlyAtSignIn = errors.New("the provider does not say this again without a sign-in")
 )
 
-// An Error is a failure at an identity provider. Match its kind with errors.Is and the errors above; if it is none of
-// them, this one sign-in failed. It never holds a token, a code, a secret or a body.
+// An Error is a failure at an identity provider. Match its kind with errors.Is and the errors above. If none matches,
+// only this sign-in failed. An Error never contains a token, a code, a secret or a body.
 type Error struct {
 	Provider string // Provider.ID
 	Op       string // what was attempted: "exchanging the code"
-	Code     string // the provider's error code, such as bad_verification_code; empty if it gave none
-	Status   int    // of the HTTP answer; 0 if there was none
-	Reason   string // what we make of it; empty if Code says it all
-	// Said is what the provider says of it in its own words: cleaned, and without what it quotes of our secrets. It may
-	// be empty.
+	Code     string // the provider's error code, such as bad_verification_code; empty if there was none
+	Status   int    // of the HTTP response; zero if there was none
+	Reason   string // this server's explanation; empty if Code is enough
+	// Said is the provider's own error text, cleaned and without any secrets of this server that it quotes. It may be
+	// empty.
 	Said string
-	// ByBrowser means that the person's browser brought Code and Said, which are meant for the person (RFC 6749 section
-	// 4.1.2.1). Otherwise Said is for the log alone.
+	// ByBrowser is set if the user's browser delivered Code and Said. They are then meant for the user (RFC 6749
+	// section 4.1.2.1). Otherwise Said is only for the log.
 	ByBrowser bool
 
 	kind     error    // one of those above, or nil
@@ -81,8 +81,7 @@ func (e *Error) Error() string {
 // Unwrap returns the kind of the failure.
 func (e *Error) Unwrap() error { return e.kind }
 
-// say records the code and description of an OAuth error response. A code that does not look like one is only kept
-// along with the description.
+// say records the code and description of an OAuth error response. A malformed code is moved into the description.
 func (e *Error) say(code, description string, secrets ...string) {
 	code, description = quote(code, secrets), quote(description, secrets)
 	if e.Code = code; !errorCode.MatchString(code) {
@@ -91,11 +90,11 @@ func (e *Error) say(code, description string, secrets ...string) {
 	e.Said = description
 }
 
-// errorCode is what codes look like: those of RFC 6749, and those with digits or hyphens that vendors make up.
+// errorCode matches error codes: those of RFC 6749, and vendors' own codes with digits or hyphens.
 var errorCode = regexp.MustCompile(`^[A-Za-z0-9_.-]{0,64}$`)
 
-// tokenError makes an [Error] of what x/oauth2 returned, after the secrets were sent. Its own message would print the
-// body when there is no code.
+// tokenError converts an error of x/oauth2 into an [Error] and removes the secrets that were sent. The message of
+// x/oauth2 would contain the body if there is no code.
 func (p *Provider) tokenError(op string, err error, secrets ...string) *Error {
 	e := &Error{Provider: p.ID, Op: op}
 	var answer *oauth2.RetrieveError
@@ -112,7 +111,7 @@ func (p *Provider) tokenError(op string, err error, secrets ...string) *Error {
 		e.Reason, e.kind = kindOf(e.Status, answer.Response.Header, answer.Body)
 		e.Said = saidIn(answer.Body, secrets)
 		if e.kind == nil {
-			// No word on what is wrong with the code, so nothing is: a firewall in between, perhaps.
+			// Without an error code the sign-in's code is not at fault: perhaps a firewall responded.
 			e.kind, e.Reason = ErrUnavailable, "the answer carries no error code"
 		}
 	case e.kind == nil && e.Status == http.StatusTooManyRequests:
@@ -133,7 +132,7 @@ func (p *Provider) AuthorizeError(q url.Values) error {
 	return e
 }
 
-// kindOfCode judges an OAuth error code.
+// kindOfCode returns the reason and kind of an OAuth error code.
 func (p *Provider) kindOfCode(code string) (reason string, kind error) {
 	switch code {
 	case "incorrect_client_credentials", "invalid_client", "unauthorized_client":

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// A Standing is what GitHub says of a person and an organization or team.
+// A Standing is GitHub's information on a user's membership in an organization or team.
 type Standing string
 
 const (
@@ -24,16 +24,16 @@ const (
 	hidden    Standing = "hidden"     // for a reason that we do not know
 )
 
-// isHidden reports whether GitHub does not tell.
+// isHidden reports whether GitHub hides the membership.
 func (s Standing) isHidden() bool { return s != "" && s != member && s != pending && s != stranger }
 
 // readOrg is the scope that an OAuth App needs to see private memberships. To a GitHub App it means nothing.
 const readOrg = "read:org"
 
-// Admit judges a person like [Rules.Admit], after asking for the memberships that the verdict hangs on and that
-// id.Memberships lacks, where it also puts the answers. A refusal has its remedies.
+// Admit decides like [Rules.Admit], but first requests the memberships that the decision depends on and id.Memberships
+// lacks. It adds the responses to id.Memberships. A refusal includes its remedies.
 //
-// Errors are a [*Refusal], or of type [*Error] if the provider could not be asked.
+// Errors are a [*Refusal], or of type [*Error] if the request to the provider failed.
 func (p *Provider) Admit(ctx context.Context, t *Token, id *Identity, rules Rules) error {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()

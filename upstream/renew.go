@@ -46,7 +46,8 @@ func (p *Provider) Renew(ctx context.Context, t *Token) (*Token, error) {
 	return renewed, nil
 }
 
-// Check asks the provider whether it still accepts the token. A provider that cannot be asked is taken to.
+// Check asks the provider whether it still accepts the token. A provider without a URL for
+// that counts as accepting it.
 //
 // Errors are of type [*Error], and [ErrDead] if it does not.
 func (p *Provider) Check(ctx context.Context, t *Token) error {

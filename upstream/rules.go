@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Rules say who may come in: whoever an ALLOW rule admits and no DENY rule turns away. The zero value admits nobody.
+// Rules decide who has access: users who match an ALLOW rule and no DENY rule. The zero value denies everyone.
 type Rules []rule
 
 type rule struct {
@@ -16,7 +16,7 @@ type rule struct {
 	value string // in lower case, but for groups
 }
 
-// name is what an identity's memberships are keyed by: "github-team:acme/devs".
+// name returns the key of the rule in an identity's memberships: "github-team:acme/devs".
 func (r rule) name() string { return r.kind + ":" + r.value }
 
 // concerns reports whether the rule can match people of the provider.
@@ -28,7 +28,7 @@ func (r rule) concerns(provider string) bool {
 // byEmail reports whether the rule is about verified addresses.
 func (r rule) byEmail() bool { return r.kind == "email" || r.kind == "email-domain" }
 
-// asksGitHub reports whether nobody but GitHub knows if the rule matches.
+// asksGitHub reports whether only GitHub knows if the rule matches.
 func (r rule) asksGitHub() bool { return r.kind == "github-org" || r.kind == "github-team" }
 
 // A ruleKind is what may stand before the colon.
@@ -130,7 +130,7 @@ func parseRule(entry string, deny bool) (rule, error) {
 	return rule{deny, kind, value}, nil
 }
 
-// AdmitAnyone reports whether everybody who can sign in may come in, but for those whom a DENY rule turns away.
+// AdmitAnyone reports whether every user who can sign in has access, except users who match a DENY rule.
 func (r Rules) AdmitAnyone() bool { return slices.Contains(r, rule{kind: "anyone"}) }
 
 // AskGitHub reports whether a rule is about GitHub organizations: see [GitHubConfig.Organizations].
@@ -161,9 +161,9 @@ func (r Rules) Check(providers []string, groupsClaim string) error {
 	return errors.Join(errs...)
 }
 
-// CheckTogether reports the ALLOW rules that say something else than what happens: those beside anyone, which do not
-// keep anybody out, and those whose people a DENY rule turns away, which let nobody in. Whoever wrote them believes
-// otherwise. The error says what to leave out.
+// CheckTogether returns an error for ALLOW rules without effect: rules beside anyone, which exclude nobody, and rules
+// whose users all match a DENY rule, which allow nobody. Their author expects an effect. The error names the rules to
+// remove.
 func (r Rules) CheckTogether() error {
 	var errs []error
 	for _, allow := range r {
@@ -186,7 +186,7 @@ func (r Rules) CheckTogether() error {
 	return errors.Join(errs...)
 }
 
-// coversAll reports whether whomever the other rule matches, this one matches as well.
+// coversAll reports whether this rule matches every user whom the other rule matches.
 func (r rule) coversAll(o rule) bool {
 	org, _, _ := strings.Cut(o.value, "/")
 	_, domain, _ := strings.Cut(o.value, "@")

@@ -1,4 +1,4 @@
-// Package upstream says who a person is, and whether they may come in.
+// Package upstream identifies users and decides whether they have access.
 //
 // To the identity providers this server is an ordinary OAuth client. A [Provider] holds what differs between them:
 // mostly values (addresses, scopes, names), and the few functions that cannot be values. The same code path signs
@@ -26,18 +26,18 @@ import (
 // A Provider is one way to sign in. Build one with [GitHub], [Google] or [OIDC]; the fields are read-only afterwards.
 // Building one calls nobody, so a provider that is down does not keep the server from starting.
 type Provider struct {
-	// ID is the path segment of /callback/{id}: each provider has a redirect URI of its own, so that one provider's
-	// answer can never be taken for another's (RFC 9700 section 4.4).
+	// ID is the path segment of /callback/{id}. Each provider has its own redirect URI, so that one provider's response
+	// is never mistaken for another's (RFC 9700 section 4.4).
 	ID string
-	// Name is what buttons say: "GitHub".
+	// Name is the text on buttons: "GitHub".
 	Name string
 	// IdentityIssuer is the issuer half of every identity from this provider.
 	IdentityIssuer string
-	// ResponseIssuer is what the callback's iss parameter must equal when it is present (RFC 9207 section 2.4).
+	// ResponseIssuer is the required value of the callback's iss parameter, if it is present (RFC 9207 section 2.4).
 	ResponseIssuer string
-	// APIURL is the base address of the provider's API, without a trailing slash; empty if it has none.
+	// APIURL is the base URL of the provider's API, without a trailing slash; empty if it has none.
 	APIURL string
-	// Scopes are what every sign-in asks for, so that we learn who the person is.
+	// Scopes are requested at every sign-in to identify the user.
 	Scopes []string
 
 	clientID, clientSecret string
@@ -67,35 +67,35 @@ type Provider struct {
 	implied map[string][]string
 }
 
-// An Identity is who signed in.
+// An Identity describes the user who signed in.
 type Identity struct {
 	Provider string   // Provider.ID
 	Issuer   string   // Provider.IdentityIssuer
-	Subject  string   // the provider's immutable id for the person
+	Subject  string   // the provider's immutable id for the user
 	Login    string   // for display and for rules; may change hands
 	Name     string   // for display; may be empty
 	Emails   []string // verified addresses only, lower-case, the primary one first
-	// HostedDomain is the Google Workspace organization that the account belongs to, the hd claim; else empty. Unlike
-	// the end of an e-mail address it cannot be had by opening a consumer account with such an address.
+	// HostedDomain is the Google Workspace organization that the account belongs to, the hd claim. It is empty
+	// if there is none. Unlike an address's domain, it cannot be had by opening a consumer account with such an address.
 	HostedDomain string
 	Groups       []string // of the OIDC provider's groups claim
-	// Memberships are what GitHub answered about the organizations and teams that rules name, keyed by "github-org:acme".
-	// What nobody had to ask for is not there.
+	// Memberships are GitHub's responses about the organizations and teams that rules name, keyed by "github-org:acme".
+	// Memberships that were not requested are missing.
 	Memberships map[string]Standing
 	// Pinned is the login that ALLOW knows the account by, in lower case. It is set when the provider says that the
-	// account has a login that an ALLOW rule names, and stays while a rule names it. So the rule goes on to mean that
-	// account after a rename, and does not mean whoever takes the login next. Empty if no rule names the account.
+	// account has a login that an ALLOW rule names, and stays while a rule names it. So the rule still matches
+	// that account after a rename, and not the next user of the login. Empty if no rule names the account.
 	Pinned string
-	// FormerLogins are the logins that the account had here before, in lower case. Only DENY goes by them.
+	// FormerLogins are the logins that the account had here before, in lower case. Only DENY uses them.
 	FormerLogins []string
-	// Lost says what was not kept of the provider's answer, and why: for the log. It is not stored.
+	// Lost lists the data of the provider's response that was dropped, and why. It is for the log and is not stored.
 	Lost []string
 }
 
-// maxFormerLogins is how many logins of an account are remembered.
+// maxFormerLogins limits the former logins that are stored per account.
 const maxFormerLogins = 50
 
-// Remember adds to what the provider says of an account what this server knows of it: its pin, and what it was called.
+// Remember adds this server's own data on an account to the provider's: its pin and its former logins.
 func (i *Identity) Remember(was Identity) {
 	i.Pinned, i.FormerLogins = was.Pinned, was.FormerLogins
 	login := lowerASCII(was.Login)
@@ -108,26 +108,26 @@ func (i *Identity) Remember(was Identity) {
 	}
 }
 
-// UserID is the SHA-256 of (issuer, subject). Whoever rewrites the stored issuer or subject of a user is found out,
-// because the id no longer matches.
+// UserID is the SHA-256 of (issuer, subject). A rewritten issuer or subject in the store is detected, because the
+// id no longer matches.
 func (i Identity) UserID() [sha256.Size]byte {
 	b := binary.BigEndian.AppendUint32(nil, uint32(len(i.Issuer)))
 	b = append(b, i.Issuer...)
 	return sha256.Sum256(append(b, i.Subject...))
 }
 
-// A Token is what the provider gave us for a person. It is stored sealed, as JSON.
+// A Token holds the provider's tokens for a user. It is stored sealed, as JSON.
 type Token struct {
 	Access        string    `json:"access"`
 	Refresh       string    `json:"refresh,omitempty"`
-	Expiry        time.Time `json:"expiry,omitzero"`         // zero: does not expire
-	RefreshExpiry time.Time `json:"refresh_expiry,omitzero"` // zero: not said
+	Expiry        time.Time `json:"expiry,omitzero"`         // zero if it does not expire
+	RefreshExpiry time.Time `json:"refresh_expiry,omitzero"` // zero if unknown
 	Scopes        []string  `json:"scopes"`                  // really granted, sorted, without duplicates
-	IDToken       string    `json:"-"`                       // for Identify alone: it is not kept
+	IDToken       string    `json:"-"`                       // only for Identify; not stored
 }
 
-// AuthCodeURL returns the address at the provider where a sign-in begins. The scopes asked for are p.Scopes and the
-// given ones, and they are always sent: without any, GitHub silently grants all that the person ever granted before.
+// AuthCodeURL returns the URL at the provider where a sign-in begins. The scopes asked for are p.Scopes and the
+// given ones, and they are always sent: without any, GitHub silently grants all that the user ever granted before.
 // The verifier is a PKCE code verifier (RFC 7636), whose S256 challenge is sent, also to providers that do not say that
 // they know PKCE. The nonce is for providers that issue ID tokens; GitHub does not. Another says that the person wants
 // to choose an account, where a provider that knows them already would answer without a question.
@@ -170,7 +170,7 @@ func (p *Provider) accountPrompt(ctx context.Context) string {
 	return "select_account"
 }
 
-// Unavailable reports whether it is known already that nobody can sign in with the provider for the moment.
+// Unavailable reports whether sign-ins with the provider are currently known to fail.
 func (p *Provider) Unavailable() bool { return p.discovery != nil && p.discovery.failing(p.now()) }
 
 // CheckIssuer compares the iss parameter of a callback, which is empty if there was none, before its code is used:
@@ -263,8 +263,8 @@ func (p *Provider) askFor(scopes []string) []string {
 	return sortedSet(slices.Concat(p.Scopes, scopes))
 }
 
-// Identify asks the provider whose token it is, or reads it from the ID token that came with it. The nonce is the one
-// given to [Provider.AuthCodeURL].
+// Identify returns the user of a token, from the provider's API or from the ID token that came with it. The nonce must
+// be the nonce given to [Provider.AuthCodeURL].
 //
 // Errors are of type [*Error].
 func (p *Provider) Identify(ctx context.Context, t *Token, nonce string) (Identity, error) {
@@ -277,11 +277,11 @@ func (p *Provider) Identify(ctx context.Context, t *Token, nonce string) (Identi
 	return p.vet(id)
 }
 
-// IdentifyAgain asks anew about a person who signed in before: what they are called, and what rules go by. Memberships
-// are left to [Provider.Admit].
+// IdentifyAgain fetches the current names of a user who signed in before, and the data that rules use. Memberships are
+// left to [Provider.Admit].
 //
-// It returns [ErrOnlyAtSignIn] if the provider says these things nowhere but in a sign-in. Other errors are of type
-// [*Error]; if its Status is 401 the token is dead.
+// It returns [ErrOnlyAtSignIn] if the provider sends this data only at a sign-in. Other errors are of type [*Error]. If
+// its Status is 401, the token is no longer valid.
 func (p *Provider) IdentifyAgain(ctx context.Context, t *Token, was Identity) (Identity, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
@@ -314,7 +314,7 @@ func (p *Provider) Discard(ctx context.Context, t *Token) error {
 	return p.discard(ctx, p, t)
 }
 
-// Revokes reports whether the provider has a way to end a person's authorization of this server: see [Provider.Revoke].
+// Revokes reports whether the provider can end a user's authorization of this server: see [Provider.Revoke].
 func (p *Provider) Revokes() bool { return p.revoke != nil }
 
 // Revoke ends, at the provider, the person's whole authorization of this server, with all tokens that came of it. The
@@ -337,7 +337,7 @@ func (p *Provider) Covers(t *Token, want string) bool {
 	})
 }
 
-// Withheld returns the scopes that a sign-in with these asked for and the token does not cover.
+// Withheld returns the scopes that a sign-in with these requested and the token does not cover.
 func (p *Provider) Withheld(t *Token, scopes []string) []string {
 	var withheld []string
 	for _, s := range p.askFor(scopes) {
@@ -348,7 +348,7 @@ func (p *Provider) Withheld(t *Token, scopes []string) []string {
 	return withheld
 }
 
-// ServesAPI reports whether u is on the origin of the provider's API: the only place that may see the person's token.
+// ServesAPI reports whether u is on the origin of the provider's API: only it may receive the user's token.
 func (p *Provider) ServesAPI(u *url.URL) bool {
 	api, err := url.Parse(p.APIURL)
 	return err == nil && p.APIURL != "" && u.Host != "" && origin(u) == origin(api)

@@ -9,12 +9,12 @@ import (
 	"strings"
 )
 
-// A Fault is what a request meets instead of the right answer.
+// A Fault replaces the correct response to a request.
 type Fault struct {
 	Status int // 0 means 200
 	Header http.Header
 	Body   string
-	// Drop cuts the connection without an answer.
+	// Drop cuts the connection without a response.
 	Drop bool
 	// AfterCommit lets the request take effect first: what was redeemed is redeemed, only the answer is lost.
 	AfterCommit bool
@@ -45,7 +45,7 @@ func (s *Server) RevokeTokens(login string) error {
 	return s.save()
 }
 
-// A Document is something that Google or the vendor says.
+// A Document is a kind of document that Google or the vendor sends.
 type Document int
 
 // The documents to lie in.
@@ -71,7 +71,7 @@ func (s *Server) changed(d Document, document map[string]any) map[string]any {
 	return document
 }
 
-// A Signature says how ID tokens are signed.
+// A Signature is a way to sign ID tokens.
 type Signature int
 
 // The ways to sign.

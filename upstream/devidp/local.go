@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// localOnly refuses requests that may come from another machine. Where anybody can be anybody, only whoever sits at
-// this machine may come.
+// localOnly refuses requests that may come from another machine. Sign-in needs no password,
+// so only local users are allowed.
 func localOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !FromThisMachine(r) {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// An OrgAccess says what an organization at GitHub lets our app see of its members.
+// An OrgAccess defines which member data an organization at GitHub shows to the app.
 type OrgAccess int
 
 // The ways an organization can treat the app.
@@ -58,7 +58,7 @@ func (s *Server) Rename(login, to string) {
 	s.renamed[login] = to
 }
 
-// called returns what a person is called today.
+// called returns a user's current login.
 func (s *Server) called(p *person) string {
 	if login, ok := s.renamed[p.Login]; ok {
 		return login
