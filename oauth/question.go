@@ -2,7 +2,6 @@ package oauth
 
 import (
 	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/hex"
 	"net/url"
 	"slices"
@@ -29,9 +28,7 @@ func (s *Server) sealQuestion(q question) []templates.Field {
 }
 
 func (s *Server) questionMAC(k seal.Key, q question) []byte {
-	h := hmac.New(sha256.New, k.Derive("consent page", s.baseURL))
-	h.Write(seal.LengthPrefixed([]byte(q.Request), []byte(q.Redirect), []byte(q.Name), []byte(q.Scopes)))
-	return h.Sum(nil)
+	return k.MAC(seal.LengthPrefixed(q.Request, q.Redirect, q.Name, q.Scopes), "consent page", s.baseURL)
 }
 
 // openQuestion returns the question in a form of the consent page. It is nil if the form is not from a page of this

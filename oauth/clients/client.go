@@ -77,16 +77,12 @@ func (reg *Registry) TakenOut(c *store.Client) bool {
 }
 
 func (reg *Registry) clientMAC(k seal.Key, registration []byte) []byte {
-	h := hmac.New(sha256.New, k.Derive("client id", reg.baseURL))
-	h.Write(registration)
-	return h.Sum(nil)
+	return k.MAC(registration, "client id", reg.baseURL)
 }
 
 // clientSecret returns the secret of a confidential client. It is derived, so that registering stores nothing.
 func clientSecret(k seal.Key, clientID string) string {
-	h := hmac.New(sha256.New, k.Derive("client secret"))
-	h.Write([]byte(clientID))
-	return base64.RawURLEncoding.EncodeToString(h.Sum(nil))
+	return base64.RawURLEncoding.EncodeToString(k.MAC([]byte(clientID), "client secret"))
 }
 
 // client returns the client with that client_id. If the operator did not register it, it is as at its last sign-in. It

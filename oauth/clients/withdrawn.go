@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/hmac"
-	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"slices"
@@ -59,15 +58,12 @@ func (reg *Registry) hasValidProof(c *store.Client) bool {
 
 // documentProof returns a MAC over a stored document, its keys, and when they were fetched.
 func (reg *Registry) documentProof(k seal.Key, c *store.Client) []byte {
-	h := hmac.New(sha256.New, k.Derive("client document and keys", reg.baseURL))
 	fetched := strconv.FormatInt(c.IssuedAt.UnixMilli(), 10) // with the precision of the store
-	h.Write(seal.LengthPrefixed([]byte(c.ID), c.Document, c.Keys, []byte(fetched)))
-	return h.Sum(nil)
+	return k.MAC(seal.LengthPrefixed([]byte(c.ID), c.Document, c.Keys, []byte(fetched)),
+		"client document and keys", reg.baseURL)
 }
 
 // earlierProof returns the MAC over a stored document that an earlier release wrote.
 func (reg *Registry) earlierProof(k seal.Key, c *store.Client) []byte {
-	h := hmac.New(sha256.New, k.Derive("client document", reg.baseURL))
-	h.Write(seal.LengthPrefixed([]byte(c.ID), c.Document))
-	return h.Sum(nil)
+	return k.MAC(seal.LengthPrefixed([]byte(c.ID), c.Document), "client document", reg.baseURL)
 }

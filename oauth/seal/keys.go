@@ -2,6 +2,7 @@ package seal
 
 import (
 	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -63,6 +64,13 @@ func (r Ring) Holds(name string) bool {
 // Derive returns the 32-byte key for one use. The label and its context are length-prefixed.
 func (k Key) Derive(label string, context ...string) []byte {
 	return Derive(k.secret, nil, append([]string{label}, context...)...)
+}
+
+// MAC returns the HMAC-SHA256 of the data under the key for one use. Compare it with [hmac.Equal].
+func (k Key) MAC(data []byte, label string, context ...string) []byte {
+	h := hmac.New(sha256.New, k.Derive(label, context...))
+	h.Write(data)
+	return h.Sum(nil)
 }
 
 // Derive is HKDF-SHA256 (RFC 5869) with 32 bytes of output and length-prefixed info.
